@@ -1,0 +1,1 @@
+"""Which training method teaches a language model a rule that nobody wrote down, and at what price."""

@@ -1,0 +1,117 @@
+"""The schema of every parquet table, declared once and checked whenever a table is written or read."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+
+from .errors import UserError
+
+HISTORY = pl.Schema(
+    {
+        "step": pl.Int64,  # optimizer steps done; 0 is before training
+        "wall_s": pl.Float64,  # seconds since training began
+        "n_tokens": pl.Int64,  # tokens trained on so far, padding excluded
+        "metric": pl.String,
+        "label": pl.String,  # null unless the metric is one of a label
+        "value": pl.Float64,
+    }
+)
+
+METRICS = pl.Schema(
+    {
+        "condition": pl.String,
+        "seed": pl.Int64,  # null: pooled over seeds
+        "suite": pl.String,
+        "decoding": pl.String,
+        "metric": pl.String,
+        "label": pl.String,  # null unless the metric is one of a label
+        "value": pl.Float64,  # null where the metric is undefined (a precision without predictions)
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+        "n": pl.Int64,  # rows in the denominator
+    }
+)
+
+COMPARISONS = pl.Schema(
+    {
+        "condition_a": pl.String,
+        "condition_b": pl.String,
+        "seed": pl.Int64,
+        "suite": pl.String,
+        "decoding": pl.String,
+        "metric": pl.String,
+        "difference": pl.Float64,  # a minus b
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+        "p_value": pl.Float64,
+        "test": pl.String,
+        "n": pl.Int64,
+    }
+)
+
+COSTS = pl.Schema(
+    {
+        "condition": pl.String,
+        "seed": pl.Int64,
+        "stage": pl.String,  # train | evaluate
+        "wall_s": pl.Float64,
+        "n_tokens_trained": pl.Int64,
+        "n_tokens_generated": pl.Int64,
+        "peak_bytes": pl.Int64,
+        "device": pl.String,
+    }
+)
+
+
+def predictions_schema(labels: list[str]) -> pl.Schema:
+    """Schema of a predictions table: a row an application, suite and decoding."""
+    return pl.Schema(
+        {
+            "application_id": pl.Int64,
+            "suite": pl.String,
+            "decoding": pl.String,  # structured | free
+            "label": pl.String,
+            "fired_rule": pl.String,
+            "label_without_hidden": pl.String,
+            "reply": pl.String,
+            "predicted": pl.String,  # null if the reply is invalid
+            "is_valid": pl.Boolean,
+            **{f"p_{label}": pl.Float64 for label in labels},  # of each allowed reply; they sum to 1
+        }
+    )
+
+
+def write_table(frame: pl.DataFrame, path, schema: pl.Schema) -> None:
+    """Write `frame` to `path` as parquet, whole or not at all.
+
+    Columns must have the names, order and types of `schema`; raises TypeError otherwise.
+    """
+    if frame.schema != schema:
+        raise TypeError(f"{path}: columns {dict(frame.schema)} are not the declared {dict(schema)}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    frame.write_parquet(temporary, compression="zstd", statistics=True)
+    os.replace(temporary, path)
+
+
+def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
+    """Read a parquet table and check its schema; a damaged or foreign file is a UserError."""
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            path, None, f"is not a readable parquet file ({first_line})", "delete it and run again to rebuild it"
+        ) from error
+    if schema is not None and frame.schema != schema:
+        missing = sorted(set(schema) - set(frame.columns))
+        extra = sorted(set(frame.columns) - set(schema))
+        raise UserError(
+            path,
+            None,
+            f"has other columns than declared (missing {missing}, unexpected {extra}, or another type or order)",
+            "delete it and run again to rebuild it",
+        )
+    return frame
