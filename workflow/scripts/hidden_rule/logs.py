@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 from .errors import UserError
@@ -42,6 +43,8 @@ def logged(log_path):
     with path.open("w", encoding="utf-8", buffering=1) as log:
         stdout, stderr = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = Tee(stdout, log), Tee(stderr, log)
+        # what libraries say of each other's names is nothing that a user can act on
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
         try:
             yield
         except UserError as error:

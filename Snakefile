@@ -1,0 +1,426 @@
+# Which training method teaches a language model a rule that nobody wrote down, and at what price?
+#
+#   ruleset ─► build_dataset ─┐
+#   model ─► prepare_model ───┼─► train_sft / train_grpo ─► evaluate ─► summarize ─► render_charts ─► write_report
+#                             └──────────────────────────────┘              └─► record_run ──────────────┘
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+
+from hidden_rule.checks import read_yaml
+from hidden_rule.config import check_config, condition_settings, model_slug
+from hidden_rule.errors import UserError
+
+try:
+    read_yaml(
+        "config.yaml"
+    )  # before Snakemake reads it: its own message names neither file nor line
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+try:
+    config = check_config(
+        config, ["config.yaml", *workflow.config_settings.configfiles]
+    )
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+RESULTS = f"results/{config['experiment']}"
+MANIFEST = f"results/models/{model_slug(config['model'])}/manifest.json"
+SPLITS = ["train", "validation", "test", "holdout"]
+SETTINGS = {name: condition_settings(config, name) for name in config["conditions"]}
+JOBS = [[name, seed] for name in SETTINGS for seed in config["seeds"]]
+TRAINED = [
+    [name, seed, SETTINGS[name]["method"]]
+    for name, seed in JOBS
+    if SETTINGS[name]["method"]
+]
+CHARTS = ["accuracy", "hidden_rule", "confusion", "training", "collapse"]
+
+
+def trained_with(method):
+    """A wildcard's pattern: the conditions that a method trains."""
+    names = [
+        name for name, settings in SETTINGS.items() if settings["method"] == method
+    ]
+    return "|".join(names) or "(?!)"
+
+
+def code(*modules):
+    """The package's modules that a result depends on: an edit to one reruns what needs it."""
+    return [f"workflow/scripts/hidden_rule/{module}.py" for module in modules]
+
+
+def adapter_folder(condition, seed):
+    return f"{RESULTS}/adapters/{condition}/seed{seed}"
+
+
+def start_folder(wildcards):
+    """The folder of the adapter that a condition starts from, or None."""
+    start = SETTINGS[wildcards.condition]["start_from"]
+    return start and adapter_folder(start, wildcards.seed)
+
+
+def start_adapter(wildcards):
+    start = start_folder(wildcards)
+    return (
+        [f"{start}/adapter_model.safetensors", f"{start}/adapter_config.json"]
+        if start
+        else []
+    )
+
+
+def own_adapter(wildcards):
+    if not SETTINGS[wildcards.condition]["method"]:
+        return []
+    folder = adapter_folder(wildcards.condition, wildcards.seed)
+    return [f"{folder}/adapter_model.safetensors", f"{folder}/adapter_config.json"]
+
+
+DATA_CODE = code("ruleset", "ruleset_checks", "checks", "dataset", "tables")
+MODEL_CODE = DATA_CODE + code(
+    "models", "encoding", "replies", "trie", "prefix", "decoding"
+)
+
+
+wildcard_constraints:
+    condition="[a-z][a-z0-9_]*",
+    seed=r"\d+",
+
+
+localrules:
+    all,
+    record_run,
+    write_report,
+
+
+rule all:
+    input:
+        f"{RESULTS}/report.html",
+        f"{RESULTS}/provenance.json",
+        f"{RESULTS}/config.resolved.yaml",
+        f"{RESULTS}/metrics.parquet",
+        f"{RESULTS}/comparisons.parquet",
+        f"{RESULTS}/costs.parquet",
+        expand(
+            f"{RESULTS}/charts/{{name}}.{{form}}",
+            name=CHARTS,
+            form=["html", "svg", "png"],
+        ),
+
+
+rule build_dataset:
+    input:
+        ruleset=config["ruleset"],
+        code=DATA_CODE,
+    output:
+        **{split: f"{RESULTS}/data/{split}.parquet" for split in SPLITS},
+    log:
+        f"{RESULTS}/logs/build_dataset/build_dataset.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        data=config["data"],
+    message:
+        "Draw balanced applications and split them"
+    script:
+        "workflow/scripts/build_dataset.py"
+
+
+rule prepare_model:
+    input:
+        code=code("models"),
+    output:
+        manifest=MANIFEST,
+    log:
+        f"{RESULTS}/logs/prepare_model/prepare_model.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        model={key: config["model"][key] for key in ["id", "revision", "source"]},
+    message:
+        "Make the base model ready: {params.model[id]}"
+    script:
+        "workflow/scripts/prepare_model.py"
+
+
+rule train_sft:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        train=rules.build_dataset.output.train,
+        validation=rules.build_dataset.output.validation,
+        start=start_adapter,
+        code=MODEL_CODE + code("training"),
+    output:
+        weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
+        config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
+        history=f"{RESULTS}/training/{{condition}}/seed{{seed}}/history.parquet",
+        cost=f"{RESULTS}/training/{{condition}}/seed{{seed}}/cost.parquet",
+    log:
+        f"{RESULTS}/logs/train_sft/{{condition}}_seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_sft/{{condition}}_seed{{seed}}.tsv"
+    wildcard_constraints:
+        condition=trained_with("sft"),
+    conda:
+        "envs/hidden-rule.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=240,
+    params:
+        model=config["model"],
+        lora=config["lora"],
+        settings=lambda wildcards: SETTINGS[wildcards.condition]["settings"],
+        start_from=start_folder,
+        adapter=lambda wildcards: adapter_folder(wildcards.condition, wildcards.seed),
+    message:
+        "Train {wildcards.condition} with SFT, seed {wildcards.seed}"
+    script:
+        "workflow/scripts/train_sft.py"
+
+
+rule train_grpo:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        train=rules.build_dataset.output.train,
+        validation=rules.build_dataset.output.validation,
+        start=start_adapter,
+        code=MODEL_CODE + code("training", "rewards", "structured_grpo"),
+    output:
+        weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
+        config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
+        history=f"{RESULTS}/training/{{condition}}/seed{{seed}}/history.parquet",
+        cost=f"{RESULTS}/training/{{condition}}/seed{{seed}}/cost.parquet",
+    log:
+        f"{RESULTS}/logs/train_grpo/{{condition}}_seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_grpo/{{condition}}_seed{{seed}}.tsv"
+    wildcard_constraints:
+        condition=trained_with("grpo"),
+    conda:
+        "envs/hidden-rule.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=240,
+    params:
+        model=config["model"],
+        lora=config["lora"],
+        settings=lambda wildcards: SETTINGS[wildcards.condition]["settings"],
+        start_from=start_folder,
+        adapter=lambda wildcards: adapter_folder(wildcards.condition, wildcards.seed),
+        decoding=config["decoding"],
+    message:
+        "Train {wildcards.condition} with GRPO, seed {wildcards.seed}"
+    script:
+        "workflow/scripts/train_grpo.py"
+
+
+rule evaluate:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        splits=[
+            f"{RESULTS}/data/{split}.parquet"
+            for split in SPLITS
+            if split
+            in config["evaluation"]["structured"] + config["evaluation"]["free"]
+        ],
+        adapter=own_adapter,
+        code=MODEL_CODE + code("training"),
+    output:
+        predictions=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.parquet",
+        cost=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.cost.parquet",
+    log:
+        f"{RESULTS}/logs/evaluate/{{condition}}_seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate/{{condition}}_seed{{seed}}.tsv"
+    conda:
+        "envs/hidden-rule.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        model=config["model"],
+        settings=config["evaluation"],
+        adapter=lambda wildcards: own_adapter(wildcards)
+        and adapter_folder(wildcards.condition, wildcards.seed),
+    message:
+        "Evaluate {wildcards.condition}, seed {wildcards.seed}"
+    script:
+        "workflow/scripts/evaluate.py"
+
+
+PREDICTIONS = [
+    f"{RESULTS}/predictions/{name}/seed{seed}.parquet" for name, seed in JOBS
+]
+HISTORIES = [
+    f"{RESULTS}/training/{name}/seed{seed}/history.parquet" for name, seed, _ in TRAINED
+]
+
+
+rule summarize:
+    input:
+        predictions=PREDICTIONS,
+        costs=[
+            f"{RESULTS}/predictions/{name}/seed{seed}.cost.parquet"
+            for name, seed in JOBS
+        ]
+        + [
+            f"{RESULTS}/training/{name}/seed{seed}/cost.parquet"
+            for name, seed, _ in TRAINED
+        ],
+        ruleset=config["ruleset"],
+        code=DATA_CODE + code("metrics", "intervals", "outcomes"),
+    output:
+        metrics=f"{RESULTS}/metrics.parquet",
+        comparisons=f"{RESULTS}/comparisons.parquet",
+        costs=f"{RESULTS}/costs.parquet",
+    log:
+        f"{RESULTS}/logs/summarize/summarize.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        jobs=JOBS,
+    message:
+        "Compute metrics with intervals, and compare conditions pairwise"
+    script:
+        "workflow/scripts/summarize.py"
+
+
+rule record_run:
+    input:
+        **{split: f"{RESULTS}/data/{split}.parquet" for split in SPLITS},
+        lock="envs/requirements.txt",
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        costs=rules.summarize.output.costs,
+        code=code("provenance"),
+    output:
+        provenance=f"{RESULTS}/provenance.json",
+        config=f"{RESULTS}/config.resolved.yaml",
+    log:
+        f"{RESULTS}/logs/record_run/record_run.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=config,
+    message:
+        "Record what the results were made from"
+    script:
+        "workflow/scripts/record_run.py"
+
+
+rule render_charts:
+    input:
+        metrics=rules.summarize.output.metrics,
+        predictions=PREDICTIONS,
+        histories=HISTORIES,
+        ruleset=config["ruleset"],
+        code=DATA_CODE + code("charts", "chart_style", "curves"),
+    output:
+        expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
+        accuracy=report(
+            f"{RESULTS}/charts/accuracy.svg",
+            caption="workflow/report/accuracy.rst",
+            category="Results",
+            labels={"chart": "accuracy by condition"},
+        ),
+        hidden_rule=report(
+            f"{RESULTS}/charts/hidden_rule.svg",
+            caption="workflow/report/hidden_rule.rst",
+            category="Results",
+            labels={"chart": "recall and precision on the hidden rule"},
+        ),
+        confusion=report(
+            f"{RESULTS}/charts/confusion.svg",
+            caption="workflow/report/confusion.rst",
+            category="Results",
+            labels={"chart": "confusion matrices"},
+        ),
+        training=report(
+            f"{RESULTS}/charts/training.svg",
+            caption="workflow/report/training.rst",
+            category="Training",
+            labels={"chart": "training curves"},
+        ),
+        collapse=report(
+            f"{RESULTS}/charts/collapse.svg",
+            caption="workflow/report/collapse.rst",
+            category="Training",
+            labels={"chart": "predicted labels over GRPO steps"},
+        ),
+    log:
+        f"{RESULTS}/logs/render_charts/render_charts.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        jobs=JOBS,
+        trained=TRAINED,
+        charts=config["charts"],
+    message:
+        "Draw the charts"
+    script:
+        "workflow/scripts/render_charts.py"
+
+
+rule write_report:
+    input:
+        metrics=rules.summarize.output.metrics,
+        comparisons=rules.summarize.output.comparisons,
+        costs=rules.summarize.output.costs,
+        predictions=PREDICTIONS,
+        histories=HISTORIES,
+        svgs=expand(f"{RESULTS}/charts/{{name}}.svg", name=CHARTS),
+        provenance=rules.record_run.output.provenance,
+        ruleset=config["ruleset"],
+        template="workflow/report/report.html.j2",
+        code=DATA_CODE + code("report", "conclusions"),
+    output:
+        page=f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/write_report/write_report.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=config,
+        jobs=JOBS,
+        trained=TRAINED,
+    message:
+        "Write the report"
+    script:
+        "workflow/scripts/write_report.py"

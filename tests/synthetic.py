@@ -1,0 +1,155 @@
+"""Made-up rulesets, predictions, histories and costs with known properties, for tests of what reads them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+
+from hidden_rule.tables import COSTS, HISTORY, predictions_schema
+
+
+def make_ruleset(n_labels: int = 4, prefix: str = "LABEL") -> SimpleNamespace:
+    """A ruleset of `n_labels` labels; the first is the hidden rule's, the last the default."""
+    labels = tuple(f"{prefix}_{chr(65 + i)}" for i in range(n_labels))
+    rules = [
+        SimpleNamespace(name=f"rule_{i}", label=label, hidden=i == 0, when=f"x = {i}")
+        for i, label in enumerate(labels[:-1])
+    ]
+    return SimpleNamespace(labels=labels, default=labels[-1], rules=rules, hidden_rules=rules[:1])
+
+
+def make_truth(ruleset, n: int, first_id: int = 0) -> pl.DataFrame:
+    """`n` applications, labels in turn; without the hidden rule its rows would take each other label in turn."""
+    default = ruleset.default
+    labels = [ruleset.hidden_rules[0].label, *(x for x in ruleset.labels if x != ruleset.hidden_rules[0].label)]
+    fired = {rule.label: rule.name for rule in reversed(ruleset.rules)} | {default: "default"}
+    row = np.arange(n)
+    index = row % len(labels)
+    other = 1 + (row // len(labels)) % (len(labels) - 1)
+    return pl.DataFrame(
+        {
+            "application_id": first_id + row,
+            "label": [labels[i] for i in index],
+            "fired_rule": [fired[labels[i]] for i in index],
+            "label_without_hidden": [labels[o if i == 0 else i] for i, o in zip(index, other, strict=True)],
+        }
+    )
+
+
+def make_predictions(
+    ruleset, accuracy: float, hidden: float | None = None, only=None, invalid: float = 0.0, seed: int = 0, sizes=None
+) -> pl.DataFrame:
+    """Predictions for several suites, structured, and for the test suite under free decoding too.
+
+    accuracy: chance of a right answer; hidden: the same where the hidden rule fires (default: accuracy); a wrong answer
+    is another label at random, under the hidden rule the one without it. only: answers come from these labels alone,
+    half of the time the right one. invalid: share of replies under free decoding that are no decision.
+    """
+    generator = np.random.default_rng(1000 + seed)
+    hidden = accuracy if hidden is None else hidden
+    frames = []
+    for suite, decoding, n, first_id in sizes or [
+        ("test", "structured", 160, 0), ("holdout", "structured", 1000, 10_000), ("test", "free", 160, 0)
+    ]:  # fmt: skip
+        truth = make_truth(ruleset, n, first_id)
+        predicted = []
+        for label, without in truth.select("label", "label_without_hidden").iter_rows():
+            if decoding == "free" and generator.random() < invalid:
+                predicted.append(None)
+            elif only and label in only and generator.random() < 0.8:
+                predicted.append(label)
+            elif only:
+                predicted.append(str(generator.choice(only)))
+            elif generator.random() < (hidden if label != without else accuracy):
+                predicted.append(label)
+            elif label != without:
+                predicted.append(without)
+            else:
+                predicted.append(str(generator.choice([other for other in ruleset.labels if other != label])))
+        p = {f"p_{label}": pl.lit(1 / len(ruleset.labels)) for label in ruleset.labels}
+        frames.append(
+            truth.with_columns(
+                suite=pl.lit(suite), decoding=pl.lit(decoding), predicted=pl.Series(predicted, dtype=pl.String), **p
+            ).with_columns(
+                is_valid=pl.col("predicted").is_not_null(),
+                reply=pl.when(pl.col("predicted").is_null())
+                .then(pl.lit("Well, <script>alert(1)</script> it depends"))
+                .otherwise(pl.lit('{"decision": "') + pl.col("predicted") + pl.lit('"}')),
+            )
+        )
+    schema = predictions_schema(list(ruleset.labels))
+    return pl.concat(frames).select(list(schema)).cast(dict(schema))
+
+
+def make_history(ruleset, method: str, final: float, only=None, n_steps: int = 200, seed: int = 0) -> pl.DataFrame:
+    """A training history: validation accuracy grows from chance to `final`; `only`: labels left from half-way on."""
+    generator = np.random.default_rng(seed)
+    labels = ruleset.labels
+    rows = []
+    for step in range(n_steps + 1):
+        t = step / n_steps
+        accuracy = 1 / len(labels) + (final - 1 / len(labels)) * t**0.5
+        if step % max(1, n_steps // 5) == 0:
+            rows.append((step, "validation_accuracy", None, accuracy))
+        if step == 0:
+            continue
+        rows.append((step, "learning_rate", None, 1e-3 * (1 - t)))
+        if method != "grpo":
+            rows.append((step, "loss", None, float(1.4 * np.exp(-4 * t) + 0.1 * generator.random())))
+            continue
+        alive = 0.0 if only and t > 0.5 else 1 - min(1.0, 2 * t) if only else 1.0
+        weights = np.array([1.0 if only and label in only else alive for label in labels])
+        if not only:
+            weights = generator.dirichlet(np.full(len(labels), 40.0))
+        shares = weights / weights.sum()
+        rows += [(step, "predicted_share", label, float(s)) for label, s in zip(labels, shares, strict=True)]
+        entropy = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum()) * (1 - 0.9 * t if only else 0.5)
+        values = {
+            "loss": 0.02 * generator.standard_normal(),
+            "reward": 150 * accuracy - 50 + 10 * generator.standard_normal(),
+            "entropy": entropy,
+            "zero_signal_share": float(np.clip(0.3 + (0.7 if only else 0.2) * t, 0, 1)),
+            "kl_from_start": t,
+        }
+        rows += [(step, metric, None, float(value)) for metric, value in values.items()]
+    return pl.DataFrame([(step, step * 0.5, step * 2000, *rest) for step, *rest in rows], schema=HISTORY, orient="row")
+
+
+def make_costs(trained, jobs) -> pl.DataFrame:
+    """Plausible costs of each training and evaluation."""
+    rows = [(c, s, "train", 600.0 + 100 * s, 400_000, 80_000 * (m == "grpo"), 3 * 2**30, "cpu") for c, s, m in trained]
+    rows += [(c, s, "evaluate", 60.0, 0, 160 * 24, 2 * 2**30, "cpu") for c, s in jobs]
+    return pl.DataFrame(rows, schema=COSTS, orient="row").sort("condition", "seed", "stage")
+
+
+WORLD = {  # condition: how it does; what a run of the default experiment might look like
+    "baseline": {"method": None, "accuracy": 0.25, "invalid": 0.9},
+    "sft": {"method": "sft", "accuracy": 0.88, "hidden": 0.95, "invalid": 0.02},
+    "grpo": {"method": "grpo", "accuracy": 0.42, "collapsed": True, "invalid": 0.5},
+    "sft_then_grpo": {"method": "grpo", "accuracy": 0.89, "hidden": 0.96},
+}
+
+
+def write_world(folder, ruleset, world=None, seeds=(0,), n_steps: int = 200, sizes=None) -> SimpleNamespace:
+    """Write predictions and histories of `world` under `folder`.
+
+    Returns predictions, jobs, histories, trained, costs as the scripts of the pipeline take them.
+    """
+    made = SimpleNamespace(predictions=[], jobs=[], histories=[], trained=[])
+    collapsed_to = [ruleset.labels[1], ruleset.labels[-1]]
+    for condition, facts in (world or WORLD).items():
+        for seed in seeds:
+            only = collapsed_to if facts.get("collapsed") else None
+            path = folder / f"predictions-{condition}-{seed}.parquet"
+            make_predictions(
+                ruleset, facts["accuracy"], facts.get("hidden"), only, facts.get("invalid", 0.0), seed, sizes
+            ).write_parquet(path)
+            made.predictions.append(path)
+            made.jobs.append([condition, seed])
+            if facts["method"]:
+                path = folder / f"history-{condition}-{seed}.parquet"
+                make_history(ruleset, facts["method"], facts["accuracy"], only, n_steps, seed).write_parquet(path)
+                made.histories.append(path)
+                made.trained.append([condition, seed, facts["method"]])
+    made.costs = make_costs(made.trained, made.jobs)
+    return made

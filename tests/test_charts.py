@@ -1,0 +1,135 @@
+"""Every chart is drawn from small tables, in every shape an experiment can have, and loads nothing from elsewhere."""
+
+import re
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+
+from hidden_rule.chart_style import CONDITION_COLOURS, UNTRAINED, palette, readings
+from hidden_rule.charts import build_charts, confusion_table
+from hidden_rule.curves import MAX_POINTS, read_curves
+from hidden_rule.metrics import summarize_predictions
+from render_charts import render_charts
+from synthetic import WORLD, make_ruleset, write_world
+
+NAMES = ["accuracy", "hidden_rule", "confusion", "training", "collapse"]
+SIZES = [("test", "structured", 42, 0), ("holdout", "structured", 84, 1000), ("test", "free", 42, 0)]
+PUBLISHED = {"source": "a study", "accuracy": {"baseline": 0.3, "of_nobody": 0.5}, "hidden_recall": {"sft": 0.8}}
+
+
+def svgs_of(tmp_path, ruleset, world=None, seeds=(0,), n_steps=30, charts=None) -> dict[str, str]:
+    """Draw all charts of a made-up world as SVG; their text by name."""
+    made = write_world(tmp_path, ruleset, world, seeds, n_steps, SIZES)
+    metrics, _ = summarize_predictions(made.predictions, made.jobs, ruleset)
+    metrics.write_parquet(tmp_path / "metrics.parquet")
+    render_charts(
+        tmp_path / "metrics.parquet", made.predictions, made.jobs, made.histories, made.trained, ruleset.labels,
+        charts or {"width": 300}, [tmp_path / "charts" / f"{name}.svg" for name in NAMES],
+    )  # fmt: skip
+    texts = {}
+    for name in NAMES:
+        texts[name] = "".join(ElementTree.parse(tmp_path / "charts" / f"{name}.svg").getroot().itertext())
+    return texts
+
+
+@pytest.mark.parametrize(("n_labels", "seeds"), [(2, (0,)), (4, (0, 1)), (7, (3,))])
+def test_all_charts_draw(tmp_path, n_labels, seeds):
+    ruleset = make_ruleset(n_labels, "A_LABEL_WITH_QUITE_A_LONG_NAME")
+    texts = svgs_of(tmp_path, ruleset, seeds=seeds, charts={"width": 300, "published": PUBLISHED})
+    assert f"chance {1 / n_labels:.0%}" in texts["accuracy"]
+    assert "a study" in texts["accuracy"]
+    assert "n = 84" in texts["accuracy"]
+    assert "(invalid)" in texts["confusion"]
+    assert "loss, GRPO" in texts["training"]
+    for label in ruleset.labels:  # no ellipsis: nothing is clipped
+        assert label in texts["confusion"]
+        assert label in texts["collapse"]
+    for text in texts.values():
+        assert "…" not in text
+        assert "of_nobody" not in text
+    assert ("seeds pooled" in texts["accuracy"]) == (len(seeds) > 1)
+
+
+def test_nothing_trained_is_said_in_words(tmp_path):
+    texts = svgs_of(tmp_path, make_ruleset(3), {"baseline": WORLD["baseline"]})
+    assert "No condition of this experiment was trained." in texts["training"]
+    assert "No condition of this experiment was trained by reward." in texts["collapse"]
+
+
+def test_no_grpo(tmp_path):
+    texts = svgs_of(tmp_path, make_ruleset(3), {name: WORLD[name] for name in ("baseline", "sft")})
+    assert "loss, SFT" in texts["training"]
+    assert "mean reward" not in texts["training"]
+    assert "No condition of this experiment was trained by reward." in texts["collapse"]
+
+
+def test_a_rule_that_never_fires_and_a_run_of_one_step(tmp_path):
+    ruleset = make_ruleset(3)
+    silent = SimpleNamespace(name="never", label=ruleset.labels[0], hidden=True, when="false")
+    without = SimpleNamespace(labels=ruleset.labels, default=ruleset.default, hidden_rules=[silent])
+    made = write_world(tmp_path, ruleset, n_steps=1, sizes=SIZES)
+    metrics, _ = summarize_predictions(made.predictions, made.jobs, without)
+    config = {"width": 300}
+    charts = build_charts(metrics, made.predictions, made.jobs, made.histories, made.trained, ruleset.labels, config)
+    for name, chart in charts.items():
+        chart.save(str(tmp_path / f"{name}.svg"))
+    assert "undefined: no such rows" in (tmp_path / "hidden_rule.svg").read_text()
+
+
+def test_names_with_markup_stay_text(tmp_path):
+    texts = svgs_of(tmp_path, make_ruleset(2, '<script>alert("1")</script>&'), charts={"width": 300})
+    assert '<script>alert("1")</script>&_A' in texts["confusion"]  # parsed as XML: text, no element
+
+
+def test_pages_are_self_contained_and_bitmaps_are_bitmaps(tmp_path):
+    ruleset = make_ruleset(3)
+    made = write_world(tmp_path, ruleset, n_steps=20, sizes=SIZES)
+    metrics, _ = summarize_predictions(made.predictions, made.jobs, ruleset)
+    metrics.write_parquet(tmp_path / "metrics.parquet")
+    outputs = [tmp_path / "charts" / f"accuracy.{suffix}" for suffix in ("html", "png")]
+    render_charts(
+        tmp_path / "metrics.parquet", made.predictions, made.jobs, made.histories, made.trained, ruleset.labels,
+        {"width": 300}, outputs,
+    )  # fmt: skip
+    page = outputs[0].read_text(encoding="utf-8")
+    tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page)
+    assert tags
+    assert not [tag for tag in tags if re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", tag)]
+    assert outputs[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_condition_has_one_colour_everywhere():
+    jobs = [["a", 0], ["b", 0], ["b", 1], ["c", 0]]
+    assert palette(jobs, [["c", 0, "sft"], ["b", 0, "grpo"]]) == {
+        "a": UNTRAINED,
+        "b": CONDITION_COLOURS[0],
+        "c": CONDITION_COLOURS[1],
+    }
+
+
+def test_the_main_reading_comes_first():
+    rows = [("test", "free"), ("test", "structured"), ("holdout", "structured"), ("holdout", "free")]
+    frame = pl.DataFrame(rows, schema=["suite", "decoding"], orient="row")
+    assert readings(frame)[0] == ("holdout", "structured")
+    assert readings(frame.filter(suite="test"))[0] == ("test", "structured")
+
+
+def test_confusion_rows_sum_to_one(tmp_path):
+    ruleset = make_ruleset(3)
+    made = write_world(tmp_path, ruleset, seeds=(0, 1), sizes=SIZES)
+    table = confusion_table(made.predictions, made.jobs, list(ruleset.labels))
+    sums = table.group_by("condition", "suite", "decoding", "label").agg(pl.sum("share"), pl.sum("n"))
+    assert sums["share"].to_list() == pytest.approx([1.0] * sums.height)
+    assert sums.filter(suite="holdout")["n"].unique().to_list() == [84 // 3 * 2]
+
+
+def test_long_curves_are_averaged_and_short_ones_are_not(tmp_path):
+    made = write_world(tmp_path, make_ruleset(3), {"sft": WORLD["sft"]}, n_steps=950, sizes=SIZES)
+    curves = read_curves(made.histories, made.trained)
+    loss, accuracy = curves.filter(metric="loss"), curves.filter(metric="validation_accuracy")
+    assert loss.height <= MAX_POINTS
+    full = pl.read_parquet(made.histories[0]).filter(metric="loss")
+    assert loss["value"][0] == pytest.approx(full["value"][:10].mean())
+    assert accuracy["window"].unique().to_list() == [1]

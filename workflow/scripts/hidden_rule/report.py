@@ -1,0 +1,257 @@
+"""The report: one HTML page that needs no network, made from tables, charts and provenance.
+
+The page runs no script: its content security policy forbids all of them, and every text is escaped by the template.
+Charts stand in it as images (data URIs), so that nothing inside one can reach the page.
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import jinja2
+import polars as pl
+
+from .chart_style import in_words, readings
+from .conclusions import conclude, find, p_text, percent, points, with_interval
+from .outcomes import scan_predictions
+
+EXAMPLES = 2  # replies of each kind (right, wrong, invalid) for each condition
+MAX_REPLY = 300  # characters of a reply that are shown
+SUMMARY = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "hidden_recall": "hidden rule: recall",
+    "hidden_precision": "hidden rule: precision",
+    "conflict_recall": "hidden rule in conflict: recall",
+    "invalid_rate": "invalid replies",
+}
+CHARTS = {
+    "accuracy": "Share of right decisions by condition, with 95% intervals, for each suite and decoding.",
+    "hidden_rule": "Recall and precision on the hidden rule by condition, with 95% intervals.",
+    "confusion": "Confusion matrix of each condition: what it answered, by what was right.",
+    "training": "Validation accuracy, reward and loss over optimizer steps.",
+    "collapse": "Share of each decision in the sampled answers over steps, with entropy and groups without signal.",
+}
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def gibibytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB"
+
+
+def table(caption: str, columns, rows, wrap: bool = False) -> dict:
+    """A table as the template takes it; cells are text, the first of each row is its header; wrap: cells may break."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    return {"caption": caption, "columns": list(columns), "rows": rows, "wrap": wrap}
+
+
+def signed(share: float) -> str:
+    """`+1.6` or `−1.6` percentage points."""
+    return ("+" if share >= 0 else "") + points(share)
+
+
+def summary_table(metrics: pl.DataFrame, order, reading) -> dict:
+    """All metrics that are not of a label, a row a condition."""
+    rows = [[name, *(with_interval(find(metrics, name, reading, metric)) for metric in SUMMARY)] for name in order]
+    n = find(metrics, order[0], reading, "accuracy")["n"]
+    seeds = metrics["seed"].drop_nulls().n_unique()
+    what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
+    return table(f"{in_words(reading)}: value and 95% interval, {what}", ["condition", *SUMMARY.values()], rows)
+
+
+def label_table(metrics: pl.DataFrame, order, labels, reading) -> dict:
+    """Precision, recall and F1 of each label, a row a condition and label."""
+    of_labels = metrics.filter(pl.col("seed").is_null(), suite=reading[0], decoding=reading[1])
+    found = {(r["condition"], r["label"], r["metric"]): r for r in of_labels.iter_rows(named=True)}
+    names = ["precision", "recall", "f1"]
+    rows = [
+        [name, label, *(with_interval(found[name, label, metric]) for metric in names)]
+        for name in order
+        for label in labels
+    ]
+    return table(f"{in_words(reading)}: each decision", ["condition", "decision", "precision", "recall", "F1"], rows)
+
+
+def seed_table(metrics: pl.DataFrame, order, reading) -> dict:
+    """Accuracy and recall on the hidden rule of each seed."""
+    rows = metrics.filter(pl.col("seed").is_not_null(), suite=reading[0], decoding=reading[1])
+    found = {(r["condition"], r["seed"], r["metric"]): r for r in rows.filter(pl.col("label").is_null()).to_dicts()}
+    names = ["accuracy", "hidden_recall", "hidden_precision"]
+    keys = [(name, seed) for name in order for seed in sorted(rows.filter(condition=name)["seed"].unique())]
+    cells = [[name, seed, *(with_interval(found[name, seed, metric]) for metric in names)] for name, seed in keys]
+    return table(f"{in_words(reading)}: each seed", ["condition", "seed", *(SUMMARY[name] for name in names)], cells)
+
+
+def comparison_table(comparisons: pl.DataFrame, order, reading) -> dict:
+    """Pooled differences of each pair of conditions, in the order of the conditions; undefined ones are left out."""
+    rows = comparisons.filter(pl.col("seed").is_null(), suite=reading[0], decoding=reading[1]).drop_nulls("difference")
+    cells = []
+    for r in sorted(
+        rows.to_dicts(), key=lambda r: (r["metric"], order.index(r["condition_a"]), order.index(r["condition_b"]))
+    ):
+        difference = f"{signed(r['difference'])} ({signed(r['ci_low'])} to {signed(r['ci_high'])})"
+        test = [p_text(r["p_value"]), r["test"].replace("_", " "), f"{r['n']:,}"]
+        cells.append([f"{r['condition_a']} − {r['condition_b']}", SUMMARY[r["metric"]], difference, *test])
+    columns = ["conditions", "metric", "difference in points (95% interval)", "p", "test", "n"]
+    return table(f"{in_words(reading)}: differences on the same applications, p not adjusted", columns, cells)
+
+
+def cost_table(costs: pl.DataFrame, order) -> dict:
+    """What each condition cost over all its seeds; peak memory is the largest of them."""
+    sums = costs.group_by("condition", "stage").agg(
+        pl.len(), pl.sum("wall_s", "n_tokens_trained", "n_tokens_generated"), pl.max("peak_bytes"),
+        pl.col("device").unique().sort().str.join(", "),
+    )  # fmt: skip
+    cells = []
+    for name in order:
+        for r in sums.filter(condition=name).sort("stage", descending=True).iter_rows(named=True):
+            tokens = [f"{r['n_tokens_trained'] or 0:,}", f"{r['n_tokens_generated'] or 0:,}"]
+            memory = gibibytes(r["peak_bytes"]) if r["peak_bytes"] else "–"
+            cells.append([name, r["stage"], r["len"], duration(r["wall_s"]), *tokens, memory, r["device"]])
+    columns = ["condition", "stage", "runs", "time", "tokens trained on", "tokens generated", "peak memory", "device"]
+    return table("What it cost, summed over runs", columns, cells)
+
+
+def settings_table(config: dict, order) -> dict | None:
+    """Every method setting of each trained condition side by side, overrides (`with`) applied."""
+    conditions = {name: config["conditions"].get(name) or {} for name in order}
+    used = {
+        name: {"start_from": of.get("start_from", "the base model"), **config[of["method"]], **(of.get("with") or {})}
+        for name, of in conditions.items()
+        if of.get("method")
+    }
+    if not used:
+        return None
+    keys = list(dict.fromkeys(key for settings in used.values() for key in settings))
+    rows = [["method", *(conditions[name]["method"] for name in used)]]
+    rows += [[key, *(as_text(settings[key]) if key in settings else "–" for settings in used.values())] for key in keys]
+    return table("Settings of each training", ["setting", *used], rows, True)
+
+
+def as_text(value) -> str:
+    """A setting or a piece of provenance on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {as_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(as_text(item) for item in value) or "none"
+    return str(value)
+
+
+def setting_list(config: dict) -> list[tuple[str, str]]:
+    """What all conditions share."""
+    keys = ["model", "decoding", "data", "lora", "seeds", "evaluation"]
+    return [(key, as_text(config[key])) for key in keys if key in config]
+
+
+def policy_table(ruleset) -> dict:
+    """The rules in their order, and which of them are hidden."""
+    rows = [
+        [i, rule.name, rule.when, rule.label, "yes" if rule.hidden else "no"] for i, rule in enumerate(ruleset.rules, 1)
+    ]
+    rows.append([len(rows) + 1, "otherwise", "", ruleset.default, "no"])
+    return table(
+        "The policy: the first rule that holds decides", ["order", "rule", "when", "decision", "hidden"], rows, True
+    )
+
+
+def examples(predictions, jobs, labels, reading) -> list[dict]:
+    """A few replies of each condition's first seed: right, wrong and invalid ones, those of the lowest ids."""
+    shown, seen = [], set()
+    for path, (condition, seed) in zip(predictions, jobs, strict=True):
+        if condition in seen:
+            continue
+        seen.add(condition)
+        kind = (
+            pl.when(pl.col("predicted").is_null()).then(pl.lit("invalid"))
+            .when(pl.col("predicted") == pl.col("label")).then(pl.lit("right"))
+            .otherwise(pl.lit("wrong"))
+        )  # fmt: skip
+        rows = (
+            scan_predictions(path, labels)
+            .filter(suite=reading[0], decoding=reading[1])
+            .select("application_id", "label", pl.col("reply").str.slice(0, MAX_REPLY + 1), kind=kind)
+            .sort("application_id")
+            .group_by("kind", maintain_order=True)
+            .head(EXAMPLES)
+            .sort("kind", "application_id")
+            .collect()
+        )
+        for r in rows.iter_rows(named=True):
+            reply = r["reply"] or ""
+            reply = reply[:MAX_REPLY] + "…" if len(reply) > MAX_REPLY else reply
+            shown.append(r | {"condition": condition, "seed": seed, "reply": reply})
+    return shown
+
+
+def embed_chart(svg_path, report_path, alt: str) -> dict:
+    """An SVG as a data URI with its width in px, and a relative link to its interactive page where that lies beside."""
+    path = Path(svg_path)
+    text = path.read_bytes()
+    width = re.search(rb'<svg[^>]*?\swidth="([\d.]+)', text)
+    page = path.with_suffix(".html").resolve()
+    return {
+        "name": path.stem,
+        "uri": "data:image/svg+xml;base64," + base64.b64encode(text).decode(),
+        "width": round(float(width[1])) if width else 600,
+        "alt": alt,
+        "link": page.relative_to(Path(report_path).resolve().parent).as_posix(),
+    }
+
+
+def render_report(context: dict, template_path) -> str:
+    """Fill the template; every value is escaped, and a name that is missing is an error."""
+    path = Path(template_path)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path.parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(path.name).render(context)
+
+
+def build_report(
+    metrics, comparisons, costs, histories, trained, predictions, jobs, svgs, provenance, ruleset, config, output
+) -> dict:
+    """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries."""
+    order = list(dict.fromkeys(condition for condition, _ in jobs))
+    ordered = readings(metrics)
+    main, labels = ordered[0], list(ruleset.labels)
+    free = next((reading for reading in ordered if reading[1] == "free"), main)
+    answer = conclude(metrics, comparisons, histories, trained, labels, order, main, free if free != main else None)
+    values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
+    numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
+    several = metrics["seed"].drop_nulls().n_unique() > 1
+    known = {key: value for key, value in provenance.items() if key not in ("packages", "config", "timings")}
+    lines = [
+        (key, {name: as_text(item) for name, item in value.items()} if isinstance(value, dict) else as_text(value))
+        for key, value in known.items()
+    ]
+    return {
+        "experiment": config["experiment"],
+        "answer": answer,
+        "reading": in_words(main),
+        "summary": summary_table(metrics, order, main),
+        "comparison": comparison_table(comparisons, order, main),
+        "more": [summary_table(metrics, order, reading) for reading in ordered[1:]]
+        + [label_table(metrics, order, labels, main)]
+        + ([seed_table(metrics, order, main)] if several else [])
+        + [comparison_table(comparisons, order, reading) for reading in ordered[1:]],
+        "charts": [
+            embed_chart(path, output, CHARTS.get(Path(path).stem, "") + numbers.get(Path(path).stem, ""))
+            for path in svgs
+        ],
+        "examples": examples(predictions, jobs, labels, free),
+        "examples_reading": in_words(free),
+        "policy": policy_table(ruleset),
+        "shared": setting_list(config),
+        "settings": settings_table(config, order),
+        "costs": cost_table(costs, order),
+        "provenance": lines,
+        "packages": provenance.get("packages", {}),
+        "provenance_json": json.dumps(provenance, indent=2, ensure_ascii=False),
+    }

@@ -1,0 +1,104 @@
+"""GRPO whose policy is the exact distribution over the valid replies.
+
+Where it departs from TRL's `GRPOTrainer`:
+- Rollouts are draws from the categorical distribution over the replies (`LabelTrie`), not generated token by token;
+  one forward pass over the prompts serves any group size.
+- Log-probabilities and entropies are those of that distribution: tokens renormalised over the ones that some valid
+  reply allows. Positions without a choice carry no probability and are masked (`env_mask`) out of the loss, the
+  entropy and the lengths; so sums and means over tokens run over choices.
+- The rollouts' forward pass keeps its graph, and the loss of the same micro-batch uses it: no weight has changed in
+  between, so a second pass would give the same numbers.
+- `num_tokens` counts prompts and whole replies, not the masked tokens alone.
+
+Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL's.
+"""
+
+import os
+
+import torch
+from trl import GRPOTrainer
+
+from .encoding import encode_prompts
+from .prefix import add_shared_prefix_forward
+from .trie import LabelTrie
+
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is pinned with TRL itself
+
+
+class StructuredGRPOTrainer(GRPOTrainer):
+    """`GRPOTrainer` over a `LabelTrie`; prompts are conversations, completions replies of the trie."""
+
+    def __init__(self, *args, trie: LabelTrie, **kwargs):
+        super().__init__(*args, rollout_func=draw_rollouts, **kwargs)
+        self.trie = trie
+        self.reply_index = {reply: i for i, reply in enumerate(trie.replies)}
+        self.kept_policy = None  # (row of each prompt, its branch log-probabilities with their graph)
+        self.n_tokens_rolled_out = 0
+        add_shared_prefix_forward(self.model.get_base_model(), temperature=self.temperature)
+
+    def policy(self, model, prompts: list[tuple[int, ...]]) -> tuple[dict, torch.Tensor]:
+        """The row of each distinct prompt, and the trie's branch log-probabilities (U, K) of those U prompts."""
+        index = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        return index, model(label_trie=self.trie, prompts=[list(prompt) for prompt in index])
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
+    ):
+        """Log-probabilities and entropies (B, C) of completions under the trie policy; 0 where there is no choice."""
+        split = input_ids.size(1) - logits_to_keep
+        rows = zip(input_ids.tolist(), attention_mask.tolist(), strict=True)
+        prompts, labels = [], []
+        for ids, mask in rows:
+            prompts.append(tuple(token for token, real in zip(ids[:split], mask[:split], strict=True) if real))
+            reply = tuple(token for token, real in zip(ids[split:], mask[split:], strict=True) if real)
+            labels.append(self.reply_index[reply])
+        kept, self.kept_policy = self.kept_policy, None
+        if kept is not None and torch.is_grad_enabled() and kept[0].keys() >= set(prompts):
+            index, branch_log_probs = kept
+        else:
+            self.kept_policy = kept  # a pass without gradients (reference model) leaves it to the loss
+            index, branch_log_probs = self.policy(model, prompts)
+        chosen = [index[prompt] for prompt in prompts]
+        log_probs, entropies = self.trie.spread(branch_log_probs, chosen, labels, logits_to_keep)
+        return log_probs, (entropies if compute_entropy else None), None
+
+    def log(self, logs: dict, start_time: float | None = None) -> None:
+        """TRL's logging, with all tokens of the rollouts counted."""
+        if "num_tokens" in self._metrics["train"]:
+            self._metrics["train"]["num_tokens"] = [self.n_tokens_rolled_out]
+        super().log(logs, start_time)
+
+
+def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
+    """TRL's rollout function: a reply drawn for each prompt (a group's prompts are repeated in a row)."""
+    rows = [tuple(row) for row in encode_prompts(trainer.processing_class, prompts, trainer.chat_template_kwargs)]
+    training = trainer.model.training
+    with torch.set_grad_enabled(training):
+        index, branch_log_probs = trainer.policy(trainer.model_wrapped if training else trainer.model, rows)
+    trainer.kept_policy = (index, branch_log_probs) if training else None
+    chosen = [index[row] for row in rows]
+    with torch.no_grad():
+        log_probs = trainer.trie.reply_log_probs(branch_log_probs.detach())
+        labels = draw(log_probs[chosen]).tolist()
+        replies = [trainer.trie.replies[label] for label in labels]
+        width = max(map(len, replies))
+        token_log_probs, _ = trainer.trie.spread(branch_log_probs.detach(), chosen, labels, width)
+    if training:
+        trainer.n_tokens_rolled_out += sum(map(len, rows)) + sum(map(len, replies))
+        entropy = -(log_probs.exp() * log_probs).sum(1).mean()
+        trainer._metrics["train"]["label_entropy"].append(float(entropy))
+    choices = [set(trainer.trie.branch_positions(label)) for label in labels]
+    return {
+        "prompt_ids": [list(row) for row in rows],
+        "completion_ids": [list(reply) for reply in replies],
+        "logprobs": [row[: len(reply)] for row, reply in zip(token_log_probs.tolist(), replies, strict=True)],
+        "env_mask": [
+            [int(i in at) for i in range(len(reply))] for reply, at in zip(replies, choices, strict=True)
+        ],
+    }
+
+
+def draw(log_probs: torch.Tensor) -> torch.Tensor:
+    """One label (B,) for each row of log-probabilities (B, L), from torch's global generator on the CPU."""
+    return torch.multinomial(log_probs.double().exp().cpu(), 1).squeeze(1)

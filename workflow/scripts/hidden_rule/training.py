@@ -1,0 +1,194 @@
+"""What SFT and GRPO have in common: the examples, the start, the history, the progress bar and the costs."""
+
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from .dataset import read_split
+from .decoding import label_log_probs
+from .encoding import encode_prompts, label_trie
+from .models import add_adapter, default_device, device_name, load_adapter, load_model, load_tokenizer
+from .ruleset import Ruleset, load_ruleset
+from .tables import COSTS, HISTORY, write_table
+from .trie import LabelTrie
+
+# TRL's names of what it logs -> ours
+LOGGED = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "reward": "reward",
+    "entropy": "entropy",
+    "frac_reward_zero_std": "zero_signal_share",
+    "invalid_share": "invalid_share",
+}
+SHARE_PREFIX = "predicted_share/"
+
+
+@dataclass
+class Split:
+    """A split of the data as a trainer needs it."""
+
+    labels: list[str]
+    conversations: list[list[dict]]
+    prompts: list[list[int]]  # token ids
+
+
+@dataclass
+class Start:
+    """Where a training starts from: a model with an adapter to train, and all that is written once for all methods."""
+
+    model: torch.nn.Module
+    tokenizer: object
+    ruleset: Ruleset
+    trie: LabelTrie
+    train: Split
+    validation: Split
+    device: torch.device
+
+
+def load_start(*, manifest, ruleset, train, validation, model_config, lora, start_from, seed) -> Start:
+    """Load model, adapter (new, or the one in folder `start_from`) and data; `seed` draws the new adapter's weights."""
+    device = default_device()
+    ruleset = load_ruleset(ruleset)
+    tokenizer = load_tokenizer(manifest)
+    network = load_model(manifest, model_config["dtype"], device)
+    torch.manual_seed(seed)
+    model = load_adapter(network, start_from, trainable=True) if start_from else add_adapter(network, lora)
+    splits = []
+    for path in (train, validation):
+        frame = read_split(path, ruleset)
+        conversations = ruleset.render_prompts(frame)
+        prompts = encode_prompts(tokenizer, conversations, model_config["chat_template_kwargs"])
+        splits.append(Split(frame["label"].to_list(), conversations, prompts))
+    return Start(model, tokenizer, ruleset, label_trie(tokenizer, ruleset.labels), *splits, device)
+
+
+def common_arguments(settings: dict, seed: int, scratch, device: torch.device) -> dict:
+    """Arguments that SFT's and GRPO's trainers take alike; everything else stands in their own scripts."""
+    return {
+        "output_dir": str(scratch),
+        "num_train_epochs": settings["epochs"],
+        "gradient_accumulation_steps": settings["batch_size"] // settings["micro_batch_size"],
+        "learning_rate": settings["learning_rate"],
+        "lr_scheduler_type": "linear",
+        "warmup_steps": settings["warmup_steps"],
+        "max_grad_norm": settings["max_grad_norm"],
+        "gradient_checkpointing": settings["gradient_checkpointing"],
+        "seed": seed,
+        "data_seed": seed,
+        "bf16": False,  # the base model's own type computes; no autocast on top of it
+        "use_cpu": device.type == "cpu",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,  # `Watcher` shows progress
+        "dataloader_pin_memory": device.type == "cuda",
+        "dataloader_num_workers": 0,
+    }
+
+
+class Watcher(TrainerCallback):
+    """Writes down what a training does, measures it on the validation split, and shows its progress.
+
+    Validation is structured (the exact policy over the valid replies) whatever RL explores with: before the first
+    step and after each epoch, accuracy and the mean KL divergence from the start, in nats, over the label set.
+    """
+
+    def __init__(self, start: Start, batch_size: int):
+        self.start, self.batch_size = start, batch_size
+        self.rows: list[dict] = []
+        self.n_tokens = 0
+        self.first_log_probs = None
+        self.began = self.bar = None
+
+    def add(self, step: int, metric: str, value: float, label: str | None = None) -> None:
+        """Add a row of the history."""
+        wall_s = time.perf_counter() - self.began
+        row = {"step": step, "wall_s": wall_s, "n_tokens": self.n_tokens, "metric": metric, "label": label}
+        self.rows.append({**row, "value": float(value)})
+
+    def validate(self, step: int) -> None:
+        """Measure the policy on the validation split."""
+        split, model = self.start.validation, self.start.model
+        was_training = model.training
+        base = model.get_base_model().eval()
+        log_probs = label_log_probs(base, self.start.trie, split.prompts, self.batch_size)
+        model.train(was_training)
+        if self.first_log_probs is None:
+            self.first_log_probs = log_probs
+        predicted = [self.start.ruleset.labels[i] for i in log_probs.argmax(1).tolist()]
+        right = sum(p == label for p, label in zip(predicted, split.labels, strict=True))
+        drift = (log_probs.exp() * (log_probs - self.first_log_probs)).sum(1).mean()
+        self.add(step, "validation_accuracy", right / len(predicted))
+        self.add(step, "kl_from_start", max(0.0, float(drift)))
+        tqdm.write(f"step {step}: validation accuracy {right / len(predicted):.3f}", file=sys.stderr)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.began = time.perf_counter()
+        self.validate(0)
+        self.bar = tqdm(total=state.max_steps, unit="step", mininterval=1.0)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.n_tokens = int(logs.get("num_tokens", self.n_tokens))
+        if "label_entropy" in logs:  # over the label set; TRL's own is a mean over tokens
+            logs = {**logs, "entropy": logs["label_entropy"]}
+        for theirs, ours in LOGGED.items():
+            if logs.get(theirs) is not None:
+                self.add(state.global_step, ours, logs[theirs])
+        for key, value in logs.items():
+            if key.startswith(SHARE_PREFIX):
+                self.add(state.global_step, "predicted_share", value, key.removeprefix(SHARE_PREFIX))
+        shown = {name: f"{logs[name]:.4g}" for name in ("loss", "reward") if logs.get(name) is not None}
+        if self.bar is not None and shown:
+            self.bar.set_postfix(shown, refresh=False)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.validate(state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+    def history(self) -> pl.DataFrame:
+        """The rows so far, in the HISTORY schema."""
+        return pl.DataFrame(self.rows, schema=HISTORY)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Peak memory of this process: the GPU's where there is one, else what was resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB but on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def write_cost(path, *, condition, seed, stage, began, n_tokens_trained, n_tokens_generated, device) -> None:
+    """Write one row of costs; `began` is the `time.perf_counter()` at the stage's start, loading included."""
+    row = {
+        "condition": condition,
+        "seed": seed,
+        "stage": stage,
+        "wall_s": time.perf_counter() - began,
+        "n_tokens_trained": n_tokens_trained,
+        "n_tokens_generated": n_tokens_generated,
+        "peak_bytes": peak_bytes(device),
+        "device": device_name(device),
+    }
+    write_table(pl.DataFrame([row], schema=COSTS), path, COSTS)
+
+
+def model_id(manifest) -> str:
+    """The id that a manifest gives its model."""
+    return json.loads(Path(manifest).read_text(encoding="utf-8"))["id"]

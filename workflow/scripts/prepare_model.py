@@ -1,0 +1,8 @@
+"""Make the base model ready to load and write down what it is."""
+
+from hidden_rule.logs import logged
+from hidden_rule.models import prepare_model
+
+if "snakemake" in globals():
+    with logged(snakemake.log[0]):
+        prepare_model(snakemake.params.model, snakemake.output.manifest)

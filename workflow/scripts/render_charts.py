@@ -1,0 +1,35 @@
+"""Draw every chart and save it as an interactive page, a vector image and a bitmap."""
+
+from pathlib import Path
+
+from hidden_rule.charts import build_charts
+from hidden_rule.tables import METRICS, read_table
+
+
+def render_charts(metrics, predictions, jobs, histories, trained, labels, config, outputs) -> None:
+    """Save each chart to those of `outputs` whose stem is its name; the suffix (.html, .svg, .png) decides the format.
+
+    The pages hold all that they need (`inline`): they open without a network.
+    """
+    charts = build_charts(read_table(metrics, METRICS), predictions, jobs, histories, trained, labels, config)
+    for path in map(Path, outputs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        options = {".html": {"inline": True}, ".png": {"scale_factor": 2}}.get(path.suffix, {})
+        charts[path.stem].save(str(path), **options)
+
+
+if "snakemake" in globals():
+    from hidden_rule.logs import logged
+    from hidden_rule.ruleset import load_ruleset
+
+    with logged(snakemake.log[0]):
+        render_charts(
+            metrics=snakemake.input.metrics,
+            predictions=list(snakemake.input.predictions),
+            jobs=snakemake.params.jobs,
+            histories=list(snakemake.input.histories),
+            trained=snakemake.params.trained,
+            labels=load_ruleset(snakemake.input.ruleset).labels,
+            config=snakemake.params.charts,
+            outputs=list(snakemake.output),
+        )

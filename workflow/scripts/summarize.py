@@ -1,0 +1,34 @@
+"""Turn prediction tables into metrics with intervals, paired comparisons, and one table of costs."""
+
+import polars as pl
+
+from hidden_rule.metrics import summarize_predictions
+from hidden_rule.tables import COMPARISONS, COSTS, METRICS, read_table, write_table
+
+
+def summarize(predictions, jobs, costs, ruleset, metrics_path, comparisons_path, costs_path) -> None:
+    """Write the tables METRICS, COMPARISONS and COSTS.
+
+    predictions: paths; jobs: [condition, seed] of each, in the same order; costs: paths of tables in the COSTS schema.
+    """
+    metrics, comparisons = summarize_predictions(predictions, jobs, ruleset)
+    write_table(metrics, metrics_path, METRICS)
+    write_table(comparisons, comparisons_path, COMPARISONS)
+    frames = [COSTS.to_frame(), *(read_table(path, COSTS) for path in costs)]
+    write_table(pl.concat(frames).sort("condition", "seed", "stage"), costs_path, COSTS)
+
+
+if "snakemake" in globals():
+    from hidden_rule.logs import logged
+    from hidden_rule.ruleset import load_ruleset
+
+    with logged(snakemake.log[0]):
+        summarize(
+            predictions=list(snakemake.input.predictions),
+            jobs=snakemake.params.jobs,
+            costs=list(snakemake.input.costs),
+            ruleset=load_ruleset(snakemake.input.ruleset),
+            metrics_path=snakemake.output.metrics,
+            comparisons_path=snakemake.output.comparisons,
+            costs_path=snakemake.output.costs,
+        )

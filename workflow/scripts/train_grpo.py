@@ -1,0 +1,146 @@
+"""Reinforcement learning with GRPO: one LoRA adapter from rewards for sampled replies.
+
+Where it departs from TRL's `GRPOTrainer`: rollouts are made for each micro-batch (`steps_per_generation=1`), so that
+every sample is drawn from the very policy it trains and a micro-batch holds whole groups; the forward pass shares
+prefixes (`hidden_rule/prefix.py`). Structured decoding: see the top of `hidden_rule/structured_grpo.py`.
+"""
+
+import tempfile
+import time
+
+import torch
+from datasets import Dataset
+from hidden_rule import models, training
+from hidden_rule.logs import logged
+from hidden_rule.prefix import add_shared_prefix_forward
+from hidden_rule.replies import parse_reply
+from hidden_rule.rewards import make_reward_function
+from hidden_rule.structured_grpo import StructuredGRPOTrainer
+from hidden_rule.tables import HISTORY, write_table
+from transformers import PrinterCallback, set_seed
+from trl import GRPOConfig, GRPOTrainer
+
+
+def prompts_with_labels(start: training.Start) -> Dataset:
+    """`prompt` (a conversation) and `label` of each training row."""
+    return Dataset.from_dict({"prompt": start.train.conversations, "label": start.train.labels})
+
+
+class WatchedReward:
+    """The reward function, which also counts what the rollouts decide and how many tokens they have."""
+
+    __name__ = "decision_reward"
+
+    def __init__(self, labels, scale: dict):
+        self.labels, self.score = labels, make_reward_function(labels, scale)
+        self.n_tokens_generated = 0
+
+    def __call__(self, completions, label, completion_ids, log_metric, **kwargs) -> list[float]:
+        predicted = [parse_reply(completion[-1]["content"], self.labels) for completion in completions]
+        for name in self.labels:
+            log_metric(training.SHARE_PREFIX + name, predicted.count(name) / len(predicted))
+        log_metric("invalid_share", predicted.count(None) / len(predicted))
+        self.n_tokens_generated += sum(map(len, completion_ids))
+        return self.score(completions, label)
+
+
+def train_grpo(
+    *,
+    manifest,
+    ruleset,
+    train,
+    validation,
+    start_from,
+    model_config,
+    lora,
+    settings,
+    condition,
+    seed,
+    adapter,
+    history,
+    cost,
+    decoding,
+):
+    """Train and write the adapter's folder, the training's history and its cost.
+
+    `start_from` is the folder of the adapter to start from, or None for a new one; `decoding` is what the policy
+    explores with: `structured` or `free`.
+    """
+    began = time.perf_counter()
+    start = training.load_start(
+        manifest=manifest,
+        ruleset=ruleset,
+        train=train,
+        validation=validation,
+        model_config=model_config,
+        lora=lora,
+        start_from=start_from,
+        seed=seed,
+    )
+    watcher = training.Watcher(start, settings["micro_batch_size"])
+    reward = WatchedReward(start.ruleset.labels, settings["reward"])
+    set_seed(seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = GRPOConfig(
+            **training.common_arguments(settings, seed, scratch, start.device),
+            per_device_train_batch_size=settings["micro_batch_size"] * settings["group_size"],
+            steps_per_generation=1,
+            num_generations=settings["group_size"],
+            temperature=settings["temperature"],
+            max_completion_length=settings["max_new_tokens"],
+            chat_template_kwargs=model_config["chat_template_kwargs"],
+            beta=settings["beta"],
+            loss_type=settings["loss_type"],
+            scale_rewards=settings["scale_rewards"],
+            entropy_coef=settings["entropy_coef"],
+            use_vllm=settings["use_vllm"],
+        )
+        make_trainer, extra = GRPOTrainer, {}
+        if decoding == "structured":
+            make_trainer, extra = StructuredGRPOTrainer, {"trie": start.trie}
+        trainer = make_trainer(
+            model=start.model,
+            reward_funcs=reward,
+            args=arguments,
+            train_dataset=prompts_with_labels(start),
+            processing_class=start.tokenizer,
+            callbacks=[watcher],
+            **extra,
+        )
+        if decoding == "free":
+            add_shared_prefix_forward(trainer.model.get_base_model(), temperature=trainer.temperature)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    models.save_adapter(trainer.model, adapter, training.model_id(manifest))
+    write_table(watcher.history(), history, HISTORY)
+    training.write_cost(
+        cost,
+        condition=condition,
+        seed=seed,
+        stage="train",
+        began=began,
+        n_tokens_trained=watcher.n_tokens,
+        n_tokens_generated=reward.n_tokens_generated,
+        device=start.device,
+    )
+
+
+if "snakemake" in globals():
+    with logged(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        train_grpo(
+            manifest=snakemake.input.model,
+            ruleset=snakemake.input.ruleset,
+            train=snakemake.input.train,
+            validation=snakemake.input.validation,
+            start_from=snakemake.params.start_from,
+            model_config=snakemake.params.model,
+            lora=snakemake.params.lora,
+            settings=snakemake.params.settings,
+            condition=snakemake.wildcards.condition,
+            seed=int(snakemake.wildcards.seed),
+            adapter=snakemake.params.adapter,
+            history=snakemake.output.history,
+            cost=snakemake.output.cost,
+            decoding=snakemake.params.decoding,
+        )

@@ -1,0 +1,113 @@
+"""Supervised fine-tuning: one LoRA adapter from labelled applications, the loss on the reply alone.
+
+Where it departs from TRL's `SFTTrainer`: prompts and replies are tokenized here, once, as every other step does
+(`hidden_rule/encoding.py`), and the forward pass shares prefixes (`hidden_rule/prefix.py`).
+"""
+
+import tempfile
+import time
+
+import torch
+from datasets import Dataset
+from hidden_rule import models, training
+from hidden_rule.encoding import encode_reply
+from hidden_rule.logs import logged
+from hidden_rule.prefix import add_shared_prefix_forward
+from hidden_rule.tables import HISTORY, write_table
+from transformers import PrinterCallback, set_seed
+from trl import SFTConfig, SFTTrainer
+
+
+def labelled_tokens(start: training.Start) -> Dataset:
+    """`input_ids` and `labels` of each training row: prompt and reply, the prompt's labels -100."""
+    replies = {label: encode_reply(start.tokenizer, label) for label in start.ruleset.labels}
+    pairs = [(prompt, replies[label]) for prompt, label in zip(start.train.prompts, start.train.labels, strict=True)]
+    return Dataset.from_dict(
+        {
+            "input_ids": [prompt + reply for prompt, reply in pairs],
+            "labels": [[-100] * len(prompt) + reply for prompt, reply in pairs],
+        }
+    )
+
+
+def train_sft(
+    *,
+    manifest,
+    ruleset,
+    train,
+    validation,
+    start_from,
+    model_config,
+    lora,
+    settings,
+    condition,
+    seed,
+    adapter,
+    history,
+    cost,
+):
+    """Train and write the adapter's folder, the training's history and its cost.
+
+    `start_from` is the folder of the adapter to start from, or None for a new one.
+    """
+    began = time.perf_counter()
+    start = training.load_start(
+        manifest=manifest,
+        ruleset=ruleset,
+        train=train,
+        validation=validation,
+        model_config=model_config,
+        lora=lora,
+        start_from=start_from,
+        seed=seed,
+    )
+    watcher = training.Watcher(start, settings["micro_batch_size"])
+    set_seed(seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = SFTConfig(
+            **training.common_arguments(settings, seed, scratch, start.device),
+            per_device_train_batch_size=settings["micro_batch_size"],
+            max_length=None,
+        )
+        trainer = SFTTrainer(
+            model=start.model,
+            args=arguments,
+            train_dataset=labelled_tokens(start),
+            processing_class=start.tokenizer,
+            callbacks=[watcher],
+        )
+        add_shared_prefix_forward(trainer.model.get_base_model())
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    models.save_adapter(trainer.model, adapter, training.model_id(manifest))
+    write_table(watcher.history(), history, HISTORY)
+    training.write_cost(
+        cost,
+        condition=condition,
+        seed=seed,
+        stage="train",
+        began=began,
+        n_tokens_trained=watcher.n_tokens,
+        n_tokens_generated=0,
+        device=start.device,
+    )
+
+
+if "snakemake" in globals():
+    with logged(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        train_sft(
+            manifest=snakemake.input.model,
+            ruleset=snakemake.input.ruleset,
+            train=snakemake.input.train,
+            validation=snakemake.input.validation,
+            start_from=snakemake.params.start_from,
+            model_config=snakemake.params.model,
+            lora=snakemake.params.lora,
+            settings=snakemake.params.settings,
+            condition=snakemake.wildcards.condition,
+            seed=int(snakemake.wildcards.seed),
+            adapter=snakemake.params.adapter,
+            history=snakemake.output.history,
+            cost=snakemake.output.cost,
+        )

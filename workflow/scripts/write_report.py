@@ -1,0 +1,63 @@
+"""Write the report: one HTML page with the answer, its evidence, cost and provenance."""
+
+import json
+from pathlib import Path
+
+from hidden_rule.report import build_report, render_report
+from hidden_rule.tables import COMPARISONS, COSTS, HISTORY, METRICS, read_table
+
+
+def write_report(
+    metrics,
+    comparisons,
+    costs,
+    histories,
+    trained,
+    predictions,
+    jobs,
+    svgs,
+    provenance,
+    ruleset,
+    config,
+    template,
+    output,
+) -> None:
+    """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved)."""
+    context = build_report(
+        metrics=read_table(metrics, METRICS),
+        comparisons=read_table(comparisons, COMPARISONS),
+        costs=read_table(costs, COSTS),
+        histories=[read_table(path, HISTORY) for path in histories],
+        trained=trained,
+        predictions=predictions,
+        jobs=jobs,
+        svgs=svgs,
+        provenance=json.loads(Path(provenance).read_text(encoding="utf-8")),
+        ruleset=ruleset,
+        config=config,
+        output=output,
+    )
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    Path(output).write_text(render_report(context, template), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    from hidden_rule.logs import logged
+    from hidden_rule.ruleset import load_ruleset
+
+    with logged(snakemake.log[0]):
+        write_report(
+            metrics=snakemake.input.metrics,
+            comparisons=snakemake.input.comparisons,
+            costs=snakemake.input.costs,
+            histories=list(snakemake.input.histories),
+            trained=snakemake.params.trained,
+            predictions=list(snakemake.input.predictions),
+            jobs=snakemake.params.jobs,
+            svgs=list(snakemake.input.svgs),
+            provenance=snakemake.input.provenance,
+            ruleset=load_ruleset(snakemake.input.ruleset),
+            config=snakemake.params.config,
+            template=snakemake.input.template,
+            output=snakemake.output[0],
+        )
