@@ -345,7 +345,7 @@ rule render_charts:
         predictions=PREDICTIONS,
         histories=HISTORIES,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("charts", "chart_style", "curves"),
+        code=DATA_CODE + code("charts", "chart_style", "curves", "outcomes"),
     output:
         expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
         accuracy=report(
@@ -406,7 +406,7 @@ rule write_report:
         provenance=rules.record_run.output.provenance,
         ruleset=config["ruleset"],
         template="workflow/report/report.html.j2",
-        code=DATA_CODE + code("report", "conclusions"),
+        code=DATA_CODE + code("report", "conclusions", "chart_style", "outcomes", "config"),
     output:
         page=f"{RESULTS}/report.html",
     log:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from hidden_rule.config import check_config, load_config
 from hidden_rule.dataset import draw_splits, read_split
 from hidden_rule.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 
 from hidden_rule.chart_style import CONDITION_COLOURS, UNTRAINED, palette, readings
 from hidden_rule.charts import build_charts, confusion_table
-from hidden_rule.curves import MAX_POINTS, read_curves
+from hidden_rule.curves import MAX_POINTS, read_curves, training_chart
 from hidden_rule.metrics import summarize_predictions
 from render_charts import render_charts
 from synthetic import WORLD, make_ruleset, write_world
@@ -133,3 +133,15 @@ def test_long_curves_are_averaged_and_short_ones_are_not(tmp_path):
     full = pl.read_parquet(made.histories[0]).filter(metric="loss")
     assert loss["value"][0] == pytest.approx(full["value"][:10].mean())
     assert accuracy["window"].unique().to_list() == [1]
+
+
+def test_a_loss_that_is_rounding_is_not_drawn(tmp_path):
+    made = write_world(tmp_path, make_ruleset(3), {"grpo": WORLD["grpo"]}, n_steps=5, sizes=SIZES)
+    history = pl.read_parquet(made.histories[0])
+    is_loss = pl.col("metric") == "loss"
+    history.with_columns(value=pl.when(is_loss).then(1e-9).otherwise("value")).write_parquet(made.histories[0])
+    training_chart(made.histories, made.trained, {"grpo": "#000000"}, ["a", "b"], {"width": 300}).save(
+        str(tmp_path / "training.svg")
+    )
+    text = (tmp_path / "training.svg").read_text()
+    assert "loss, GRPO: zero but for rounding, not shown" in text

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+
 from hidden_rule.checks import load_schema, resolve
 from hidden_rule.config import check_config, condition_settings, load_config, model_slug
 from hidden_rule.ruleset import load_ruleset
-from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))

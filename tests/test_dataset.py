@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from build_dataset import build_dataset
 from hidden_rule.dataset import SPLITS, _fill_equally, dataset_schema, draw_splits, read_split
 from hidden_rule.errors import UserError

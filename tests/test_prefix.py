@@ -5,9 +5,10 @@ import random
 
 import pytest
 import torch
+from trl.trainer.utils import add_fused_lm_head
+
 from hidden_rule import prefix
 from tiny_models import padded_batch, random_rows, tiny_model
-from trl.trainer.utils import add_fused_lm_head
 
 FAMILIES = [("llama", None), ("qwen", None), ("qwen", 16), ("gemma", None), ("gemma", 16)]
 

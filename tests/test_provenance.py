@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+
 from hidden_rule import provenance
 from hidden_rule.errors import UserError
 from hidden_rule.tables import COSTS, write_table

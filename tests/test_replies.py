@@ -1,6 +1,7 @@
 """One strict parser for reward and accuracy, and rewards that pay for nothing but the right answer."""
 
 import pytest
+
 from hidden_rule.replies import parse_reply, render_reply
 from hidden_rule.rewards import make_reward_function, reward
 

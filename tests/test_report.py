@@ -98,7 +98,7 @@ def test_tie(tmp_path):
 def test_all_at_chance(tmp_path):
     bad = {"accuracy": 0.25, "method": "sft"}
     first, text = answer_of(tmp_path, {"a": bad, "b": bad | {"method": "grpo"}, "c": bad | {"method": None}})
-    assert first.startswith("No condition can be told apart from chance")
+    assert first.startswith("No condition can be said to do better than chance")
     assert "learnt the policy" not in text
     assert "learnt a part" not in text
     assert "beats" not in text
@@ -145,6 +145,15 @@ def test_policy_verdict_looks_at_the_interval(low, value, high, verdict):
 )
 def test_hidden_verdict(recall, precision, verdict):
     assert hidden_verdict(recall, precision, 0.25) == verdict
+
+
+def test_no_sign_is_said_with_and_without_answers_of_that_kind():
+    said = [
+        conclusions.hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25)
+        for precision in ({"value": None}, row(0.2, 0.25, 0.3))
+    ]
+    assert said[0].endswith("none of its answers needs this rule to be explained.")
+    assert said[1].endswith("25.0% (20.0 to 30.0%) are right, which chance (25.0%) can explain.")
 
 
 def test_significance_needs_the_test_and_the_interval():
@@ -264,7 +273,7 @@ def test_one_untrained_condition_makes_a_report(tmp_path):
     metrics, comparisons = summarize_predictions(made.predictions, made.jobs, RULESET)
     context = build_report(
         metrics, comparisons, made.costs, [], [], made.predictions, made.jobs, [], {}, RULESET,
-        CONFIG | {"conditions": {"baseline": None}}, tmp_path / "report.html",
+        CONFIG | {"conditions": {"baseline": {}}}, tmp_path / "report.html",
     )  # fmt: skip
     page = render_report(context, TEMPLATE)
     assert "nothing to compare" in page

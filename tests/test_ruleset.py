@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
 from hidden_rule.errors import UserError
 from hidden_rule.ruleset import Feature, load_ruleset
 from hidden_rule.ruleset_checks import compared_literals

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from scipy.stats import chisquare
+
 from hidden_rule.prefix import add_shared_prefix_forward
 from hidden_rule.structured_grpo import draw
 from hidden_rule.trie import LabelTrie
-from scipy.stats import chisquare
 from tiny_models import tiny_model
 
 PROMPTS = [[5] * 12 + [i, i + 1, 9][: 2 + i % 2] for i in range(1, 6)]
@@ -82,5 +83,5 @@ def test_a_position_without_a_choice_is_no_choice():
     ],
 )
 def test_replies_that_make_no_trie(replies, reason):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="repl"):
         LabelTrie(replies)

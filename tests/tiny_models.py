@@ -28,7 +28,7 @@ SIZES = {
 
 
 def tiny_model(family: str, seed: int = 0, dtype=torch.float32, window: int | None = None):
-    """A random model with LoRA adapters that are not zero, ready to train; `window` is Gemma's and Qwen's sliding one."""
+    """A random model with LoRA adapters that are not zero, ready to train; `window` is the sliding one, in tokens."""
     torch.manual_seed(seed)
     if family == "llama":
         model = LlamaForCausalLM(LlamaConfig(**SIZES))

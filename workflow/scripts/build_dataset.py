@@ -16,10 +16,10 @@ def build_dataset(ruleset_path, sizes: dict[str, int], seed: int, paths: dict[st
 
 
 if "snakemake" in globals():
-    with logged(snakemake.log[0]):  # noqa: F821
+    with logged(snakemake.log[0]):
         build_dataset(
-            ruleset_path=snakemake.input.ruleset,  # noqa: F821
-            sizes={split: snakemake.params.data[split] for split in SPLITS},  # noqa: F821
-            seed=snakemake.params.data["seed"],  # noqa: F821
-            paths={split: snakemake.output[split] for split in SPLITS},  # noqa: F821
+            ruleset_path=snakemake.input.ruleset,
+            sizes={split: snakemake.params.data[split] for split in SPLITS},
+            seed=snakemake.params.data["seed"],
+            paths={split: snakemake.output[split] for split in SPLITS},
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import torch
+
 from hidden_rule import decoding, models, training
 from hidden_rule.dataset import read_split
 from hidden_rule.encoding import encode_prompts, label_trie
@@ -32,9 +33,7 @@ def predictions_frame(split: pl.DataFrame, labels, suite, mode, replies, log_pro
     )
 
 
-def evaluate(
-    *, manifest, ruleset, splits, adapter, model_config, settings, condition, seed, predictions, cost
-) -> None:
+def evaluate(*, manifest, ruleset, splits, adapter, model_config, settings, condition, seed, predictions, cost) -> None:
     """Write the predictions of one condition and seed, and what they cost.
 
     `splits` maps a suite to its parquet file; `adapter` is the adapter's folder, or None for the untrained model.

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 import yaml
+
 from hidden_rule import provenance
 from hidden_rule.errors import UserError
 from hidden_rule.logs import logged
@@ -56,14 +57,14 @@ def _refuse_unknown(provenance_path, record, key: str = "") -> None:
 
 
 if "snakemake" in globals():
-    with logged(snakemake.log[0]):  # noqa: F821
+    with logged(snakemake.log[0]):
         record_run(
-            config=snakemake.params.config,  # noqa: F821
-            lock_path=snakemake.input.lock,  # noqa: F821
-            manifest_path=snakemake.input.model,  # noqa: F821
-            ruleset_path=snakemake.input.ruleset,  # noqa: F821
-            data_paths={split: snakemake.input[split] for split in ("train", "validation", "test", "holdout")},  # noqa: F821
-            costs_path=snakemake.input.costs,  # noqa: F821
-            provenance_path=snakemake.output.provenance,  # noqa: F821
-            config_path=snakemake.output.config,  # noqa: F821
+            config=snakemake.params.config,
+            lock_path=snakemake.input.lock,
+            manifest_path=snakemake.input.model,
+            ruleset_path=snakemake.input.ruleset,
+            data_paths={split: snakemake.input[split] for split in ("train", "validation", "test", "holdout")},
+            costs_path=snakemake.input.costs,
+            provenance_path=snakemake.output.provenance,
+            config_path=snakemake.output.config,
         )

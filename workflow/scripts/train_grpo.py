@@ -10,6 +10,9 @@ import time
 
 import torch
 from datasets import Dataset
+from transformers import PrinterCallback, set_seed
+from trl import GRPOConfig, GRPOTrainer
+
 from hidden_rule import models, training
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
@@ -17,8 +20,6 @@ from hidden_rule.replies import parse_reply
 from hidden_rule.rewards import make_reward_function
 from hidden_rule.structured_grpo import StructuredGRPOTrainer
 from hidden_rule.tables import HISTORY, write_table
-from transformers import PrinterCallback, set_seed
-from trl import GRPOConfig, GRPOTrainer
 
 
 def prompts_with_labels(start: training.Start) -> Dataset:
@@ -61,7 +62,7 @@ def train_grpo(
     cost,
     decoding,
 ):
-    """Train and write the adapter's folder, the training's history and its cost.
+    """Train and write the adapter's folder, the training's history and its cost; returns the trained model.
 
     `start_from` is the folder of the adapter to start from, or None for a new one; `decoding` is what the policy
     explores with: `structured` or `free`.
@@ -123,6 +124,7 @@ def train_grpo(
         n_tokens_generated=reward.n_tokens_generated,
         device=start.device,
     )
+    return trainer.model
 
 
 if "snakemake" in globals():

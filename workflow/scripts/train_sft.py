@@ -9,13 +9,14 @@ import time
 
 import torch
 from datasets import Dataset
+from transformers import PrinterCallback, set_seed
+from trl import SFTConfig, SFTTrainer
+
 from hidden_rule import models, training
 from hidden_rule.encoding import encode_reply
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
 from hidden_rule.tables import HISTORY, write_table
-from transformers import PrinterCallback, set_seed
-from trl import SFTConfig, SFTTrainer
 
 
 def labelled_tokens(start: training.Start) -> Dataset:
@@ -46,7 +47,7 @@ def train_sft(
     history,
     cost,
 ):
-    """Train and write the adapter's folder, the training's history and its cost.
+    """Train and write the adapter's folder, the training's history and its cost; returns the trained model.
 
     `start_from` is the folder of the adapter to start from, or None for a new one.
     """
@@ -91,6 +92,7 @@ def train_sft(
         n_tokens_generated=0,
         device=start.device,
     )
+    return trainer.model
 
 
 if "snakemake" in globals():

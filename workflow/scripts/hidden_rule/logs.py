@@ -10,7 +10,7 @@ from .errors import UserError
 
 
 class Tee:
-    """A text stream that writes to the terminal and to a log; a progress bar's carriage returns become newlines there."""
+    """A text stream to the terminal and to a log, where a progress bar's carriage returns become newlines."""
 
     def __init__(self, terminal, log):
         self.terminal, self.log = terminal, log

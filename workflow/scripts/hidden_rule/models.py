@@ -1,4 +1,4 @@
-"""Where a base model comes from, what its files are, and how it is loaded: safetensors only, no code of a model's own."""
+"""Where a base model comes from and how it is loaded: safetensors only, no code of a model's own."""
 
 import hashlib
 import importlib.metadata
@@ -175,7 +175,7 @@ def device_name(device: torch.device) -> str:
 
 
 def load_model(manifest_path, dtype: str, device: torch.device):
-    """The base model of a manifest, in evaluation mode on `device`; a file of another size than listed is a UserError."""
+    """The base model of a manifest, in evaluation mode on `device`; raises UserError if a file's size has changed."""
     manifest = json.loads(Path(manifest_path).read_text(encoding="utf-8"))
     folder = model_folder(manifest, manifest_path)
     for name, entry in manifest["files"].items():

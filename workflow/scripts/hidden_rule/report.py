@@ -14,10 +14,12 @@ import polars as pl
 
 from .chart_style import in_words, readings
 from .conclusions import conclude, find, p_text, percent, points, with_interval
+from .config import condition_settings
 from .outcomes import scan_predictions
 
 EXAMPLES = 2  # replies of each kind (right, wrong, invalid) for each condition
 MAX_REPLY = 300  # characters of a reply that are shown
+NOT_LISTED = ("packages", "config", "timings")  # of the provenance: shown elsewhere, or in its JSON only
 SUMMARY = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -120,18 +122,17 @@ def cost_table(costs: pl.DataFrame, order) -> dict:
 
 def settings_table(config: dict, order) -> dict | None:
     """Every method setting of each trained condition side by side, overrides (`with`) applied."""
-    conditions = {name: config["conditions"].get(name) or {} for name in order}
-    used = {
-        name: {"start_from": of.get("start_from", "the base model"), **config[of["method"]], **(of.get("with") or {})}
-        for name, of in conditions.items()
-        if of.get("method")
-    }
+    used = {name: condition_settings(config, name) for name in order}
+    used = {name: of for name, of in used.items() if of["method"]}
     if not used:
         return None
-    keys = list(dict.fromkeys(key for settings in used.values() for key in settings))
-    rows = [["method", *(conditions[name]["method"] for name in used)]]
-    rows += [[key, *(as_text(settings[key]) if key in settings else "–" for settings in used.values())] for key in keys]
-    return table("Settings of each training", ["setting", *used], rows, True)
+    keys = list(dict.fromkeys(key for of in used.values() for key in of["settings"]))
+    rows = [
+        ["method", *(of["method"] for of in used.values())],
+        ["starts from", *(of["start_from"] or "the base model" for of in used.values())],
+        *([key, *(as_text(of["settings"].get(key, "–")) for of in used.values())] for key in keys),
+    ]
+    return table("Settings of each training", ["setting", *used], rows, wrap=True)
 
 
 def as_text(value) -> str:
@@ -226,7 +227,7 @@ def build_report(
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
-    known = {key: value for key, value in provenance.items() if key not in ("packages", "config", "timings")}
+    known = {key: value for key, value in provenance.items() if value and key not in NOT_LISTED}
     lines = [
         (key, {name: as_text(item) for name, item in value.items()} if isinstance(value, dict) else as_text(value))
         for key, value in known.items()

@@ -22,7 +22,6 @@ from .encoding import encode_prompts
 from .prefix import add_shared_prefix_forward
 from .trie import LabelTrie
 
-
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is pinned with TRL itself
 
 
@@ -93,9 +92,7 @@ def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
         "prompt_ids": [list(row) for row in rows],
         "completion_ids": [list(reply) for reply in replies],
         "logprobs": [row[: len(reply)] for row, reply in zip(token_log_probs.tolist(), replies, strict=True)],
-        "env_mask": [
-            [int(i in at) for i in range(len(reply))] for reply, at in zip(replies, choices, strict=True)
-        ],
+        "env_mask": [[int(i in at) for i in range(len(reply))] for reply, at in zip(replies, choices, strict=True)],
     }
 
 

@@ -1,0 +1,151 @@
+"""Real trainings of the embedded model: what moves, what does not, and that it learns."""
+
+import copy
+
+import polars as pl
+import pytest
+import torch
+
+import evaluate
+import train_grpo
+import train_sft
+from hidden_rule import models, training
+from hidden_rule.config import load_config
+from hidden_rule.dataset import dataset_schema, draw_splits
+from hidden_rule.ruleset import load_ruleset
+from hidden_rule.tables import read_table, write_table
+
+RULESET = "rulesets/fincorp.yaml"
+
+
+@pytest.fixture(scope="module")
+def job(manifest, tmp_path_factory, request):
+    """Arguments of a training on a few rows; GRPO's rows all have one label, which a few steps must find."""
+    root = request.config.rootpath
+    folder = tmp_path_factory.mktemp("training")
+    ruleset = load_ruleset(root / RULESET)
+    splits = draw_splits(ruleset, {"train": 16, "validation": 8, "test": 8, "holdout": 8}, seed=0)
+    one_label = splits["train"].filter(pl.col("label") == ruleset.default)
+    for name, frame in {**splits, "one_label": one_label}.items():
+        write_table(frame, folder / f"{name}.parquet", dataset_schema(ruleset))
+    config = load_config([root / "config.yaml"])
+
+    def arguments(condition, **changes):
+        return {
+            "manifest": manifest,
+            "ruleset": root / RULESET,
+            "train": folder / "train.parquet",
+            "validation": folder / "validation.parquet",
+            "start_from": None,
+            "model_config": config["model"],
+            "lora": config["lora"],
+            "settings": {},
+            "condition": condition,
+            "seed": 3,
+            "adapter": folder / f"adapters/{condition}",
+            "history": folder / f"{condition}.history.parquet",
+            "cost": folder / f"{condition}.cost.parquet",
+            **changes,
+        }
+
+    arguments.config, arguments.folder = config, folder
+    return arguments
+
+
+def weights_before(arguments):
+    """Every weight of the model as a training with these arguments finds it."""
+    names = ("manifest", "ruleset", "train", "validation", "model_config", "lora", "start_from", "seed")
+    start = training.load_start(**{name: arguments[name] for name in names})
+    return {name: weight.detach().clone() for name, weight in start.model.named_parameters()}
+
+
+def assert_only_the_adapter_moved(before, model):
+    after = dict(model.named_parameters())
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "lora_" in name}
+
+
+def curve(path, metric):
+    history = pl.read_parquet(path)
+    return history.filter(pl.col("metric") == metric).sort("step")["value"].to_list()
+
+
+def test_sft_moves_every_lora_weight_and_no_other_and_the_loss_falls(job):
+    settings = {**job.config["sft"], "epochs": 3, "batch_size": 8, "micro_batch_size": 4, "warmup_steps": 1}
+    arguments = job("sft", settings=settings)
+    before = weights_before(arguments)
+    model = train_sft.train_sft(**arguments)
+    assert_only_the_adapter_moved(before, model)
+    loss = curve(arguments["history"], "loss")
+    assert len(loss) == 6 and loss[-1] < 0.7 * loss[0]
+
+
+def test_grpo_moves_every_lora_weight_and_no_other_and_the_reward_rises(job):
+    settings = {**job.config["grpo"], "epochs": 6, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1}
+    settings["learning_rate"] = 1.0e-3
+    arguments = job("grpo", settings=settings, train=job.folder / "one_label.parquet", decoding="structured")
+    before = weights_before(arguments)
+    model = train_grpo.train_grpo(**arguments)
+    assert_only_the_adapter_moved(before, model)
+    reward = curve(arguments["history"], "reward")
+    assert reward[-1] > reward[0] + 50
+
+
+def test_evaluation_repeats_what_training_measured(job):
+    """The adapter that was saved and loaded again gives the validation accuracy of the training's end."""
+    predictions = job.folder / "predictions.parquet"
+    evaluate.evaluate(
+        manifest=job("sft")["manifest"],
+        ruleset=job("sft")["ruleset"],
+        splits={"validation": job.folder / "validation.parquet"},
+        adapter=job.folder / "adapters/sft",
+        model_config=job.config["model"],
+        settings={"structured": ["validation"], "free": [], "batch_size": 4, "max_new_tokens": 4},
+        condition="sft",
+        seed=3,
+        predictions=predictions,
+        cost=job.folder / "cost.parquet",
+    )
+    frame = read_table(predictions)
+    accuracy = (frame["label"] == frame["predicted"]).mean()
+    assert accuracy == curve(job.folder / "sft.history.parquet", "validation_accuracy")[-1]
+
+
+@pytest.fixture(scope="module")
+def tiny_manifest(manifest, tmp_path_factory):
+    """A tiny random model with the embedded model's tokenizer, as a local folder: generation costs nothing."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    config = copy.deepcopy(AutoConfig.from_pretrained(manifest.parent))
+    config.update({"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    models.load_tokenizer(manifest).save_pretrained(folder / "model")
+    models.prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")
+    return folder / "manifest.json"
+
+
+def test_grpo_explores_freely(job, tiny_manifest):
+    settings = {**job.config["grpo"], "epochs": 1, "batch_size": 4, "micro_batch_size": 2, "max_new_tokens": 5}
+    model_config = {**job.config["model"], "dtype": "float32"}
+    arguments = job("free", settings=settings, manifest=tiny_manifest, model_config=model_config, decoding="free")
+    train_grpo.train_grpo(**arguments)
+    assert curve(arguments["history"], "invalid_share") == [1.0] * 4  # a random model writes no valid reply
+    assert curve(arguments["history"], "reward") == [float(settings["reward"]["invalid"])] * 4
+    cost = pl.read_parquet(arguments["cost"]).row(0, named=True)
+    assert 0 < cost["n_tokens_generated"] <= 16 * settings["group_size"] * 5
+
+
+def test_structured_grpo_counts_labels_and_signal(job, tiny_manifest):
+    settings = {**job.config["grpo"], "epochs": 1, "batch_size": 8, "micro_batch_size": 8, "beta": 0.1}
+    model_config = {**job.config["model"], "dtype": "float32"}
+    arguments = job("tiny", settings=settings, manifest=tiny_manifest, model_config=model_config, decoding="structured")
+    train_grpo.train_grpo(**arguments)
+    history = pl.read_parquet(arguments["history"])
+    shares = history.filter(pl.col("metric") == "predicted_share").group_by("step").agg(pl.col("value").sum())
+    assert (shares["value"] - 1).abs().max() < 1e-6
+    entropy = curve(arguments["history"], "entropy")
+    assert all(1.3 < value <= 1.3863 for value in entropy)  # a random model is near uniform over 4 labels: ln 4
+    assert all(0 <= share <= 1 for share in curve(arguments["history"], "zero_signal_share"))
