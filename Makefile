@@ -1,12 +1,13 @@
 # make results   the default experiment, from a clean checkout to results/laptop/report.html
 # make test      the tests
 # make lint      ruff, snakefmt, snakemake --lint
+# make publish   results/laptop -> results/published and the README's table
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: results setup test lint format lock clean
+.PHONY: results setup test lint format lock publish clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -45,6 +46,9 @@ lock: setup
 	cd envs && ../$(COMPILE) --output-file requirements.txt requirements.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/requirements.txt
 	cd envs && ../$(COMPILE) --output-file test.txt test.in
+
+publish: setup
+	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.readme results/laptop results/published README.md
 
 clean:
 	rm -rf $(VENV) .snakemake

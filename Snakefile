@@ -319,6 +319,10 @@ rule record_run:
         lock="envs/requirements.txt",
         model=MANIFEST,
         ruleset=config["ruleset"],
+        adapters=[
+            f"{adapter_folder(name, seed)}/adapter_model.safetensors"
+            for name, seed, _ in TRAINED
+        ],
         costs=rules.summarize.output.costs,
         code=code("provenance"),
     output:
@@ -333,6 +337,7 @@ rule record_run:
         runtime=10,
     params:
         config=config,
+        adapters=[f"{name}/seed{seed}" for name, seed, _ in TRAINED],
     message:
         "Record what the results were made from"
     script:
@@ -406,7 +411,8 @@ rule write_report:
         provenance=rules.record_run.output.provenance,
         ruleset=config["ruleset"],
         template="workflow/report/report.html.j2",
-        code=DATA_CODE + code("report", "conclusions", "chart_style", "outcomes", "config"),
+        code=DATA_CODE
+        + code("report", "conclusions", "chart_style", "outcomes", "config"),
     output:
         page=f"{RESULTS}/report.html",
     log:

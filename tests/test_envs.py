@@ -1,5 +1,6 @@
 """The environment's files agree with each other."""
 
+from hidden_rule.readme import results_table, with_generated
 from yaml import safe_load
 
 from conftest import ROOT
@@ -25,3 +26,8 @@ def test_the_locks_hold_what_was_asked_for():
     for pin in pins("test.txt"):  # what both locks name, both name alike
         name, version = pin.lower().split("==")
         assert versions.get(name, version) == version
+
+
+def test_readme_shows_the_published_numbers():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_generated(readme, results_table(ROOT / "results" / "published")) == readme

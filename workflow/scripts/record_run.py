@@ -65,6 +65,7 @@ if "snakemake" in globals():
             ruleset_path=snakemake.input.ruleset,
             data_paths={split: snakemake.input[split] for split in ("train", "validation", "test", "holdout")},
             costs_path=snakemake.input.costs,
+            adapter_paths=dict(zip(snakemake.params.adapters, snakemake.input.adapters, strict=True)),
             provenance_path=snakemake.output.provenance,
             config_path=snakemake.output.config,
         )

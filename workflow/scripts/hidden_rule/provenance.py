@@ -63,7 +63,7 @@ def hardware() -> dict:
         "cores": psutil.cpu_count(logical=True),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": _gpus(),
-        "os": platform.platform(),
+        "os": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])} {platform.machine()}",
     }
 
 

@@ -1,0 +1,360 @@
+"""How fast the pipeline is beside plain TRL: `make bench`, or `python bench/bench.py --help`.
+
+Both sides have the same model, adapter, data, batch, dtype, optimizer and number of updates, and take turns (ours,
+TRL, ours, TRL …), each measurement in a process of its own. Ours is the pipeline's own script. TRL's side is its
+trainer as it comes, with transformers' default attention; it is given the same tokenized rows and the same loss on the
+reply alone. Its GRPO generates freely; a step of it takes fewer prompts than ours, and times are a prompt.
+The first update of every process warms up and is not counted. The FLOP formula: bench/measure.py.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import measure
+from measure import ROOT
+
+GRPO_PROMPTS = 16
+ITEMS = {  # name: (what, unit)
+    "sft": ("SFT, a step of 16 rows", "s a step"),
+    "grpo8": ("GRPO, G = 8", "s a prompt"),
+    "grpo16": ("GRPO, G = 16", "s a prompt"),
+    "grpo64": ("GRPO, G = 64", "s a prompt"),
+    "evaluate": ("evaluation against `generate`, {max_new_tokens} new tokens at most", "s per 1,000"),
+    "evaluate_short": ("evaluation against `generate`, as many new tokens as the longest reply has", "s per 1,000"),
+}
+UPDATES = {"sft": 2, "grpo": 1}  # measured in a process, after one that warms up
+KINDS = (  # of torch's operators, by name, for the breakdown; the first that fits
+    ("attention", ("bmm", "softmax", "attention", "sdpa")),
+    ("matrix products", ("aten::mm", "addmm", "linear", "matmul")),
+    ("copies", ("copy", "clone", "cat", "index", "gather", "scatter", "contiguous", "slice", "select", "fill", "zero")),
+    ("element-wise", ("mul", "add", "sub", "div", "neg", "silu", "sigmoid", "pow", "rsqrt", "mean", "sum", "exp",
+                      "log", "cos", "sin", "where", "sqrt", "lerp", "masked", "threshold")),
+)  # fmt: skip
+
+
+def load(work: Path, configfiles: list):
+    """Config, manifest and `Start` of the benchmark's data; the model is prepared and data drawn where missing."""
+    import build_dataset
+    from hidden_rule import models, training
+    from hidden_rule.config import load_config, model_slug
+
+    config = load_config([ROOT / "config.yaml", *configfiles])
+    manifest = ROOT / "results/models" / model_slug(config["model"]) / "manifest.json"
+    if not manifest.exists():
+        models.prepare_model({key: config["model"][key] for key in ("id", "revision", "source")}, manifest)
+    ruleset = ROOT / config["ruleset"]
+    data = {split: work / "data" / f"{split}.parquet" for split in ("train", "validation", "test", "holdout")}
+    if not all(path.exists() for path in data.values()):
+        build_dataset.build_dataset(ruleset, {split: config["data"][split] for split in data}, 0, data)
+    start = training.load_start(
+        manifest=manifest,
+        ruleset=ruleset,
+        train=data["train"],
+        validation=data["holdout"],
+        model_config=config["model"],
+        lora=config["lora"],
+        start_from=None,
+        seed=0,
+    )
+    return config, manifest, start
+
+
+def measure_training(name: str, arm: str, options) -> dict:
+    """One process's updates: seconds a unit (a step, or a prompt of GRPO), positions, FLOPs, memory."""
+    config, manifest, start = load(options.work, options.configfile)
+    method = "sft" if name == "sft" else "grpo"
+    settings = {**config[method], "epochs": 1}
+    prompts = settings["batch_size"]
+    if method == "grpo":
+        settings["group_size"] = int(name.removeprefix("grpo"))
+        prompts = GRPO_PROMPTS if arm == "ours" else max(1, options.peer_rows // settings["group_size"])
+        settings |= {"batch_size": prompts, "micro_batch_size": prompts}
+    updates = 1 + (options.updates or UPDATES[method])
+    start = measure.shorten(start, prompts * updates)
+    if arm == "ours":
+        gauge = measure.train_ours(method, start, config, settings, "structured", updates, manifest)
+    else:
+        start.model.get_base_model().set_attn_implementation(options.trl_attention)
+        gauge = measure.train_trl(method, start, config, settings, updates)
+    steps = gauge.steps(settings["gradient_checkpointing"])
+    units = 1 if method == "sft" else prompts
+    return {
+        "unit_seconds": [seconds / units for seconds in steps["seconds"]],
+        "unit_positions": [positions / units for positions in steps["positions"]],
+        "flops_per_s": [f / s for f, s in zip(steps["flops"], steps["seconds"], strict=True)],
+        "n_prompts": prompts,
+        "peak_bytes": measure.peak_bytes(start.device),
+    }
+
+
+def measure_evaluation(name: str, arm: str, options) -> dict:
+    """One process's evaluation of a subset, given per 1,000 applications: structured (ours), or by `generate`."""
+    from hidden_rule import decoding
+
+    config, _, start = load(options.work, options.configfile)
+    batch, prompts = config["evaluation"]["batch_size"], start.validation.prompts
+    rows = options.evaluation_rows if arm == "ours" else options.peer_evaluation_rows
+    longest = max(map(len, start.trie.replies))
+    n_new = longest if name == "evaluate_short" else config["evaluation"]["max_new_tokens"]
+    gauge = measure.meter(start.model, 0, fused=False)
+    model = start.model.get_base_model().eval()
+    if arm == "trl":
+        model.set_attn_implementation(options.trl_attention)
+
+    def answer(rows: list) -> None:
+        if arm == "ours":
+            decoding.label_log_probs(model, start.trie, rows, batch)
+        else:
+            generate_in_order(model, start, rows, batch, n_new)
+
+    answer(prompts[-batch:] if arm == "ours" else prompts[-4:])  # warms up
+    before, began = gauge.counts, time.perf_counter()
+    answer(prompts[:rows])
+    seconds, counts = time.perf_counter() - began, gauge.counts - before
+    return {
+        "unit_seconds": [1000 * seconds / rows],
+        "unit_positions": [1000 * counts.positions / rows],
+        "flops_per_s": [measure.flops(counts, **measure.sizes(start.model)) / seconds],
+        "n_prompts": rows,
+        "peak_bytes": measure.peak_bytes(start.device),
+    }
+
+
+def generate_in_order(model, start, prompts: list, batch: int, n_new: int) -> list:
+    """What `generate` leads to, batch by batch: greedy replies, parsed."""
+    import torch
+
+    from hidden_rule.replies import parse_reply
+
+    decided = []
+    for i in range(0, len(prompts), batch):
+        rows = {"input_ids": prompts[i : i + batch]}
+        inputs = start.tokenizer.pad(rows, padding_side="left", return_tensors="pt").to(start.device)
+        with torch.no_grad():
+            tokens = model.generate(
+                **inputs, max_new_tokens=n_new, do_sample=False, pad_token_id=start.tokenizer.pad_token_id
+            )
+        replies = start.tokenizer.batch_decode(tokens[:, inputs["input_ids"].size(1) :], skip_special_tokens=True)
+        decided += [parse_reply(reply, start.ruleset.labels) for reply in replies]
+    return decided
+
+
+def measure_peak(options) -> dict:
+    """FLOP/s of the model's matrix products by shape, and its dtype."""
+    _, _, start = load(options.work, options.configfile)
+    model = start.model.get_base_model()
+    rows = 8192 if start.device.type == "cuda" else 1024
+    return {"dtype": str(model.dtype), "by_shape": measure.matmul_peak(model.config, model.dtype, start.device, rows)}
+
+
+def profile_sft(options) -> dict:
+    """Shares of an SFT update's time by kind of operator (self time, the profiler's own cost included)."""
+    from torch.profiler import profile
+
+    config, manifest, start = load(options.work, options.configfile)
+    settings = {**config["sft"], "epochs": 1}
+    start = measure.shorten(start, 2 * settings["batch_size"])
+    with profile() as profiler:
+        measure.train_ours("sft", start, config, settings, "structured", 2, manifest)
+    seconds = dict.fromkeys([kind for kind, _ in KINDS] + ["rest"], 0.0)
+    for event in profiler.key_averages():
+        if event.key.startswith(("aten::", "autograd::")) or event.self_device_time_total:
+            kind = next((kind for kind, words in KINDS if any(word in event.key for word in words)), "rest")
+            seconds[kind] += (event.self_device_time_total or event.self_cpu_time_total) / 1e6
+    return {kind: value / sum(seconds.values()) for kind, value in seconds.items()}
+
+
+def measure_experiment() -> dict:
+    """The whole default experiment in a fresh copy of the tree: wall seconds, and the share outside its real work."""
+    import polars as pl
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy_tree(Path(folder))
+        command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1"]
+        began, first = time.perf_counter(), time.time()
+        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+        wall = time.perf_counter() - began
+        if done.returncode != 0:
+            sys.exit(done.stderr[-4000:])
+        files = [path for path in Path(folder).rglob("*cost.parquet") if "models" not in path.parts]
+        costs = {path: pl.read_parquet(path).row(0, named=True) for path in files}
+        spans = sorted((path.stat().st_mtime - cost["wall_s"], path.stat().st_mtime) for path, cost in costs.items())
+    busy, end = 0.0, first
+    for low, high in spans:  # jobs may run side by side
+        busy, end = busy + max(0.0, high - max(low, end)), max(end, high)
+    return {"wall_s": wall, "share_outside_steps": 1 - busy / wall, "jobs": list(costs.values())}
+
+
+def copy_tree(folder: Path) -> None:
+    """Copy the working tree, ignored files left out, and commit the copy: a record of a run names a commit."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.check_output(listed, cwd=ROOT, text=True).splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "a copy"]):
+        subprocess.run(git + command, cwd=folder, check=True)
+
+
+def numbers(results: dict, name: str, arm: str, key: str) -> list[float]:
+    """Every single measurement of an item's arm."""
+    runs = results["items"][name][arm]
+    return [value for run in runs for value in (run[key] if isinstance(run[key], list) else [run[key]])]
+
+
+def ratios(results: dict, name: str) -> list[float]:
+    """TRL's time by ours in each turn."""
+    medians = {
+        arm: [statistics.median(run["unit_seconds"]) for run in results["items"][name][arm]] for arm in ("ours", "trl")
+    }
+    return [theirs / ours for ours, theirs in zip(medians["ours"], medians["trl"], strict=True)]
+
+
+def table(results: dict) -> str:
+    """The results as a markdown table, and under it what the figures are."""
+    peak = results["peak"]["flops_per_s"]
+    lines = [
+        "| | | ours | plain TRL | times faster | tokens computed | TFLOP/s (share of peak) | peak memory, GB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+
+    def spread(values, form) -> str:
+        values = [statistics.median(values), min(values), max(values)]
+        middle, low, high = (format(value, form) for value in values)
+        return f"{middle} ({low}–{high})"
+
+    def both(name, key, show) -> str:
+        return " / ".join(show(statistics.median(numbers(results, name, arm, key))) for arm in ("ours", "trl"))
+
+    for name in results["items"]:
+        what, unit = ITEMS[name]
+        cells = [what.format(**results["settings"]), unit]
+        cells += [spread(numbers(results, name, arm, "unit_seconds"), "#.3g") for arm in ("ours", "trl")]
+        cells += [
+            f"**{spread(ratios(results, name), '.3g')}**",
+            both(name, "unit_positions", lambda x: f"{x:,.0f}"),
+            both(name, "flops_per_s", lambda x: f"{x / 1e12:.2f} ({x / peak:.0%})"),
+            both(name, "peak_bytes", lambda x: f"{x / 1e9:.2f}"),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    if "experiment" in results:
+        walls = [run["wall_s"] / 60 for run in results["experiment"]]
+        outside = statistics.median(run["share_outside_steps"] for run in results["experiment"])
+        lines.append(f"| the whole default experiment | min | {spread(walls, '.1f')} | | | | | |")
+        lines.append(f"| of it, outside training and evaluation | % | {100 * outside:.0f} | | | | | |")
+    settings, hardware = results["settings"], results["hardware"]
+    gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"])
+    n_trl = {name: results["items"][name]["trl"][0]["n_prompts"] for name in results["items"]}
+    subset = "; ".join(f"{name} {n}" for name, n in n_trl.items() if name != "sft")
+    versions = ", ".join(f"{name} {results['versions'][name]}" for name in ("trl", "transformers", "torch"))
+    lines += [
+        "",
+        f"Median (lowest–highest) of {settings['repeats']} turns a side; two figures in a cell: ours / TRL's. "
+        f"{gpus or hardware['cpu']}, {settings['threads']} threads, {results['peak']['dtype']}, measured peak of a "
+        f"matrix product {peak / 1e12:.2f} TFLOP/s; {versions}; {results['date'][:10]}. "
+        f"Prompts that TRL's side took at a time, scaled from there: {subset or 'none'}. The untrained model answers "
+        "as long as it may; it is given LoRA adapters on both sides.",
+    ]
+    if "profile" in results:
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in results["profile"].items())
+        lines.append(f"An SFT step's time by kind of operator: {shares}.")
+    return "\n".join(lines) + "\n"
+
+
+def run_all(options) -> dict:
+    """Every measurement, item by item, sides taking turns."""
+    passed = ["--work", options.work, "--threads", options.threads, "--trl-attention", options.trl_attention]
+    passed += ["--peer-rows", options.peer_rows, "--evaluation-rows", options.evaluation_rows]
+    passed += ["--peer-evaluation-rows", options.peer_evaluation_rows, "--updates", options.updates]
+    for file in options.configfile:
+        passed += ["--configfile", file]
+
+    def child(*one) -> dict:
+        began = time.perf_counter()
+        result = measure.in_child(__file__, *passed, "--one", *one)
+        print(f"{' '.join(one)}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        return result
+
+    from hidden_rule.config import load_config
+
+    config = load_config([ROOT / "config.yaml", *options.configfile])
+    keys = ("repeats", "threads", "trl_attention", "peer_rows", "evaluation_rows", "peer_evaluation_rows", "updates")
+    results = measure.circumstances()
+    results["settings"] = {key: getattr(options, key) for key in keys}
+    results["settings"] |= {name: config[name] for name in ("model", "lora", "sft", "grpo")}
+    results["settings"]["max_new_tokens"] = config["evaluation"]["max_new_tokens"]
+    results["formula"] = measure.__doc__
+    peaks = [child("peak", "ours")]
+    results["items"] = {name: {"ours": [], "trl": []} for name in options.items}
+    for name in options.items:
+        for _ in range(options.repeats):
+            for arm in ("ours", "trl"):
+                results["items"][name][arm].append(child(name, arm))
+        peaks.append(child("peak", "ours"))
+    best = max(value for peak in peaks for value in peak["by_shape"].values())
+    results["peak"] = {"flops_per_s": best, "dtype": peaks[0]["dtype"], "runs": peaks}
+    if options.profile:
+        results["profile"] = child("profile", "ours")
+    if options.experiment:
+        results["experiment"] = [child("experiment", "ours") for _ in range(options.experiment)]
+    return results
+
+
+def main() -> None:
+    """Read the options; run one measurement as a child, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=ROOT / "results/published/bench.json")
+    parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="where the data is kept")
+    parser.add_argument("--items", nargs="+", choices=list(ITEMS), default=list(ITEMS))
+    parser.add_argument("--repeats", type=int, default=5, help="turns a side")
+    parser.add_argument("--updates", type=int, default=0, help="measured updates a process; 0: 2 of SFT, 1 of GRPO")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--trl-attention", default="sdpa", help="of TRL's side; sdpa is transformers' default")
+    parser.add_argument("--peer-rows", type=int, default=64, help="completions a GRPO step of TRL's, at least a group")
+    parser.add_argument("--evaluation-rows", type=int, default=512)
+    parser.add_argument("--peer-evaluation-rows", type=int, default=64)
+    parser.add_argument("--configfile", action="append", default=[], help="overlay of config.yaml")
+    parser.add_argument("--quick", action="store_true", help="one turn of the smallest measurements: a test")
+    parser.add_argument("--profile", action="store_true", help="add the breakdown of an SFT step")
+    parser.add_argument("--experiment", type=int, nargs="?", const=1, default=0, help="whole runs to time")
+    parser.add_argument("--one", nargs=2, metavar=("ITEM", "SIDE"), help="one measurement, JSON on the last line")
+    options = parser.parse_args()
+    options.work, options.output = options.work.resolve(), options.output.resolve()
+    options.configfile = [str(Path(file).resolve()) for file in options.configfile]
+    os.chdir(ROOT)  # what config.yaml names lies below it
+    if options.quick:
+        options.repeats, options.updates, options.peer_rows = 1, 1, 8
+        options.evaluation_rows, options.peer_evaluation_rows = 32, 4
+        options.items = [name for name in options.items if name not in ("grpo16", "grpo64")]
+    if options.one:
+        print(json.dumps(run_one(*options.one, options)))
+        return
+    results = run_all(options)
+    measure.write_json(results, options.output)
+    print(table(results))
+
+
+def run_one(name: str, arm: str, options) -> dict:
+    """One measurement in this process."""
+    if name == "experiment":
+        return measure_experiment()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    if name == "peak":
+        return measure_peak(options)
+    if name == "profile":
+        return profile_sft(options)
+    return (measure_evaluation if name.startswith("evaluate") else measure_training)(name, arm, options)
+
+
+if __name__ == "__main__":
+    main()

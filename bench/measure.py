@@ -1,0 +1,274 @@
+"""What every benchmark uses: a meter inside the trainers, the FLOP formula, ours and plain TRL under the same settings.
+
+FLOPs of a step (Kaplan et al. 2020, arXiv 2001.08361, section 2.1: a forward pass costs 2 a parameter and token, a
+backward pass 2 for the gradients of activations and 2 for those of weights; frozen weights have none of the latter):
+    forward     2 · ((N + L) · positions + H · projected)
+    backward    2 · ((N + 2 L) · positions + H · projected), of those with gradients
+    recomputed  2 · (N + L) · positions with gradients, under gradient checkpointing
+N: the backbone's frozen weights without embeddings; L: LoRA's weights; H: the output layer's weights. Positions are
+those that the backbone was really given (forward hooks, padding included), projected those that the whole output layer
+was applied to. Attention's own products are left out: some 4% more at these lengths.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "workflow" / "scripts"))  # as Snakemake does
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "polars", "snakemake")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Positions that a model computed: all, those with gradients, and the same for the output layer."""
+
+    positions: int = 0
+    grad_positions: int = 0
+    projected: int = 0
+    grad_projected: int = 0
+
+    def __sub__(self, other):
+        return Counts(*(getattr(self, name) - getattr(other, name) for name in self.__dataclass_fields__))
+
+
+def flops(counts: Counts, n: int, lora: int, head: int, checkpointing: bool = False) -> int:
+    """Floating-point operations by the formula of the module's docstring; `n`, `lora`, `head` are N, L and H."""
+    forward = 2 * ((n + lora) * counts.positions + head * counts.projected)
+    backward = 2 * ((n + 2 * lora) * counts.grad_positions + head * counts.grad_projected)
+    recomputed = 2 * (n + lora) * counts.grad_positions if checkpointing else 0
+    return forward + backward + recomputed
+
+
+def sizes(model) -> dict[str, int]:
+    """N, L and H of a PEFT model, as `flops` takes them."""
+    base = model.get_base_model()
+    backbone = {name: p.numel() for name, p in base.base_model.named_parameters() if "embed" not in name}
+    lora = sum(size for name, size in backbone.items() if "lora_" in name)
+    return {"n": sum(backbone.values()) - lora, "lora": lora, "head": base.get_output_embeddings().weight.numel()}
+
+
+def meter(model, stop_after: int, fused: bool):
+    """A trainer callback that times updates and counts positions; it ends the training after `stop_after` updates.
+
+    `fused`: TRL's own forward applies the output layer's weights without calling the layer, so that labels are counted.
+    """
+    import torch
+    from transformers import TrainerCallback
+
+    base = model.get_base_model()
+
+    class Meter(TrainerCallback):
+        def __init__(self):
+            self.counts, self.ends, self.marks, self.tokens = Counts(), [], [], []
+
+        def add(self, positions: int, projected: int) -> None:
+            grad = torch.is_grad_enabled()
+            now = self.counts
+            self.counts = Counts(
+                now.positions + positions,
+                now.grad_positions + positions * grad,
+                now.projected + projected,
+                now.grad_projected + projected * grad,
+            )
+
+        def on_backbone(self, module, args, kwargs):
+            ids = kwargs.get("input_ids", args[0] if args else None)
+            embeds = kwargs.get("inputs_embeds")
+            self.add(ids.numel() if ids is not None else embeds.shape[0] * embeds.shape[1], 0)
+
+        def on_head(self, module, args):
+            self.add(0, args[0].numel() // args[0].shape[-1])
+
+        def on_fused(self, module, args, kwargs):
+            if kwargs.get("fused_lm_head"):
+                self.add(0, int((kwargs["labels"][:, 1:] != -100).sum()))
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.ends.append(time.perf_counter())
+            self.marks.append(self.counts)
+            control.should_training_stop |= len(self.ends) >= stop_after
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if "num_tokens" in logs:
+                self.tokens.append(int(logs["num_tokens"]))
+
+        def steps(self, checkpointing: bool = False) -> dict[str, list]:
+            """Each update but the first, which warms up: seconds, positions computed, rows' own tokens, FLOPs."""
+            passed = [after - before for before, after in zip(self.marks, self.marks[1:], strict=False)]
+            weights = sizes(model)
+            return {
+                "seconds": [after - before for before, after in zip(self.ends, self.ends[1:], strict=False)],
+                "positions": [counts.positions for counts in passed],
+                "tokens": [after - before for before, after in zip(self.tokens, self.tokens[1:], strict=False)],
+                "flops": [flops(counts, **weights, checkpointing=checkpointing) for counts in passed],
+            }
+
+    result = Meter()
+    base.base_model.register_forward_pre_hook(result.on_backbone, with_kwargs=True)
+    base.get_output_embeddings().register_forward_pre_hook(result.on_head)
+    if fused:
+        model.register_forward_pre_hook(result.on_fused, with_kwargs=True)
+    return result
+
+
+def train_ours(method: str, start, config: dict, settings: dict, decoding: str, stop_after: int, manifest):
+    """The meter of a training by the pipeline's own script, from `start`, without its validation passes."""
+    import train_grpo
+    import train_sft
+    from hidden_rule import training
+
+    gauge = meter(start.model, stop_after, fused=False)
+
+    class TimedWatcher(training.Watcher):
+        def validate(self, *args, **kwargs):
+            pass
+
+        def on_step_end(self, args, state, control, **kwargs):
+            super().on_step_end(args, state, control, **kwargs)
+            gauge.on_step_end(args, state, control)
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            super().on_log(args, state, control, logs=logs, **kwargs)
+            gauge.on_log(args, state, control, logs=logs)
+
+    with (
+        mock.patch.multiple(training, load_start=lambda **kwargs: start, Watcher=TimedWatcher),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        names = ("adapter", "history", "cost")
+        common = {
+            "manifest": manifest,
+            **dict.fromkeys(("ruleset", "train", "validation", "start_from")),
+            "model_config": config["model"],
+            "lora": config["lora"],
+            "settings": settings,
+            "condition": "bench",
+            "seed": 0,
+            **{name: Path(folder) / name for name in names},
+        }
+        if method == "sft":
+            train_sft.train_sft(**common)
+        else:
+            train_grpo.train_grpo(**common, decoding=decoding)
+    return gauge
+
+
+def train_trl(method: str, start, config: dict, settings: dict, stop_after: int):
+    """The meter of the same training by TRL's own trainers as they are; GRPO generates freely."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+    import train_grpo
+    import train_sft
+    from hidden_rule import training
+    from hidden_rule.rewards import make_reward_function
+
+    gauge = meter(start.model, stop_after, fused=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = training.common_arguments(settings, 0, scratch, start.device)
+        common = {"model": start.model, "processing_class": start.tokenizer, "callbacks": [gauge]}
+        if method == "sft":
+            arguments |= {"per_device_train_batch_size": settings["micro_batch_size"], "max_length": None}
+            rows: Dataset = train_sft.labelled_tokens(start)
+            trainer = SFTTrainer(args=SFTConfig(**arguments), train_dataset=rows, **common)
+        else:
+            arguments |= {
+                "per_device_train_batch_size": settings["micro_batch_size"] * settings["group_size"],
+                "num_generations": settings["group_size"],
+                "max_completion_length": settings["max_new_tokens"],
+                "chat_template_kwargs": config["model"]["chat_template_kwargs"],
+                **{name: settings[name] for name in ("temperature", "beta", "loss_type", "scale_rewards")},
+            }
+            rows = train_grpo.prompts_with_labels(start)
+            reward = make_reward_function(start.ruleset.labels, settings["reward"])
+            trainer = GRPOTrainer(args=GRPOConfig(**arguments), reward_funcs=reward, train_dataset=rows, **common)
+        trainer.train()
+    return gauge
+
+
+def shorten(start, rows: int):
+    """`start` with the first `rows` training rows alone."""
+    split = start.train
+    parts = {name: getattr(split, name)[:rows] for name in ("labels", "conversations", "prompts")}
+    return replace(start, train=replace(split, **parts))
+
+
+def matmul_peak(network_config, dtype, device, rows: int) -> dict[str, float]:
+    """FLOP/s of `rows` hidden states times each of a layer's weight shapes: the best of some tries, by shape."""
+    import torch
+
+    hidden, wide = network_config.hidden_size, network_config.intermediate_size
+    result = {}
+    for n_in, n_out in {(hidden, hidden), (hidden, wide), (wide, hidden)}:
+        x = torch.randn(rows, n_in, device=device, dtype=dtype)
+        weight = torch.randn(n_out, n_in, device=device, dtype=dtype)
+        best, until = float("inf"), time.perf_counter() + 1.0
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - began)
+        result[f"{rows}x{n_in}x{n_out}"] = 2 * rows * n_in * n_out / best
+    return result
+
+
+def peak_bytes(device=None) -> int:
+    """Peak memory: the GPU's where there is one, else what this process had resident.
+
+    On Linux from /proc: `ru_maxrss` would count the parent's memory at the fork as well.
+    """
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def in_child(script, *arguments) -> dict:
+    """What `script` prints as its last line, JSON, in a process of its own: memory and caches are not shared."""
+    command = [sys.executable, str(script), *map(str, arguments)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def circumstances() -> dict:
+    """Date, commit, hardware and versions that figures belong to."""
+    from hidden_rule import provenance
+
+    return {
+        "date": provenance.creation_time(),
+        "git": provenance.git_state(ROOT),
+        "hardware": provenance.hardware(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+    }
+
+
+def write_json(value, path) -> None:
+    """Write `value` as indented JSON, folders made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
