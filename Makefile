@@ -46,6 +46,8 @@ lock: setup
 	cd envs && ../$(COMPILE) --output-file requirements.txt requirements.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/requirements.txt
 	cd envs && ../$(COMPILE) --output-file test.txt test.in
+	cd envs && ../$(COMPILE) --output-file vllm.txt vllm.in
+	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/vllm.txt
 
 publish: setup
 	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.readme results/laptop results/published README.md

@@ -8,6 +8,7 @@ The first update of every process warms up and is not counted. The FLOP formula:
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -39,23 +40,38 @@ KINDS = (  # of torch's operators, by name, for the breakdown; the first that fi
 )  # fmt: skip
 
 
-def load(work: Path, configfiles: list):
-    """Config, manifest and `Start` of the benchmark's data; the model is prepared and data drawn where missing."""
-    import build_dataset
-    from hidden_rule import models, training
+def inputs(configfiles: list):
+    """Config and the model's manifest, which is prepared where missing."""
+    from hidden_rule import models
     from hidden_rule.config import load_config, model_slug
 
-    config = load_config([ROOT / "config.yaml", *configfiles])
-    manifest = ROOT / "results/models" / model_slug(config["model"]) / "manifest.json"
+    config = load_config(["config.yaml", *configfiles])
+    manifest = Path("results/models") / model_slug(config["model"]) / "manifest.json"
     if not manifest.exists():
         models.prepare_model({key: config["model"][key] for key in ("id", "revision", "source")}, manifest)
-    ruleset = ROOT / config["ruleset"]
+    return config, manifest
+
+
+def draw(config: dict, work: Path) -> dict:
+    """Paths of the config's splits below `work`, drawn where missing."""
+    import build_dataset
+
     data = {split: work / "data" / f"{split}.parquet" for split in ("train", "validation", "test", "holdout")}
     if not all(path.exists() for path in data.values()):
-        build_dataset.build_dataset(ruleset, {split: config["data"][split] for split in data}, 0, data)
+        with contextlib.redirect_stdout(sys.stderr):
+            build_dataset.build_dataset(config["ruleset"], {split: config["data"][split] for split in data}, 0, data)
+    return data
+
+
+def load(work: Path, configfiles: list):
+    """Config, manifest and `Start` of the benchmark's model and data; validation is the holdout split."""
+    from hidden_rule import training
+
+    config, manifest = inputs(configfiles)
+    data = draw(config, work)
     start = training.load_start(
         manifest=manifest,
-        ruleset=ruleset,
+        ruleset=config["ruleset"],
         train=data["train"],
         validation=data["holdout"],
         model_config=config["model"],
@@ -285,7 +301,7 @@ def run_all(options) -> dict:
 
     from hidden_rule.config import load_config
 
-    config = load_config([ROOT / "config.yaml", *options.configfile])
+    config = load_config(["config.yaml", *options.configfile])
     keys = ("repeats", "threads", "trl_attention", "peer_rows", "evaluation_rows", "peer_evaluation_rows", "updates")
     results = measure.circumstances()
     results["settings"] = {key: getattr(options, key) for key in keys}
@@ -308,7 +324,7 @@ def run_all(options) -> dict:
     return results
 
 
-def main() -> None:
+def main(arguments=None) -> None:
     """Read the options; run one measurement as a child, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "results/published/bench.json")
@@ -326,7 +342,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="add the breakdown of an SFT step")
     parser.add_argument("--experiment", type=int, nargs="?", const=1, default=0, help="whole runs to time")
     parser.add_argument("--one", nargs=2, metavar=("ITEM", "SIDE"), help="one measurement, JSON on the last line")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.work, options.output = options.work.resolve(), options.output.resolve()
     options.configfile = [str(Path(file).resolve()) for file in options.configfile]
     os.chdir(ROOT)  # what config.yaml names lies below it

@@ -1,9 +1,9 @@
 """The environment's files agree with each other."""
 
-from hidden_rule.readme import results_table, with_generated
 from yaml import safe_load
 
 from conftest import ROOT
+from hidden_rule.readme import results_table, with_generated
 
 
 def pins(name):

@@ -81,7 +81,8 @@ def test_fincorp_prompt_states_task_labels_and_form_but_no_rule(fincorp):
         "Sector: Media\nRegion: Asia\nTeam: 31",
     }
     assert system["role"] == "system"
-    assert "MANUAL_REVIEW, REJECT_RISK, A_PLUS_TIER, STANDARD_LOAN" in system["content"]
+    # in alphabetical order: that of priority would tell that the rule behind MANUAL_REVIEW comes first
+    assert "A_PLUS_TIER, MANUAL_REVIEW, REJECT_RISK, STANDARD_LOAN" in system["content"]
     assert system["content"].endswith('{"decision": "<LABEL>"}')  # braces that are no placeholder stay
     for word in ("google", "facebook", "80", "10", "vip"):
         assert word not in system["content"].lower()

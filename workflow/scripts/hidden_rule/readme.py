@@ -50,8 +50,8 @@ def results_table(published: Path) -> str:
         return rows.row(0, named=True) if rows.height else None
 
     lines = [
-        "| condition | accuracy | recall on the hidden rule | precision on it | free decoding: accuracy | invalid replies "
-        "| training | the study's accuracy |",
+        "| condition | accuracy | recall on the hidden rule | precision on it "
+        "| free decoding: accuracy | invalid replies | training | the study's accuracy |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for condition in record["config"]["conditions"]:
@@ -67,7 +67,7 @@ def results_table(published: Path) -> str:
             f"{100 * study['accuracy'][condition]:.1f}" if condition in study["accuracy"] else "–",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    n = find(record["config"]["conditions"].__iter__().__next__(), "holdout", "structured", "accuracy")["n"]
+    n = metrics.filter(metric="accuracy", suite="holdout", decoding="structured")["n"].max()
     seeds = record["config"]["seeds"]
     model, hardware = record["model"], record["hardware"]
     lines += [

@@ -149,7 +149,7 @@ class Ruleset:
         """Chat messages (system, user) for each row of `frame`."""
         visible = [rule for rule in self.rules if not rule.hidden]
         parts = {
-            "labels": ", ".join(self.labels),
+            "labels": ", ".join(sorted(self.labels)),  # not by priority, which would tell which rule comes first
             "rules": "\n".join([*(f"- {rule.label}: {rule.says}" for rule in visible), f"- {self.default}: otherwise"]),
         }
         lines = zip(*(feature.render(frame[feature.name]) for feature in self.features), strict=True)
