@@ -244,7 +244,7 @@ def table(results: dict) -> str:
 
     def spread(values, form) -> str:
         values = [statistics.median(values), min(values), max(values)]
-        middle, low, high = (format(value, form) for value in values)
+        middle, low, high = (format(value, form).rstrip(".") for value in values)
         return f"{middle} ({low}–{high})"
 
     def both(name, key, show) -> str:
