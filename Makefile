@@ -1,13 +1,14 @@
 # make results   the default experiment, from a clean checkout to results/laptop/report.html
 # make test      the tests
 # make lint      ruff, snakefmt, snakemake --lint
+# make bench     how fast it is beside plain TRL: results/published/bench.json
 # make publish   results/laptop -> results/published and the README's table
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: results setup test lint format lock publish clean
+.PHONY: results setup test lint format lock publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -51,6 +52,9 @@ lock: setup
 
 publish: setup
 	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.readme results/laptop results/published README.md
+
+bench: setup
+	$(BIN)/python bench/bench.py --profile --experiment
 
 clean:
 	rm -rf $(VENV) .snakemake
