@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from .conclusions import conclude
 from .tables import COMPARISONS, COSTS, METRICS, read_table
 
 TABLES = ["metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json"]
@@ -37,9 +38,10 @@ def percent(row: dict | None) -> str:
 
 
 def results_table(published: Path) -> str:
-    """The README's table (Markdown) and the line on what made it."""
-    metrics = read_table(published / "metrics.parquet", METRICS).filter(pl.col("seed").is_null())
-    read_table(published / "comparisons.parquet", COMPARISONS)
+    """The README's answer, table (Markdown) and the line on what made them."""
+    every = read_table(published / "metrics.parquet", METRICS)
+    metrics = every.filter(pl.col("seed").is_null())
+    comparisons = read_table(published / "comparisons.parquet", COMPARISONS)
     costs = read_table(published / "costs.parquet", COSTS)
     record = json.loads((published / "provenance.json").read_text(encoding="utf-8"))
     study = record["config"]["charts"]["published"]
@@ -49,12 +51,17 @@ def results_table(published: Path) -> str:
         rows = metrics.filter(*(pl.col(key) == value for key, value in same.items()))
         return rows.row(0, named=True) if rows.height else None
 
+    conditions = list(record["config"]["conditions"])
+    labels = metrics["label"].drop_nulls().unique().to_list()
+    answer = conclude(every, comparisons, [], [], labels, conditions, ("holdout", "structured"))
     lines = [
+        f"**{answer['headline']}**",
+        "",
         "| condition | accuracy | recall on the hidden rule | precision on it "
         "| free decoding: accuracy | invalid replies | training | the study's accuracy |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for condition in record["config"]["conditions"]:
+    for condition in conditions:
         spent = costs.filter(pl.col("condition") == condition, pl.col("stage") == "train")["wall_s"].mean()
         cells = [
             condition,
