@@ -88,7 +88,7 @@ def own_adapter(wildcards):
 
 DATA_CODE = code("ruleset", "ruleset_checks", "checks", "dataset", "tables")
 MODEL_CODE = DATA_CODE + code(
-    "models", "encoding", "replies", "trie", "prefix", "decoding"
+    "models", "files", "encoding", "replies", "trie", "prefix", "decoding"
 )
 
 
@@ -141,7 +141,7 @@ rule build_dataset:
 
 rule prepare_model:
     input:
-        code=code("models"),
+        code=code("models", "files"),
     output:
         manifest=MANIFEST,
     log:
@@ -324,7 +324,7 @@ rule record_run:
             for name, seed, _ in TRAINED
         ],
         costs=rules.summarize.output.costs,
-        code=code("provenance"),
+        code=code("provenance", "files"),
     output:
         provenance=f"{RESULTS}/provenance.json",
         config=f"{RESULTS}/config.resolved.yaml",

@@ -7,6 +7,7 @@ import pytest
 
 from hidden_rule import models
 from hidden_rule.errors import UserError
+from hidden_rule.files import file_sha256
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_a_local_folder_is_hashed_and_stays_where_it_is(folder):
     manifest = json.loads(prepare(folder).read_text())
     weights = manifest["files"]["model.safetensors"]
     assert weights["bytes"] == (folder / "model.safetensors").stat().st_size
-    assert weights["sha256"] == models.sha256(folder / "model.safetensors")
+    assert weights["sha256"] == file_sha256(folder / "model.safetensors")
 
 
 def cut(name, size):
@@ -43,7 +44,14 @@ def only_pickle(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def lose_a_shard(folder):
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}})
+    )
+
+
 FAULTS = [
+    (lose_a_shard, "model: lacks model-00002.safetensors, which model.safetensors.index.json names; fetch or copy it"),
     (cut("model.safetensors", 1_000_000), "model.safetensors: has 1,000,000 bytes where its header promises"),
     (cut("model.safetensors", 5), "model.safetensors: is not a safetensors file"),
     (cut("model.safetensors", 0), "model.safetensors: is not a safetensors file"),

@@ -10,6 +10,7 @@ import yaml
 
 from hidden_rule import provenance
 from hidden_rule.errors import UserError
+from hidden_rule.files import file_sha256
 from hidden_rule.tables import COSTS, write_table
 from record_run import record_run
 
@@ -53,7 +54,7 @@ def test_the_record_holds_what_the_result_came_from(inputs):
     record = json.loads(Path("provenance.json").read_text(encoding="utf-8"))
     assert len(record["git"]["commit"]) == 40 and record["git"]["dirty"] is False
     assert record["packages"] == {"polars": pl.__version__}  # what is installed, not what the lock says
-    assert record["data"]["train"] == {"sha256": provenance.file_sha256("train.parquet"), "rows": 3}
+    assert record["data"]["train"] == {"sha256": file_sha256("train.parquet"), "rows": 3}
     assert record["timings"] == [{"condition": "sft", "seed": 0, "stage": "train", "wall_s": 1.5}]
     assert record["hardware"]["cpu"] and record["hardware"]["memory_bytes"] > 2**20
     assert record["model"] == {"id": "tiny", "licence": None}

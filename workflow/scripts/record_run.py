@@ -8,6 +8,7 @@ import yaml
 
 from hidden_rule import provenance
 from hidden_rule.errors import UserError
+from hidden_rule.files import file_sha256
 from hidden_rule.logs import logged
 
 
@@ -30,13 +31,13 @@ def record_run(
         "experiment": config["experiment"],
         "created": provenance.creation_time(),
         "git": provenance.git_state(),
-        "lock": {"path": str(lock_path), "sha256": provenance.file_sha256(lock_path)},
+        "lock": {"path": str(lock_path), "sha256": file_sha256(lock_path)},
         "python": platform.python_version(),
         "packages": provenance.locked_packages(lock_path),
         "model": json.loads(Path(manifest_path).read_text(encoding="utf-8")),
-        "ruleset": {"path": str(ruleset_path), "sha256": provenance.file_sha256(ruleset_path)},
+        "ruleset": {"path": str(ruleset_path), "sha256": file_sha256(ruleset_path)},
         "data": provenance.data_hashes(data_paths),
-        "adapters": {name: provenance.file_sha256(path) for name, path in (adapter_paths or {}).items()},
+        "adapters": {name: file_sha256(path) for name, path in (adapter_paths or {}).items()},
         "hardware": provenance.hardware(),
         "timings": provenance.timings(costs_path),
         "config": config,

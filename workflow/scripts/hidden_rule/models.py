@@ -1,6 +1,5 @@
 """Where a base model comes from and how it is loaded: safetensors only, no code of a model's own."""
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -16,16 +15,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from .errors import UserError
+from .files import file_sha256
 
 log = logging.getLogger(__name__)
 
-WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md", "LICENSE*"]
-
-
-def sha256(path) -> str:
-    """Hex SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+LOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]  # and README.md, for the licence it declares
 
 
 def check_safetensors(path) -> None:
@@ -66,12 +60,16 @@ def list_files(folder) -> dict[str, dict]:
         raise UserError(folder, None, "has no config.json", "name the folder of a model saved with save_pretrained")
     if not list(folder.glob("*.safetensors")):
         raise UserError(folder, None, "has no safetensors weights", "save the model again with save_pretrained")
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            raise UserError(folder, None, f"lacks {missing[0]}, which {index.name} names", "fetch or copy it again")
     files = {}
-    for path in sorted({path for pattern in WANTED for path in folder.glob(pattern) if path.is_file()}):
+    for path in sorted({path for pattern in LOADED for path in folder.glob(pattern) if path.is_file()}):
         if path.suffix == ".safetensors":
             check_safetensors(path)
         if path.name != "manifest.json":
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return files
 
 
@@ -140,7 +138,10 @@ def model_folder(manifest: dict, manifest_path, fetch: bool = False) -> Path:
     try:
         return Path(
             snapshot_download(
-                manifest["id"], revision=manifest["revision"], allow_patterns=WANTED, local_files_only=not fetch
+                manifest["id"],
+                revision=manifest["revision"],
+                allow_patterns=[*LOADED, "README.md"],
+                local_files_only=not fetch,
             )
         )
     except (OSError, ValueError) as error:

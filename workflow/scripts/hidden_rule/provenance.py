@@ -1,6 +1,5 @@
 """Where a result came from: code, environment, model, data, hardware and time. What cannot be found out is an error."""
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -14,13 +13,8 @@ import polars as pl
 import psutil
 
 from .errors import UserError
+from .files import file_sha256
 from .tables import COSTS, read_table
-
-
-def file_sha256(path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def git_state(folder=".") -> dict:
