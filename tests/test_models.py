@@ -55,6 +55,8 @@ FAULTS = [
     (cut("model.safetensors", 1_000_000), "model.safetensors: has 1,000,000 bytes where its header promises"),
     (cut("model.safetensors", 5), "model.safetensors: is not a safetensors file"),
     (cut("model.safetensors", 0), "model.safetensors: is not a safetensors file"),
+    (cut("config.json", 40), "config.json: is not JSON"),
+    (cut("tokenizer.json", 100_000), "tokenizer.json: is not JSON"),
     (only_pickle, "model: has no safetensors weights; save the model again with save_pretrained"),
     (lambda folder: (folder / "config.json").unlink(), "model: has no config.json; name the folder of a model"),
 ]

@@ -53,21 +53,31 @@ def licence_of(folder) -> str | None:
     return front_matter.get("license") if isinstance(front_matter, dict) else None
 
 
+def read_json(path) -> dict:
+    """The content of a model's JSON file; raises UserError if it is cut short or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(path, None, f"is not JSON ({error})", "fetch or copy the file again") from error
+
+
 def list_files(folder) -> dict[str, dict]:
-    """Bytes and SHA-256 of each file that loading a model reads; every safetensors file is checked."""
+    """Bytes and SHA-256 of each file that loading a model reads; every safetensors and JSON file is checked."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(folder, None, "has no config.json", "name the folder of a model saved with save_pretrained")
     if not list(folder.glob("*.safetensors")):
         raise UserError(folder, None, "has no safetensors weights", "save the model again with save_pretrained")
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(read_json(index)["weight_map"].values())
         if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
             raise UserError(folder, None, f"lacks {missing[0]}, which {index.name} names", "fetch or copy it again")
     files = {}
     for path in sorted({path for pattern in LOADED for path in folder.glob(pattern) if path.is_file()}):
         if path.suffix == ".safetensors":
             check_safetensors(path)
+        elif path.suffix == ".json":
+            read_json(path)
         if path.name != "manifest.json":
             files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return files
