@@ -88,7 +88,16 @@ def own_adapter(wildcards):
 
 DATA_CODE = code("ruleset", "ruleset_checks", "checks", "dataset", "tables")
 MODEL_CODE = DATA_CODE + code(
-    "models", "files", "encoding", "replies", "trie", "prefix", "decoding"
+    "models",
+    "files",
+    "encoding",
+    "replies",
+    "trie",
+    "prefix",
+    "attention",
+    "lora",
+    "allocator",
+    "decoding",
 )
 
 

@@ -13,6 +13,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from hidden_rule import attention
+
 SIZES = {
     "vocab_size": 97,
     "hidden_size": 32,
@@ -23,7 +25,7 @@ SIZES = {
     "head_dim": 8,
     "max_position_embeddings": 256,
     "pad_token_id": 0,
-    "attn_implementation": "eager",
+    "attn_implementation": attention.CPU,  # as `load_model` loads on a CPU
 }
 
 
@@ -47,14 +49,20 @@ def tiny_model(family: str, seed: int = 0, dtype=torch.float32, window: int | No
     return model.train()
 
 
-def random_rows(rng: random.Random, n_prompts: int, group: int, shared: int) -> list[tuple[list[int], list[int]]]:
-    """`n_prompts` × `group` pairs of prompt and completion; prompts share `shared` tokens, a group its whole prompt."""
+def random_rows(
+    rng: random.Random, n_prompts: int, group: int, shared: int, families: int = 0
+) -> list[tuple[list[int], list[int]]]:
+    """`n_prompts` × `group` pairs of prompt and completion; prompts share `shared` tokens, a group its whole prompt.
+
+    With `families` prompts fall into so many, each of which shares 8 tokens more.
+    """
 
     def tokens(low, high):
         return [rng.randrange(1, 97) for _ in range(rng.randint(low, high))]
 
     start = [rng.randrange(1, 97) for _ in range(shared)]
-    prompts = [start + tokens(1, 12) for _ in range(n_prompts)]
+    kin = [start + tokens(8, 8) for _ in range(families)] or [start]
+    prompts = [kin[i % len(kin)] + tokens(1, 12) for i in range(n_prompts)]
     return [(prompt, tokens(1, 7)) for prompt in prompts for _ in range(group)]
 
 

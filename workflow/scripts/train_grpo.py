@@ -109,7 +109,11 @@ def train_grpo(
             **extra,
         )
         if decoding == "free":
-            add_shared_prefix_forward(trainer.model.get_base_model(), temperature=trainer.temperature)
+            add_shared_prefix_forward(
+                trainer.model.get_base_model(),
+                temperature=trainer.temperature,
+                entropy_gradient=settings["entropy_coef"] != 0,
+            )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     models.save_adapter(trainer.model, adapter, training.model_id(manifest))

@@ -2,13 +2,15 @@
 
 import torch
 from tqdm import tqdm
+from transformers import DynamicCache
 
+from .prefix import MIN_SHARED, common_prefix_length, sharing_fault
 from .trie import LabelTrie
 
 
-def by_length(rows: list[list[int]], batch_size: int) -> list[list[int]]:
-    """Indices of rows in batches of like lengths, so that little is padded."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
+def batches_by(key, rows: list[list[int]], batch_size: int) -> list[list[int]]:
+    """Indices of rows in batches of neighbours by `key` of a row."""
+    order = sorted(range(len(rows)), key=lambda i: (key(rows[i]), i))
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
@@ -18,10 +20,29 @@ def label_log_probs(
 ) -> torch.Tensor:
     """Float32 log-probabilities (N, L) of each reply after each prompt, on the CPU; `model` is in evaluation mode."""
     result = torch.empty(len(prompts), len(trie.replies))
-    batches = by_length(prompts, batch_size)
+    batches = batches_by(list, prompts, batch_size)  # by their tokens: neighbours share the most
     for batch in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
         result[batch] = trie.log_probs(model, [prompts[i] for i in batch]).cpu()
     return result
+
+
+def shared_cache(model, rows: list[list[int]]) -> tuple[DynamicCache | None, int]:
+    """A cache of the keys and values of the rows' common start, for each row, and its length; None and 0 without one.
+
+    None too where it would not be exact: where layers keep other state than keys and values, and where a sliding
+    window would count the padding that stands between start and rest.
+    """
+    shared = min(common_prefix_length(rows), min(map(len, rows)) - 1)
+    config = model.config.get_text_config()
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    slides = slides and getattr(config, "sliding_window", None) is not None
+    if shared < MIN_SHARED or len(rows) == 1 or slides or sharing_fault(model) is not None:
+        return None, 0
+    cache = DynamicCache(config=config)
+    device = model.get_input_embeddings().weight.device
+    model.base_model(input_ids=torch.tensor([rows[0][:shared]], device=device), past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(rows))
+    return cache, shared
 
 
 @torch.no_grad()
@@ -31,17 +52,21 @@ def generate_replies(
     """Greedy replies to each prompt and the number of tokens generated; a batch ends once all of it has."""
     device = model.get_input_embeddings().weight.device
     replies, n_generated = [""] * len(prompts), 0
-    batches = by_length(prompts, batch_size)
+    batches = batches_by(len, prompts, batch_size)  # of like lengths, so that little is padded
     for batch in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
-        width = max(len(prompts[i]) for i in batch)
-        ids = torch.full((len(batch), width), tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(batch):
-            ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
-            mask[row, width - len(prompts[i]) :] = 1
+        rows = [prompts[i] for i in batch]
+        cache, shared = shared_cache(model, rows)
+        width = max(map(len, rows))
+        gaps = [[0] * (width - len(row)) for row in rows]  # between what is shared and the rest, or on the left
+        ids = [
+            row[:shared] + [tokenizer.pad_token_id] * len(gap) + row[shared:]
+            for row, gap in zip(rows, gaps, strict=True)
+        ]
+        mask = [[1] * shared + gap + [1] * (len(row) - shared) for row, gap in zip(rows, gaps, strict=True)]
         tokens = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            input_ids=torch.tensor(ids, device=device),
+            attention_mask=torch.tensor(mask, device=device),
+            past_key_values=cache,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             pad_token_id=tokenizer.pad_token_id,

@@ -14,8 +14,11 @@ import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from . import attention
+from .allocator import keep_freed_memory
 from .errors import UserError
 from .files import file_sha256
+from .lora import fuse_lora
 
 log = logging.getLogger(__name__)
 
@@ -193,15 +196,18 @@ def load_model(manifest_path, dtype: str, device: torch.device):
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             raise UserError(path, None, "is missing or was changed", f"delete {manifest_path} and run again")
+    if device.type == "cpu":
+        keep_freed_memory()
     network = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=compute_dtype(dtype, device),
-        # eager is the quicker of the two on a CPU, whose fused kernel has a slow backward pass
-        attn_implementation="sdpa" if device.type == "cuda" else "eager",
+        attn_implementation=attention.GPU if device.type == "cuda" else attention.CPU,
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
     )
+    # `generate` projects a slice, (B, 1, H) of (B, T, H); of strided rows PyTorch copies the whole head once a row
+    network.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
     return network.to(device).eval()
 
 
@@ -221,7 +227,7 @@ def load_tokenizer(manifest_path):
 def add_adapter(network, lora: dict) -> PeftModel:
     """`network` with a new LoRA adapter; its weights are float32 whatever the base's type, as PEFT's default is."""
     try:
-        return get_peft_model(
+        model = get_peft_model(
             network,
             LoraConfig(
                 r=lora["r"],
@@ -234,12 +240,16 @@ def add_adapter(network, lora: dict) -> PeftModel:
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise UserError("config.yaml", "lora.target_modules", reason, "name linear layers of the model") from error
+    fuse_lora(model)
+    return model
 
 
 def load_adapter(network, folder, trainable: bool) -> PeftModel:
     """`network` with the adapter of `folder`; raises UserError if its weights are damaged."""
     check_safetensors(Path(folder) / "adapter_model.safetensors")
-    return PeftModel.from_pretrained(network, folder, is_trainable=trainable)
+    model = PeftModel.from_pretrained(network, folder, is_trainable=trainable)
+    fuse_lora(model)
+    return model
 
 
 def save_adapter(model: PeftModel, folder, base: str) -> None:

@@ -104,8 +104,8 @@ class Watcher(TrainerCallback):
     step and after each epoch, accuracy and the mean KL divergence from the start, in nats, over the label set.
     """
 
-    def __init__(self, start: Start, batch_size: int):
-        self.start, self.batch_size = start, batch_size
+    def __init__(self, start: Start, micro_batch_size: int):
+        self.start, self.batch_size = start, 4 * micro_batch_size  # without gradients so many fit as well
         self.rows: list[dict] = []
         self.n_tokens = 0
         self.first_log_probs = None
