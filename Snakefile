@@ -96,6 +96,7 @@ MODEL_CODE = DATA_CODE + code(
     "prefix",
     "attention",
     "lora",
+    "norm",
     "allocator",
     "decoding",
 )

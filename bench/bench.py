@@ -63,28 +63,32 @@ def draw(config: dict, work: Path) -> dict:
     return data
 
 
-def load(work: Path, configfiles: list):
-    """Config, manifest and `Start` of the benchmark's model and data; validation is the holdout split."""
-    from hidden_rule import training
+def load(work: Path, configfiles: list, arm: str = "ours"):
+    """Config, manifest and `Start` of the benchmark's model and data; validation is the holdout split.
+
+    The arm "trl" gets the model as transformers and PEFT make it.
+    """
+    from hidden_rule import models, training
 
     config, manifest = inputs(configfiles)
     data = draw(config, work)
-    start = training.load_start(
-        manifest=manifest,
-        ruleset=config["ruleset"],
-        train=data["train"],
-        validation=data["holdout"],
-        model_config=config["model"],
-        lora=config["lora"],
-        start_from=None,
-        seed=0,
-    )
+    with measure.as_it_comes(models) if arm == "trl" else contextlib.nullcontext():
+        start = training.load_start(
+            manifest=manifest,
+            ruleset=config["ruleset"],
+            train=data["train"],
+            validation=data["holdout"],
+            model_config=config["model"],
+            lora=config["lora"],
+            start_from=None,
+            seed=0,
+        )
     return config, manifest, start
 
 
 def measure_training(name: str, arm: str, options) -> dict:
     """One process's updates: seconds a unit (a step, or a prompt of GRPO), positions, FLOPs, memory."""
-    config, manifest, start = load(options.work, options.configfile)
+    config, manifest, start = load(options.work, options.configfile, arm)
     method = "sft" if name == "sft" else "grpo"
     settings = {**config[method], "epochs": 1}
     prompts = settings["batch_size"]
@@ -114,7 +118,7 @@ def measure_evaluation(name: str, arm: str, options) -> dict:
     """One process's evaluation of a subset, given per 1,000 applications: structured (ours), or by `generate`."""
     from hidden_rule import decoding
 
-    config, _, start = load(options.work, options.configfile)
+    config, _, start = load(options.work, options.configfile, arm)
     batch, prompts = config["evaluation"]["batch_size"], start.validation.prompts
     rows = options.evaluation_rows if arm == "ours" else options.peer_evaluation_rows
     longest = max(map(len, start.trie.replies))

@@ -14,6 +14,7 @@ the same over the exact policy, `trl` TRL's trainer as it comes, which generates
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -65,8 +66,11 @@ def random_model(shape: str, device):
         torch.set_default_dtype(default)
 
 
-def load(shape: str, rows: int, work: Path):
-    """Config of the study, the tokenizer's manifest, and a `Start` of `rows` rows from a random model of `shape`."""
+def load(shape: str, rows: int, work: Path, side: str):
+    """Config of the study, the tokenizer's manifest, and a `Start` of `rows` rows from a random model of `shape`.
+
+    TRL's side gets the model as transformers and PEFT make it.
+    """
     import bench
 
     from hidden_rule import models, training
@@ -82,7 +86,10 @@ def load(shape: str, rows: int, work: Path):
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     data = bench.draw({**config, "data": {"train": rows, "validation": 4, "test": 4, "holdout": 4}}, work)
     device = models.default_device()
-    model = models.add_adapter(random_model(shape, device), config["lora"])
+    with measure.as_it_comes(models) if side == "trl" else contextlib.nullcontext():
+        network = random_model(shape, device)
+        models.quicken(network, device)
+        model = models.add_adapter(network, config["lora"])
     splits = []
     for name in ("train", "validation"):
         frame = read_split(data[name], ruleset)
@@ -137,7 +144,7 @@ def measure_one(side: str, method: str, checkpointing: bool, options) -> dict:
     import torch
 
     rows = max(options.most, 16 * (1 + options.updates))
-    config, manifest, start = load(options.shape, rows, options.work)
+    config, manifest, start = load(options.shape, rows, options.work, side)
     settings = {**config[method], "epochs": 1, "gradient_checkpointing": checkpointing}
     if options.shape == "toy":
         torch.set_num_threads(1)  # threads only slow products as small as these down

@@ -130,7 +130,7 @@ def train_ours(method: str, start, config: dict, settings: dict, decoding: str, 
     import train_sft
     from hidden_rule import training
 
-    gauge = meter(start.model, stop_after, fused=False)
+    gauge = meter(start.model, stop_after, fused=start.device.type == "cuda")  # `prefix.score_tokens`
 
     class TimedWatcher(training.Watcher):
         def validate(self, *args, **kwargs):
@@ -197,6 +197,11 @@ def train_trl(method: str, start, config: dict, settings: dict, stop_after: int)
             trainer = GRPOTrainer(args=GRPOConfig(**arguments), reward_funcs=reward, train_dataset=rows, **common)
         trainer.train()
     return gauge
+
+
+def as_it_comes(models):
+    """A context in which `models` neither quickens a network nor changes LoRA's layers."""
+    return mock.patch.multiple(models, quicken=lambda network, device: None, fuse_lora=lambda model: None)
 
 
 def shorten(start, rows: int):

@@ -1,4 +1,4 @@
-"""Sharing prefixes, attention over a tree and fused LoRA change neither losses nor gradients."""
+"""Sharing prefixes, attention over a tree, fused LoRA and norms change neither losses nor gradients."""
 
 import contextlib
 import logging
@@ -11,6 +11,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from hidden_rule import attention, prefix
 from hidden_rule.lora import fuse_lora
+from hidden_rule.norm import fuse_norms
 from tiny_models import padded_batch, random_rows, tiny_model
 
 FAMILIES = [("llama", None), ("qwen", None), ("qwen", 16), ("gemma", None), ("gemma", 16)]
@@ -34,6 +35,7 @@ def quick(model):
     """The causal model inside a plain one, with everything of ours that computes the same by other ways."""
     model.get_base_model().set_attn_implementation(attention.CPU)
     fuse_lora(model)
+    fuse_norms(model)
     return model.get_base_model()
 
 
@@ -207,3 +209,13 @@ def test_fused_lora_layers_are_pefts(kind):
     assert ("forward" in vars(model.base_model.model[0])) == (kind in ("plain", "disabled"))
     for found, wanted in zip(run(), expected, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(("family", "n_fused"), [("llama", 3 * 2 + 1), ("qwen", 3 * 4 + 1), ("gemma", 0)])
+def test_norms_that_compute_something_else_keep_their_own(family, n_fused):
+    """Two in a layer and one at the end; Qwen3 has two more for queries and keys, Gemma's multiply by 1 + w."""
+    model = tiny_model(family)
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    assert fuse_norms(model) == n_fused

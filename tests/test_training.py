@@ -9,7 +9,7 @@ import torch
 import evaluate
 import train_grpo
 import train_sft
-from hidden_rule import models, training
+from hidden_rule import models, structured_grpo, training
 from hidden_rule.config import load_config
 from hidden_rule.dataset import dataset_schema, draw_splits
 from hidden_rule.ruleset import load_ruleset
@@ -137,6 +137,38 @@ def test_grpo_explores_freely(job, tiny_manifest):
     assert curve(arguments["history"], "reward") == [float(settings["reward"]["invalid"])] * 4
     cost = pl.read_parquet(arguments["cost"]).row(0, named=True)
     assert 0 < cost["n_tokens_generated"] <= 16 * settings["group_size"] * 5
+
+
+def test_groups_without_a_signal_need_no_gradient(job, tiny_manifest, monkeypatch):
+    """Leaving them out of the backward pass trains the same adapter; in groups of two about half have no signal."""
+    settings = {**job.config["grpo"], "epochs": 2, "batch_size": 8, "micro_batch_size": 8, "group_size": 2}
+    model_config = {**job.config["model"], "dtype": "float32"}
+    rows, plain = [], structured_grpo.StructuredGRPOTrainer.policy
+
+    def counted(self, model, prompts):
+        rows[-1].append(len(set(prompts)))
+        return plain(self, model, prompts)
+
+    monkeypatch.setattr(structured_grpo.StructuredGRPOTrainer, "policy", counted)
+    models_and_norms = []
+    for share in (0.0, 2.0):  # never left out; always
+        monkeypatch.setattr(structured_grpo, "SIGNAL_SHARE", share)
+        rows.append([])
+        arguments = job(
+            f"share{share:.0f}",
+            settings=settings,
+            manifest=tiny_manifest,
+            model_config=model_config,
+            decoding="structured",
+        )
+        model = train_grpo.train_grpo(**arguments)
+        models_and_norms.append((model, curve(arguments["history"], "grad_norm")))
+    assert set(rows[0]) == {8}
+    assert min(rows[1]) < 8  # some groups had no signal, and were left out
+    (every, with_all), (signal, with_some) = models_and_norms
+    assert with_some == pytest.approx(with_all, rel=1e-4)
+    for name, weight in every.named_parameters():
+        torch.testing.assert_close(dict(signal.named_parameters())[name], weight, rtol=1e-3, atol=1e-6)
 
 
 def test_structured_grpo_counts_labels_and_signal(job, tiny_manifest):

@@ -8,6 +8,8 @@ Where it departs from TRL's `GRPOTrainer`:
   entropy and the lengths; so sums and means over tokens run over choices.
 - The rollouts' forward pass keeps its graph, and the loss of the same micro-batch uses it: no weight has changed in
   between, so a second pass would give the same numbers.
+- A group whose completions all have the same reward has advantages of exactly 0 and no gradient. Where few groups have
+  a signal, gradients are computed for those alone (`SIGNAL_SHARE`); the sum is the same.
 - `num_tokens` counts prompts and whole replies, not the masked tokens alone.
 
 Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL's.
@@ -24,6 +26,8 @@ from .trie import LabelTrie
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is pinned with TRL itself
 
+SIGNAL_SHARE = 0.6  # a forward pass is some third of a step: below this a second one for some prompts is the cheaper
+
 
 class StructuredGRPOTrainer(GRPOTrainer):
     """`GRPOTrainer` over a `LabelTrie`; prompts are conversations, completions replies of the trie."""
@@ -33,13 +37,42 @@ class StructuredGRPOTrainer(GRPOTrainer):
         self.trie = trie
         self.reply_index = {reply: i for i, reply in enumerate(trie.replies)}
         self.kept_policy = None  # (row of each prompt, its branch log-probabilities with their graph)
+        self.has_signal = None  # (B,) of the completions whose loss is being computed; None: all are needed
         self.n_tokens_rolled_out = 0
+        self.encoded = {}  # the token ids of each conversation: the same ones come again every epoch
         add_shared_prefix_forward(self.model.get_base_model(), temperature=self.temperature)
+
+    def encode(self, prompts: list[list[dict]]) -> list[tuple[int, ...]]:
+        """Token ids of conversations, each tokenized once in a training."""
+        keys = [tuple(message["content"] for message in prompt) for prompt in prompts]
+        new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self.encoded}
+        rows = encode_prompts(self.processing_class, list(new.values()), self.chat_template_kwargs) if new else []
+        self.encoded |= {key: tuple(row) for key, row in zip(new, rows, strict=True)}
+        return [self.encoded[key] for key in keys]
 
     def policy(self, model, prompts: list[tuple[int, ...]]) -> tuple[dict, torch.Tensor]:
         """The row of each distinct prompt, and the trie's branch log-probabilities (U, K) of those U prompts."""
         index = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
         return index, model(label_trie=self.trie, prompts=[list(prompt) for prompt in index])
+
+    def _compute_loss(self, model, inputs):
+        """TRL's loss; what pulls towards a reference or more entropy needs the gradient of every group."""
+        if self.beta == 0 and not self._entropy_bonus_enabled and torch.is_grad_enabled():
+            self.has_signal = (inputs["advantages"] != 0).tolist()
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self.has_signal = None
+
+    def with_signal_alone(self, model, index: dict, branch_log_probs: torch.Tensor, prompts: list) -> torch.Tensor:
+        """`branch_log_probs` (U, K) with gradients for the prompts with a signal alone, where that is cheaper."""
+        signal = self.has_signal or [True] * len(prompts)
+        active = dict.fromkeys(prompt for prompt, has in zip(prompts, signal, strict=True) if has)
+        if len(active) >= SIGNAL_SHARE * len(index):
+            return branch_log_probs
+        active = active or dict.fromkeys(prompts[:1])  # a loss without a graph would have no backward pass
+        rows = torch.tensor([index[prompt] for prompt in active], device=branch_log_probs.device)
+        return branch_log_probs.detach().index_copy(0, rows, self.policy(model, list(active))[1])
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
@@ -55,6 +88,7 @@ class StructuredGRPOTrainer(GRPOTrainer):
         kept, self.kept_policy = self.kept_policy, None
         if kept is not None and torch.is_grad_enabled() and kept[0].keys() >= set(prompts):
             index, branch_log_probs = kept
+            branch_log_probs = self.with_signal_alone(model, index, branch_log_probs, prompts)
         else:
             self.kept_policy = kept  # a pass without gradients (reference model) leaves it to the loss
             index, branch_log_probs = self.policy(model, prompts)
@@ -71,7 +105,7 @@ class StructuredGRPOTrainer(GRPOTrainer):
 
 def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
     """TRL's rollout function: a reply drawn for each prompt (a group's prompts are repeated in a row)."""
-    rows = [tuple(row) for row in encode_prompts(trainer.processing_class, prompts, trainer.chat_template_kwargs)]
+    rows = trainer.encode(prompts)
     training = trainer.model.training
     with torch.set_grad_enabled(training):
         index, branch_log_probs = trainer.policy(trainer.model_wrapped if training else trainer.model, rows)
