@@ -1,10 +1,10 @@
 """How fast the pipeline is beside plain TRL: `make bench`, or `python bench/bench.py --help`.
 
-Both sides have the same model, adapter, data, batch, dtype, optimizer and number of updates, and take turns (ours,
+Both sides have the same model, adapter, data, batch, dtype and optimizer, and take turns (ours,
 TRL, ours, TRL …), each measurement in a process of its own. Ours is the pipeline's own script. TRL's side is its
-trainer as it comes, with transformers' default attention; it is given the same tokenized rows and the same loss on the
-reply alone. Its GRPO generates freely; a step of it takes fewer prompts than ours, and times are a prompt.
-The first update of every process warms up and is not counted. The FLOP formula: bench/measure.py.
+trainer as it comes, with the model as transformers and PEFT make it; it is given the same tokenized rows and the same
+loss on the reply alone. Its GRPO generates freely; a step of it takes fewer prompts than ours, and times are a prompt.
+The first update of every process warms up and is not counted; of the next `UPDATES` each one is. The FLOP formula: bench/measure.py.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ITEMS = {  # name: (what, unit)
     "evaluate": ("evaluation against `generate`, {max_new_tokens} new tokens at most", "s per 1,000"),
     "evaluate_short": ("evaluation against `generate`, as many new tokens as the longest reply has", "s per 1,000"),
 }
-UPDATES = {"sft": 2, "grpo": 1}  # measured in a process, after one that warms up
+UPDATES = {("sft", "ours"): 3, ("sft", "trl"): 2, ("grpo", "ours"): 3, ("grpo", "trl"): 1}  # measured in a process
 KINDS = (  # of torch's operators, by name, for the breakdown; the first that fits
     ("attention", ("bmm", "softmax", "attention", "sdpa")),
     ("matrix products", ("aten::mm", "addmm", "linear", "matmul")),
@@ -96,7 +96,7 @@ def measure_training(name: str, arm: str, options) -> dict:
         settings["group_size"] = int(name.removeprefix("grpo"))
         prompts = GRPO_PROMPTS if arm == "ours" else max(1, options.peer_rows // settings["group_size"])
         settings |= {"batch_size": prompts, "micro_batch_size": prompts}
-    updates = 1 + (options.updates or UPDATES[method])
+    updates = 1 + (options.updates or UPDATES[method, arm])
     start = measure.shorten(start, prompts * updates)
     if arm == "ours":
         gauge = measure.train_ours(method, start, config, settings, "structured", updates, manifest)
@@ -335,10 +335,10 @@ def main(arguments=None) -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="where the data is kept")
     parser.add_argument("--items", nargs="+", choices=list(ITEMS), default=list(ITEMS))
     parser.add_argument("--repeats", type=int, default=5, help="turns a side")
-    parser.add_argument("--updates", type=int, default=0, help="measured updates a process; 0: 2 of SFT, 1 of GRPO")
+    parser.add_argument("--updates", type=int, default=0, help="measured updates a process; 0: as UPDATES has it")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--trl-attention", default="sdpa", help="of TRL's side; sdpa is transformers' default")
-    parser.add_argument("--peer-rows", type=int, default=64, help="completions a GRPO step of TRL's, at least a group")
+    parser.add_argument("--peer-rows", type=int, default=16, help="completions a GRPO step of TRL's, at least a group")
     parser.add_argument("--evaluation-rows", type=int, default=512)
     parser.add_argument("--peer-evaluation-rows", type=int, default=64)
     parser.add_argument("--configfile", action="append", default=[], help="overlay of config.yaml")
