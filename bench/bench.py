@@ -4,13 +4,15 @@ Both sides have the same model, adapter, data, batch, dtype and optimizer, and t
 TRL, ours, TRL …), each measurement in a process of its own. Ours is the pipeline's own script. TRL's side is its
 trainer as it comes, with the model as transformers and PEFT make it; it is given the same tokenized rows and the same
 loss on the reply alone. Its GRPO generates freely; a step of it takes fewer prompts than ours, and times are a prompt.
-The first update of every process warms up and is not counted; of the next `UPDATES` each one is. The FLOP formula: bench/measure.py.
+The first update of every process warms up and is not counted; of the next `UPDATES` each one is. The FLOP formula
+stands in bench/measure.py.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -191,8 +193,11 @@ def profile_sft(options) -> dict:
     return {kind: value / sum(seconds.values()) for kind, value in seconds.items()}
 
 
-def measure_experiment() -> dict:
-    """The whole default experiment in a fresh copy of the tree: wall seconds, and the share outside its real work."""
+def measure_experiment(keep: bool) -> dict:
+    """The whole default experiment in a fresh copy of the tree: wall seconds, and the share outside its real work.
+
+    `keep`: its results become the working tree's.
+    """
     import polars as pl
 
     with tempfile.TemporaryDirectory() as folder:
@@ -205,6 +210,9 @@ def measure_experiment() -> dict:
             sys.exit(done.stderr[-4000:])
         files = [path for path in Path(folder).rglob("*cost.parquet") if "models" not in path.parts]
         costs = {path: pl.read_parquet(path).row(0, named=True) for path in files}
+        if keep:
+            shutil.rmtree(ROOT / "results/laptop", ignore_errors=True)
+            shutil.copytree(Path(folder) / "results/laptop", ROOT / "results/laptop")
         spans = sorted((path.stat().st_mtime - cost["wall_s"], path.stat().st_mtime) for path, cost in costs.items())
     busy, end = 0.0, first
     for low, high in spans:  # jobs may run side by side
@@ -213,7 +221,10 @@ def measure_experiment() -> dict:
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy the working tree, ignored files left out, and commit the copy: a record of a run names a commit."""
+    """Clone the repository, or, where it has changes, copy the tree and commit that: a run's record names a commit."""
+    if not subprocess.check_output(["git", "status", "--porcelain"], cwd=ROOT):
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+        return
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.check_output(listed, cwd=ROOT, text=True).splitlines():
         if (ROOT / name).is_file():
@@ -319,12 +330,15 @@ def run_all(options) -> dict:
             for arm in ("ours", "trl"):
                 results["items"][name][arm].append(child(name, arm))
         peaks.append(child("peak", "ours"))
+        measure.write_json(results, options.output.with_suffix(".part.json"))  # hours may be lost otherwise
+    options.output.with_suffix(".part.json").unlink(missing_ok=True)
     best = max(value for peak in peaks for value in peak["by_shape"].values())
     results["peak"] = {"flops_per_s": best, "dtype": peaks[0]["dtype"], "runs": peaks}
     if options.profile:
         results["profile"] = child("profile", "ours")
     if options.experiment:
-        results["experiment"] = [child("experiment", "ours") for _ in range(options.experiment)]
+        side = "keep" if options.keep else "ours"
+        results["experiment"] = [child("experiment", side) for _ in range(options.experiment)]
     return results
 
 
@@ -345,6 +359,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--quick", action="store_true", help="one turn of the smallest measurements: a test")
     parser.add_argument("--profile", action="store_true", help="add the breakdown of an SFT step")
     parser.add_argument("--experiment", type=int, nargs="?", const=1, default=0, help="whole runs to time")
+    parser.add_argument("--keep", action="store_true", help="results/laptop becomes the last whole run's")
     parser.add_argument("--one", nargs=2, metavar=("ITEM", "SIDE"), help="one measurement, JSON on the last line")
     options = parser.parse_args(arguments)
     options.work, options.output = options.work.resolve(), options.output.resolve()
@@ -365,7 +380,7 @@ def main(arguments=None) -> None:
 def run_one(name: str, arm: str, options) -> dict:
     """One measurement in this process."""
     if name == "experiment":
-        return measure_experiment()
+        return measure_experiment(arm == "keep")
     import torch
 
     torch.set_num_threads(options.threads)
