@@ -29,7 +29,7 @@ PARTS = {  # name: (what is counted, sizes, what is measured)
     "evaluation": (
         "applications",
         [100, 1000, 10_000, 100_000],
-        "drawing and tokenizing them; all their structured decisions, batches of 32, the first (slower) one included",
+        "drawing and tokenizing them; all their structured decisions, the first (slower) batch included",
     ),
     "dataset": (
         "rows",

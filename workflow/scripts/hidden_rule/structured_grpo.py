@@ -79,12 +79,8 @@ class StructuredGRPOTrainer(GRPOTrainer):
     ):
         """Log-probabilities and entropies (B, C) of completions under the trie policy; 0 where there is no choice."""
         split = input_ids.size(1) - logits_to_keep
-        rows = zip(input_ids.tolist(), attention_mask.tolist(), strict=True)
-        prompts, labels = [], []
-        for ids, mask in rows:
-            prompts.append(tuple(token for token, real in zip(ids[:split], mask[:split], strict=True) if real))
-            reply = tuple(token for token, real in zip(ids[split:], mask[split:], strict=True) if real)
-            labels.append(self.reply_index[reply])
+        prompts = distinct_rows(input_ids[:, :split], attention_mask[:, :split])
+        labels = [self.reply_index[reply] for reply in distinct_rows(input_ids[:, split:], attention_mask[:, split:])]
         kept, self.kept_policy = self.kept_policy, None
         if kept is not None and torch.is_grad_enabled() and kept[0].keys() >= set(prompts):
             index, branch_log_probs = kept
@@ -128,6 +124,13 @@ def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
         "logprobs": [row[: len(reply)] for row, reply in zip(token_log_probs.tolist(), replies, strict=True)],
         "env_mask": [[int(i in at) for i in range(len(reply))] for reply, at in zip(replies, choices, strict=True)],
     }
+
+
+def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]]:
+    """The real tokens of each row of (B, T); rows that are equal are read once, and are one tuple."""
+    distinct, index = torch.unique(torch.where(mask.bool(), ids, -1), dim=0, return_inverse=True)
+    rows = [tuple(token for token in row if token != -1) for row in distinct.tolist()]
+    return [rows[i] for i in index.tolist()]
 
 
 def draw(log_probs: torch.Tensor) -> torch.Tensor:
