@@ -32,7 +32,7 @@ PARTS = {  # name: (what is counted, sizes, what is measured)
         "drawing and tokenizing them; all their structured decisions, the first (slower) batch included",
     ),
     "dataset": (
-        "rows",
+        "rows of the data set",
         [10**3, 10**4, 10**5, 10**6, 10**7],
         "the rule build_dataset: drawn, decided and written, nearly all of them training rows",
     ),
@@ -42,7 +42,7 @@ PARTS = {  # name: (what is counted, sizes, what is measured)
         "the rule summarize over 4 conditions of one seed, predictions made up beforehand in another process",
     ),
     "jobs": (
-        "conditions x seeds",
+        "conditions × seeds",
         [1, 2, 4, 8, 16, 32],
         "snakemake -n of the default experiment with so many conditions of SFT; then as many jobs run whose script "
         "does nothing, one after another",
@@ -272,9 +272,10 @@ def chart(results: dict):
         pair = []
         for data, heading, unit in ((long, PARTS[part][0], "seconds"), (memory, "", "peak memory, GB")):
             lines = alt.Chart(pl.DataFrame(data)).mark_line(point=True, clip=False)
-            x = alt.X("size:Q", title=PARTS[part][0], scale=alt.Scale(type="log", nice=False))
+            axis = alt.Axis(values=[row["size"] for row in measured], format="~s", labelOverlap=True)
+            x = alt.X("size:Q", title=PARTS[part][0], scale=alt.Scale(type="log", nice=False), axis=axis)
             scale = alt.Scale(type="log") if unit == "seconds" else alt.Scale(zero=True)
-            y = alt.Y("value:Q", title=unit, scale=scale)
+            y = alt.Y("value:Q", title=unit, scale=scale, axis=alt.Axis(tickCount=4, labelOverlap=True))
             colour = alt.Color("what:N", title=None) if unit == "seconds" else alt.value("#6B6B6B")
             pair.append(
                 lines.encode(x=x, y=y, color=colour).properties(width=260, height=150, title=panel_title(heading))
