@@ -2,7 +2,8 @@
 
 Where it departs from TRL's `GRPOTrainer`: rollouts are made for each micro-batch (`steps_per_generation=1`), so that
 every sample is drawn from the very policy it trains and a micro-batch holds whole groups; the forward pass shares
-prefixes (`hidden_rule/prefix.py`). Structured decoding: see the top of `hidden_rule/structured_grpo.py`.
+prefixes (`hidden_rule/prefix.py`), and LoRA's products run in the base model's type (`hidden_rule/lora.py`).
+Structured decoding: see the top of `hidden_rule/structured_grpo.py`.
 """
 
 import tempfile

@@ -1,7 +1,8 @@
 """Supervised fine-tuning: one LoRA adapter from labelled applications, the loss on the reply alone.
 
 Where it departs from TRL's `SFTTrainer`: prompts and replies are tokenized here, once, as every other step does
-(`hidden_rule/encoding.py`), and the forward pass shares prefixes (`hidden_rule/prefix.py`).
+(`hidden_rule/encoding.py`), the forward pass shares prefixes (`hidden_rule/prefix.py`), and LoRA's products run in the
+base model's type (`hidden_rule/lora.py`).
 """
 
 import tempfile

@@ -22,7 +22,7 @@ from . import attention
 log = logging.getLogger(__name__)
 
 VOCABULARY_TILE = 32768  # columns of the output layer computed at a time on a GPU, TRL's own choice
-MIN_SHARED = 8  # below this many tokens a second forward pass costs more than it saves
+MIN_SHARED = 8  # below this many tokens a level of its own costs more than it saves
 SCALED_LOGITS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
