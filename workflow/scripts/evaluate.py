@@ -1,5 +1,7 @@
 """Put the applications of a split to a trained model and write down every reply."""
 
+import hidden_rule.startup  # noqa: F401, I001 - first, see there
+
 import time
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Make the base model ready to load and write down what it is."""
 
+import hidden_rule.startup  # noqa: F401, I001 - first, see there
+
 from hidden_rule.logs import logged
 from hidden_rule.models import prepare_model
 

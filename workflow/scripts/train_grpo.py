@@ -6,6 +6,8 @@ prefixes (`hidden_rule/prefix.py`), and LoRA's products run in the base model's 
 Structured decoding: see the top of `hidden_rule/structured_grpo.py`.
 """
 
+import hidden_rule.startup  # noqa: F401, I001 - first, see there
+
 import tempfile
 import time
 

@@ -5,6 +5,8 @@ Where it departs from TRL's `SFTTrainer`: prompts and replies are tokenized here
 base model's type (`hidden_rule/lora.py`).
 """
 
+import hidden_rule.startup  # noqa: F401, I001 - first, see there
+
 import tempfile
 import time
 

