@@ -5,7 +5,7 @@ import torch
 from scipy.stats import chisquare
 
 from hidden_rule.prefix import add_shared_prefix_forward
-from hidden_rule.structured_grpo import draw
+from hidden_rule.structured_grpo import draw, uniforms
 from hidden_rule.trie import LabelTrie
 from tiny_models import tiny_model
 
@@ -62,11 +62,27 @@ def test_tokens_of_a_reply_sum_to_its_log_probability():
 
 
 def test_draws_follow_the_probabilities():
-    torch.manual_seed(0)
-    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    draws = draw(probabilities.log().expand(20_000, -1))
-    counts = torch.bincount(draws, minlength=4)
-    assert chisquare(counts.numpy(), (probabilities * 20_000).numpy()).pvalue > 0.001
+    probabilities = torch.tensor([0.5, 0.3, 0.0, 0.2])
+    for rows in ([(1, 2)] * 20_000, [(i,) for i in range(20_000)]):  # one group, and a prompt each
+        draws = draw(probabilities.log().expand(20_000, -1), uniforms(rows, seed=0, step=0))
+        counts = torch.bincount(draws, minlength=4)[[0, 1, 3]]
+        assert counts.sum() == 20_000  # what has no probability is never drawn
+        assert chisquare(counts.numpy(), (probabilities[[0, 1, 3]] * 20_000).numpy()).pvalue > 0.001
+
+
+def test_draws_at_the_ends_of_the_unit_interval():
+    log_probs = torch.tensor([0.0, 0.25, 0.75, 0.0]).log().repeat(3, 1)
+    uniform = torch.tensor([0.0, 0.25, 1 - 2**-53], dtype=torch.float64)
+    assert draw(log_probs, uniform).tolist() == [1, 2, 2]
+
+
+def test_a_draw_depends_on_seed_step_prompt_and_place_in_the_group_alone():
+    a, b = (1, 2, 3), (4, 5)
+    drawn = uniforms([a, a, b, b], seed=0, step=7)
+    assert torch.equal(uniforms([b, a, b, a], seed=0, step=7), drawn[[2, 0, 3, 1]])  # other micro-batches
+    assert torch.equal(torch.cat([uniforms([row] * 2, seed=0, step=7) for row in (a, b)]), drawn)  # other processes
+    others = [uniforms([a, a, b, b], seed, step) for seed, step in ((1, 7), (0, 8))]
+    assert torch.cat([drawn, *others]).unique().numel() == 12
 
 
 def test_a_position_without_a_choice_is_no_choice():

@@ -8,6 +8,7 @@ Where it departs from TRL's `GRPOTrainer`:
   entropy and the lengths; so sums and means over tokens run over choices.
 - The rollouts' forward pass keeps its graph, and the loss of the same micro-batch uses it: no weight has changed in
   between, so a second pass would give the same numbers.
+- A draw depends on the seed, the step, the prompt and the place in its group alone (`uniforms`).
 - A group whose completions all have the same reward has advantages of exactly 0 and no gradient. Where few groups have
   a signal, gradients are computed for those alone (`SIGNAL_SHARE`); the sum is the same.
 - `num_tokens` counts prompts and whole replies, not the masked tokens alone.
@@ -15,8 +16,10 @@ Where it departs from TRL's `GRPOTrainer`:
 Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL's.
 """
 
+import hashlib
 import os
 
+import numpy as np
 import torch
 from trl import GRPOTrainer
 
@@ -109,7 +112,7 @@ def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
     chosen = [index[row] for row in rows]
     with torch.no_grad():
         log_probs = trainer.trie.reply_log_probs(branch_log_probs.detach())
-        labels = draw(log_probs[chosen]).tolist()
+        labels = draw(log_probs[chosen], uniforms(rows, trainer.args.seed, trainer.state.global_step)).tolist()
         replies = [trainer.trie.replies[label] for label in labels]
         width = max(map(len, replies))
         token_log_probs, _ = trainer.trie.spread(branch_log_probs.detach(), chosen, labels, width)
@@ -133,6 +136,23 @@ def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]
     return [rows[i] for i in index.tolist()]
 
 
-def draw(log_probs: torch.Tensor) -> torch.Tensor:
-    """One label (B,) for each row of log-probabilities (B, L), from torch's global generator on the CPU."""
-    return torch.multinomial(log_probs.double().exp().cpu(), 1).squeeze(1)
+def uniforms(rows: list[tuple[int, ...]], seed: int, step: int) -> torch.Tensor:
+    """A uniform number (N,) in [0, 1) for each row: of its tokens, `seed`, `step` and how often it occurred before.
+
+    So a group explores alike whatever the micro-batches, the number of processes and the step a training resumed at.
+    """
+    result = torch.empty(len(rows), dtype=torch.float64)
+    places: dict[tuple[int, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault(row, []).append(i)
+    for row, where in places.items():
+        key = int.from_bytes(hashlib.sha256(repr((seed, step, row)).encode()).digest()[:16])
+        result[where] = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(len(where)))
+    return result
+
+
+def draw(log_probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """A label (N,) for each row of log-probabilities (N, L): where a uniform number (N,) falls among them."""
+    cumulative = log_probs.double().exp().cpu().cumsum(1)
+    falls = torch.searchsorted(cumulative, (uniform * cumulative[:, -1]).unsqueeze(1), right=True)
+    return falls.squeeze(1).clamp(max=log_probs.size(1) - 1)
