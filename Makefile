@@ -2,13 +2,15 @@
 # make test      the tests
 # make lint      ruff, snakefmt, snakemake --lint
 # make bench     how fast it is beside plain TRL: results/published/bench.json
+# make verify    is a results folder as it was written? RESULTS=results/laptop
 # make publish   results/laptop -> results/published and the README's table
 PYTHON ?= python3
 VENV := .venv
+RESULTS ?= results/laptop
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: results setup test lint format lock publish bench clean
+.PHONY: results setup test lint format lock verify publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -49,6 +51,9 @@ lock: setup
 	cd envs && ../$(COMPILE) --output-file test.txt test.in
 	cd envs && ../$(COMPILE) --output-file vllm.txt vllm.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/vllm.txt
+
+verify: setup
+	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.verify $(RESULTS)
 
 publish: setup
 	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.readme results/laptop results/published README.md

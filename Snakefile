@@ -55,6 +55,11 @@ def trained_with(method):
     return "|".join(names) or "(?!)"
 
 
+def growing(amount):
+    """A resource that a job asks for again and again: once, twice, three times as much."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def code(*modules):
     """The package's modules that a result depends on: an edit to one reruns what needs it."""
     return [f"workflow/scripts/hidden_rule/{module}.py" for module in modules]
@@ -109,12 +114,18 @@ wildcard_constraints:
 
 localrules:
     all,
+    build_dataset,
+    prepare_model,
+    summarize,
     record_run,
+    render_charts,
     write_report,
+    write_manifest,
 
 
 rule all:
     input:
+        f"{RESULTS}/manifest.json",
         f"{RESULTS}/report.html",
         f"{RESULTS}/provenance.json",
         f"{RESULTS}/config.resolved.yaml",
@@ -176,7 +187,7 @@ rule train_sft:
         train=rules.build_dataset.output.train,
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
-        code=MODEL_CODE + code("training"),
+        code=MODEL_CODE + code("training", "checkpoints"),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
@@ -193,14 +204,18 @@ rule train_sft:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=growing(6000),
+        runtime=growing(240),
+        # resources, not params: how often a training saves itself changes no result and reruns nothing
+        checkpoint_steps=config["checkpoint"]["steps"],
+        checkpoint_minutes=config["checkpoint"]["minutes"],
     params:
         model=config["model"],
         lora=config["lora"],
         settings=lambda wildcards: SETTINGS[wildcards.condition]["settings"],
         start_from=start_folder,
         adapter=lambda wildcards: adapter_folder(wildcards.condition, wildcards.seed),
+        checkpoints=f"{RESULTS}/checkpoints/{{condition}}/seed{{seed}}",
     message:
         "Train {wildcards.condition} with SFT, seed {wildcards.seed}"
     script:
@@ -214,7 +229,8 @@ rule train_grpo:
         train=rules.build_dataset.output.train,
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
-        code=MODEL_CODE + code("training", "rewards", "structured_grpo"),
+        code=MODEL_CODE
+        + code("training", "checkpoints", "rewards", "grpo", "structured_grpo"),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
@@ -231,14 +247,18 @@ rule train_grpo:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=growing(6000),
+        runtime=growing(240),
+        # resources, not params: how often a training saves itself changes no result and reruns nothing
+        checkpoint_steps=config["checkpoint"]["steps"],
+        checkpoint_minutes=config["checkpoint"]["minutes"],
     params:
         model=config["model"],
         lora=config["lora"],
         settings=lambda wildcards: SETTINGS[wildcards.condition]["settings"],
         start_from=start_folder,
         adapter=lambda wildcards: adapter_folder(wildcards.condition, wildcards.seed),
+        checkpoints=f"{RESULTS}/checkpoints/{{condition}}/seed{{seed}}",
         decoding=config["decoding"],
     message:
         "Train {wildcards.condition} with GRPO, seed {wildcards.seed}"
@@ -270,8 +290,8 @@ rule evaluate:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=growing(6000),
+        runtime=growing(60),
     params:
         model=config["model"],
         settings=config["evaluation"],
@@ -440,3 +460,37 @@ rule write_report:
         "Write the report"
     script:
         "workflow/scripts/write_report.py"
+
+
+rule write_manifest:
+    input:
+        rules.build_dataset.output,
+        [
+            f"{RESULTS}/training/{name}/seed{seed}/{table}.parquet"
+            for name, seed, _ in TRAINED
+            for table in ["history", "cost"]
+        ],
+        [
+            f"{adapter_folder(name, seed)}/{file}"
+            for name, seed, _ in TRAINED
+            for file in ["adapter_model.safetensors", "adapter_config.json"]
+        ],
+        PREDICTIONS,
+        rules.summarize.output,
+        rules.record_run.output,
+        rules.render_charts.output,
+        rules.write_report.output,
+        code=code("files"),
+    output:
+        manifest=f"{RESULTS}/manifest.json",
+    log:
+        f"{RESULTS}/logs/write_manifest/write_manifest.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Write down the hash of every result"
+    script:
+        "workflow/scripts/write_manifest.py"

@@ -1,15 +1,22 @@
 """A checkout of its own to run the pipeline in, and one smoke run that tests share."""
 
+import copy
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "workflow" / "scripts"))  # as Snakemake does
+
+from hidden_rule.config import load_config  # noqa: E402
+from hidden_rule.dataset import dataset_schema, draw_splits  # noqa: E402
+from hidden_rule.ruleset import load_ruleset  # noqa: E402
+from hidden_rule.tables import write_table  # noqa: E402
 
 
 class Checkout:
@@ -63,3 +70,56 @@ def smoke(tmp_path_factory) -> Checkout:
 def manifest(smoke) -> Path:
     """The embedded model's manifest."""
     return next(smoke.folder.glob("results/models/*/manifest.json"))
+
+
+@pytest.fixture(scope="module")
+def job(manifest, tmp_path_factory, request):
+    """Arguments of a training on a few rows; GRPO's rows all have one label, which a few steps must find."""
+    root = request.config.rootpath
+    folder = tmp_path_factory.mktemp("training")
+    ruleset = load_ruleset(root / "rulesets/fincorp.yaml")
+    splits = draw_splits(ruleset, {"train": 16, "validation": 8, "test": 8, "holdout": 8}, seed=0)
+    # the untrained model answers so in some three cases of ten: rare enough to rise, often enough to be drawn
+    one_label = splits["train"].filter(pl.col("label") == "REJECT_RISK")
+    for name, frame in {**splits, "one_label": one_label}.items():
+        write_table(frame, folder / f"{name}.parquet", dataset_schema(ruleset))
+    config = load_config([root / "config.yaml"])
+
+    def arguments(condition, **changes):
+        return {
+            "manifest": manifest,
+            "ruleset": root / "rulesets/fincorp.yaml",
+            "train": folder / "train.parquet",
+            "validation": folder / "validation.parquet",
+            "start_from": None,
+            "model_config": config["model"],
+            "lora": config["lora"],
+            "settings": {},
+            "condition": condition,
+            "seed": 3,
+            "adapter": folder / f"adapters/{condition}",
+            "history": folder / f"{condition}.history.parquet",
+            "cost": folder / f"{condition}.cost.parquet",
+            **changes,
+        }
+
+    arguments.config, arguments.folder = config, folder
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def tiny_manifest(manifest, tmp_path_factory):
+    """A tiny random model with the embedded model's tokenizer, as a local folder: generation costs nothing."""
+    import torch  # not at the top: tests without a model start quicker
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from hidden_rule import models
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    config = copy.deepcopy(AutoConfig.from_pretrained(manifest.parent))
+    config.update({"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    models.load_tokenizer(manifest).save_pretrained(folder / "model")
+    models.prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")
+    return folder / "manifest.json"

@@ -1,7 +1,5 @@
 """Real trainings of the embedded model: what moves, what does not, and that it learns."""
 
-import copy
-
 import polars as pl
 import pytest
 import torch
@@ -9,48 +7,8 @@ import torch
 import evaluate
 import train_grpo
 import train_sft
-from hidden_rule import models, structured_grpo, training
-from hidden_rule.config import load_config
-from hidden_rule.dataset import dataset_schema, draw_splits
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import read_table, write_table
-
-RULESET = "rulesets/fincorp.yaml"
-
-
-@pytest.fixture(scope="module")
-def job(manifest, tmp_path_factory, request):
-    """Arguments of a training on a few rows; GRPO's rows all have one label, which a few steps must find."""
-    root = request.config.rootpath
-    folder = tmp_path_factory.mktemp("training")
-    ruleset = load_ruleset(root / RULESET)
-    splits = draw_splits(ruleset, {"train": 16, "validation": 8, "test": 8, "holdout": 8}, seed=0)
-    # the untrained model answers so in some three cases of ten: rare enough to rise, often enough to be drawn
-    one_label = splits["train"].filter(pl.col("label") == "REJECT_RISK")
-    for name, frame in {**splits, "one_label": one_label}.items():
-        write_table(frame, folder / f"{name}.parquet", dataset_schema(ruleset))
-    config = load_config([root / "config.yaml"])
-
-    def arguments(condition, **changes):
-        return {
-            "manifest": manifest,
-            "ruleset": root / RULESET,
-            "train": folder / "train.parquet",
-            "validation": folder / "validation.parquet",
-            "start_from": None,
-            "model_config": config["model"],
-            "lora": config["lora"],
-            "settings": {},
-            "condition": condition,
-            "seed": 3,
-            "adapter": folder / f"adapters/{condition}",
-            "history": folder / f"{condition}.history.parquet",
-            "cost": folder / f"{condition}.cost.parquet",
-            **changes,
-        }
-
-    arguments.config, arguments.folder = config, folder
-    return arguments
+from hidden_rule import structured_grpo, training
+from hidden_rule.tables import read_table
 
 
 def weights_before(arguments):
@@ -111,21 +69,6 @@ def test_evaluation_repeats_what_training_measured(job):
     frame = read_table(predictions)
     accuracy = (frame["label"] == frame["predicted"]).mean()
     assert accuracy == curve(job.folder / "sft.history.parquet", "validation_accuracy")[-1]
-
-
-@pytest.fixture(scope="module")
-def tiny_manifest(manifest, tmp_path_factory):
-    """A tiny random model with the embedded model's tokenizer, as a local folder: generation costs nothing."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    config = copy.deepcopy(AutoConfig.from_pretrained(manifest.parent))
-    config.update({"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    models.load_tokenizer(manifest).save_pretrained(folder / "model")
-    models.prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")
-    return folder / "manifest.json"
 
 
 def test_grpo_explores_freely(job, tiny_manifest):

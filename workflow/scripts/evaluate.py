@@ -1,6 +1,11 @@
 """Put the applications of a split to a trained model and write down every reply."""
 
-import hidden_rule.startup  # noqa: F401, I001 - first, see there
+if "snakemake" in globals():  # before torch is imported
+    from hidden_rule.devices import lease_for
+
+    lease_for(snakemake)
+
+import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
 
 import time
 from pathlib import Path

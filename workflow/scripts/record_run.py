@@ -8,7 +8,7 @@ import yaml
 
 from hidden_rule import provenance
 from hidden_rule.errors import UserError
-from hidden_rule.files import file_sha256
+from hidden_rule.files import file_sha256, write_text
 from hidden_rule.logs import logged
 
 
@@ -43,8 +43,8 @@ def record_run(
         "config": config,
     }
     _refuse_unknown(provenance_path, record)
-    Path(provenance_path).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    Path(config_path).write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", provenance_path)
+    write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), config_path)
 
 
 def _refuse_unknown(provenance_path, record, key: str = "") -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hidden_rule.charts import build_charts
+from hidden_rule.files import whole
 from hidden_rule.tables import METRICS, read_table
 
 
@@ -13,9 +14,9 @@ def render_charts(metrics, predictions, jobs, histories, trained, labels, config
     """
     charts = build_charts(read_table(metrics, METRICS), predictions, jobs, histories, trained, labels, config)
     for path in map(Path, outputs):
-        path.parent.mkdir(parents=True, exist_ok=True)
         options = {".html": {"inline": True}, ".png": {"scale_factor": 2}}.get(path.suffix, {})
-        charts[path.stem].save(str(path), **options)
+        with whole(path) as temporary:
+            charts[path.stem].save(str(temporary), **options)
 
 
 if "snakemake" in globals():

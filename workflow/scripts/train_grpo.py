@@ -6,7 +6,12 @@ prefixes (`hidden_rule/prefix.py`), and LoRA's products run in the base model's 
 Structured decoding: see the top of `hidden_rule/structured_grpo.py`.
 """
 
-import hidden_rule.startup  # noqa: F401, I001 - first, see there
+if "snakemake" in globals():  # before torch is imported
+    from hidden_rule.devices import lease_for
+
+    lease_for(snakemake)
+
+import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
 
 import tempfile
 import time
@@ -14,9 +19,11 @@ import time
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from hidden_rule import models, training
+from hidden_rule.checkpoints import Checkpoints, Counters, training_identity
+from hidden_rule.grpo import EpochOrderedGRPOTrainer
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
 from hidden_rule.replies import parse_reply
@@ -64,10 +71,12 @@ def train_grpo(
     history,
     cost,
     decoding,
+    checkpoints=None,
 ):
     """Train and write the adapter's folder, the training's history and its cost; returns the trained model.
 
-    `start_from` is the folder of the adapter to start from, or None for a new one; `decoding` is what the policy
+    `checkpoints` says where and how often the training saves itself, None that it does not. `start_from` is the folder
+    of the adapter to start from, or None for a new one; `decoding` is what the policy
     explores with: `structured` or `free`.
     """
     began = time.perf_counter()
@@ -85,8 +94,9 @@ def train_grpo(
     reward = WatchedReward(start.ruleset.labels, settings["reward"])
     set_seed(seed)
     with tempfile.TemporaryDirectory() as scratch:
+        checkpoints = checkpoints or Checkpoints(scratch, "none", steps=0, minutes=0)
         arguments = GRPOConfig(
-            **training.common_arguments(settings, seed, scratch, start.device),
+            **training.common_arguments(settings, seed, checkpoints.folder, start.device),
             per_device_train_batch_size=settings["micro_batch_size"] * settings["group_size"],
             steps_per_generation=1,
             num_generations=settings["group_size"],
@@ -99,9 +109,10 @@ def train_grpo(
             entropy_coef=settings["entropy_coef"],
             use_vllm=settings["use_vllm"],
         )
-        make_trainer, extra = GRPOTrainer, {}
+        make_trainer, extra, counted = EpochOrderedGRPOTrainer, {}, ["_total_train_tokens"]
         if decoding == "structured":
             make_trainer, extra = StructuredGRPOTrainer, {"trie": start.trie}
+            counted.append("n_tokens_rolled_out")
         trainer = make_trainer(
             model=start.model,
             reward_funcs=reward,
@@ -118,7 +129,9 @@ def train_grpo(
                 entropy_gradient=settings["entropy_coef"] != 0,
             )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        counters = {"watcher": watcher, "reward": Counters(reward, "n_tokens_generated")}
+        counters["trainer"] = Counters(trainer, *counted)
+        checkpoints.train(trainer, counters)
     models.save_adapter(trainer.model, adapter, training.model_id(manifest))
     write_table(watcher.history(), history, HISTORY)
     training.write_cost(
@@ -126,18 +139,36 @@ def train_grpo(
         condition=condition,
         seed=seed,
         stage="train",
-        began=began,
+        began=began - watcher.wall_s,
         n_tokens_trained=watcher.n_tokens,
         n_tokens_generated=reward.n_tokens_generated,
         device=start.device,
     )
+    checkpoints.clear()
     return trainer.model
 
 
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
-        train_grpo(
+        inputs = snakemake.input
+        identity = training_identity(
+            [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
+            model=snakemake.params.model,
+            lora=snakemake.params.lora,
+            settings=snakemake.params.settings,
+            seed=snakemake.wildcards.seed,
+            decoding=snakemake.params.decoding,
+        )
+        checkpoints = Checkpoints(
+            snakemake.params.checkpoints,
+            identity,
+            steps=snakemake.resources.checkpoint_steps,
+            minutes=snakemake.resources.checkpoint_minutes,
+        )
+        checkpoints.stop_at_sigterm()
+        training.halving(
+            train_grpo,
             manifest=snakemake.input.model,
             ruleset=snakemake.input.ruleset,
             train=snakemake.input.train,
@@ -152,4 +183,5 @@ if "snakemake" in globals():
             history=snakemake.output.history,
             cost=snakemake.output.cost,
             decoding=snakemake.params.decoding,
+            checkpoints=checkpoints,
         )

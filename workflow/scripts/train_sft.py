@@ -5,7 +5,12 @@ Where it departs from TRL's `SFTTrainer`: prompts and replies are tokenized here
 base model's type (`hidden_rule/lora.py`).
 """
 
-import hidden_rule.startup  # noqa: F401, I001 - first, see there
+if "snakemake" in globals():  # before torch is imported
+    from hidden_rule.devices import lease_for
+
+    lease_for(snakemake)
+
+import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
 
 import tempfile
 import time
@@ -16,6 +21,7 @@ from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from hidden_rule import models, training
+from hidden_rule.checkpoints import Checkpoints, Counters, training_identity
 from hidden_rule.encoding import encode_reply
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
@@ -49,10 +55,12 @@ def train_sft(
     adapter,
     history,
     cost,
+    checkpoints=None,
 ):
     """Train and write the adapter's folder, the training's history and its cost; returns the trained model.
 
-    `start_from` is the folder of the adapter to start from, or None for a new one.
+    `checkpoints` says where and how often the training saves itself, None that it does not. `start_from` is the folder
+    of the adapter to start from, or None for a new one.
     """
     began = time.perf_counter()
     start = training.load_start(
@@ -68,8 +76,9 @@ def train_sft(
     watcher = training.Watcher(start, settings["micro_batch_size"])
     set_seed(seed)
     with tempfile.TemporaryDirectory() as scratch:
+        checkpoints = checkpoints or Checkpoints(scratch, "none", steps=0, minutes=0)
         arguments = SFTConfig(
-            **training.common_arguments(settings, seed, scratch, start.device),
+            **training.common_arguments(settings, seed, checkpoints.folder, start.device),
             per_device_train_batch_size=settings["micro_batch_size"],
             max_length=None,
         )
@@ -82,7 +91,7 @@ def train_sft(
         )
         add_shared_prefix_forward(trainer.model.get_base_model())
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        checkpoints.train(trainer, {"watcher": watcher, "trainer": Counters(trainer, "_total_train_tokens")})
     models.save_adapter(trainer.model, adapter, training.model_id(manifest))
     write_table(watcher.history(), history, HISTORY)
     training.write_cost(
@@ -90,18 +99,35 @@ def train_sft(
         condition=condition,
         seed=seed,
         stage="train",
-        began=began,
+        began=began - watcher.wall_s,
         n_tokens_trained=watcher.n_tokens,
         n_tokens_generated=0,
         device=start.device,
     )
+    checkpoints.clear()
     return trainer.model
 
 
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
-        train_sft(
+        inputs = snakemake.input
+        identity = training_identity(
+            [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
+            model=snakemake.params.model,
+            lora=snakemake.params.lora,
+            settings=snakemake.params.settings,
+            seed=snakemake.wildcards.seed,
+        )
+        checkpoints = Checkpoints(
+            snakemake.params.checkpoints,
+            identity,
+            steps=snakemake.resources.checkpoint_steps,
+            minutes=snakemake.resources.checkpoint_minutes,
+        )
+        checkpoints.stop_at_sigterm()
+        training.halving(
+            train_sft,
             manifest=snakemake.input.model,
             ruleset=snakemake.input.ruleset,
             train=snakemake.input.train,
@@ -115,4 +141,5 @@ if "snakemake" in globals():
             adapter=snakemake.params.adapter,
             history=snakemake.output.history,
             cost=snakemake.output.cost,
+            checkpoints=checkpoints,
         )

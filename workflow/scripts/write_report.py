@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from hidden_rule.files import write_text
 from hidden_rule.report import build_report, render_report
 from hidden_rule.tables import COMPARISONS, COSTS, HISTORY, METRICS, read_table
 
@@ -37,8 +38,7 @@ def write_report(
         config=config,
         output=output,
     )
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
-    Path(output).write_text(render_report(context, template), encoding="utf-8")
+    write_text(render_report(context, template), output)
 
 
 if "snakemake" in globals():

@@ -8,6 +8,13 @@ from pathlib import Path
 
 from .errors import UserError
 
+DISK_FAULTS = {  # what the operating system says, whichever library passes it on
+    "No space left on device": "free some space and run the same command again: finished results are kept",
+    "Disk quota exceeded": "free some space and run the same command again: finished results are kept",
+    "Read-only file system": "results must lie where they can be written",
+    "Permission denied": "results must lie where they can be written",
+}
+
 
 class Tee:
     """A text stream to the terminal and to a log, where a progress bar's carriage returns become newlines."""
@@ -37,10 +44,13 @@ class Tee:
 
 @contextlib.contextmanager
 def logged(log_path):
-    """Copy standard output and error to `log_path`; a UserError ends the script with its one line, exit status 1."""
+    """Copy standard output and error to `log_path`; what a user can mend ends the script with one line, exit status 1.
+
+    Snakemake deletes a log before a job starts; a script may open its own twice.
+    """
     path = Path(log_path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", buffering=1) as log:
+    with path.open("a", encoding="utf-8", buffering=1) as log:
         stdout, stderr = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = Tee(stdout, log), Tee(stderr, log)
         # what libraries say of each other's names is nothing that a user can act on
@@ -50,8 +60,11 @@ def logged(log_path):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            if (fault := next((fault for fault in DISK_FAULTS if fault in str(error)), None)) is None:
+                traceback.print_exc()
+            else:
+                print(f"error: {' '.join(str(error).split())}; {DISK_FAULTS[fault]}", file=sys.stderr)
             raise SystemExit(1) from None
         finally:
             sys.stdout, sys.stderr = stdout, stderr

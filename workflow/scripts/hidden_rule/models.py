@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from . import attention
 from .allocator import keep_freed_memory
 from .errors import UserError
-from .files import file_sha256
+from .files import file_sha256, move_whole, write_text
 from .lora import fuse_lora
 from .norm import fuse_norms
 
@@ -149,16 +149,14 @@ def prepare_model(model: dict, manifest_path) -> None:
             manifest["files"] = list_files(scratch)
             folder.mkdir(parents=True, exist_ok=True)
             for name in manifest["files"]:
-                os.replace(scratch / name, folder / name)
+                move_whole(scratch / name, folder / name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     else:
         source = model_folder(manifest, manifest_path, fetch=True)
         manifest["licence"] = licence_of(source)
         manifest["files"] = list_files(source)
-    temporary = manifest_path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, manifest_path)
+    write_text(json.dumps(manifest, indent=2) + "\n", manifest_path)
 
 
 def model_folder(manifest: dict, manifest_path, fetch: bool = False) -> Path:
@@ -296,6 +294,6 @@ def save_adapter(model: PeftModel, folder, base: str) -> None:
         model.save_pretrained(scratch, selected_adapters=["default"], save_embedding_layers=False)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
-            os.replace(scratch / name, folder / name)
+            move_whole(scratch / name, folder / name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

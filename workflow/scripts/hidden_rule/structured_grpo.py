@@ -21,9 +21,9 @@ import os
 
 import numpy as np
 import torch
-from trl import GRPOTrainer
 
 from .encoding import encode_prompts
+from .grpo import EpochOrderedGRPOTrainer
 from .prefix import add_shared_prefix_forward
 from .trie import LabelTrie
 
@@ -32,7 +32,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is pinn
 SIGNAL_SHARE = 0.4  # a forward pass is nearly half a step: below this one more for some of the prompts is the cheaper
 
 
-class StructuredGRPOTrainer(GRPOTrainer):
+class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
     """`GRPOTrainer` over a `LabelTrie`; prompts are conversations, completions replies of the trie."""
 
     def __init__(self, *args, trie: LabelTrie, **kwargs):

@@ -1,11 +1,9 @@
 """The schema of every parquet table, declared once and checked whenever a table is written or read."""
 
-import os
-from pathlib import Path
-
 import polars as pl
 
 from .errors import UserError
+from .files import whole
 
 HISTORY = pl.Schema(
     {
@@ -89,11 +87,8 @@ def write_table(frame: pl.DataFrame, path, schema: pl.Schema) -> None:
     """
     if frame.schema != schema:
         raise TypeError(f"{path}: columns {dict(frame.schema)} are not the declared {dict(schema)}")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    frame.write_parquet(temporary, compression="zstd", statistics=True)
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        frame.write_parquet(temporary, compression="zstd", statistics=True)
 
 
 def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:

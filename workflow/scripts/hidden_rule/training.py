@@ -1,6 +1,8 @@
 """What SFT and GRPO have in common: the examples, the start, the history, the progress bar and the costs."""
 
+import gc
 import json
+import logging
 import resource
 import sys
 import time
@@ -12,13 +14,17 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from .checkpoints import KEPT
 from .dataset import read_split
 from .decoding import label_log_probs
 from .encoding import encode_prompts, label_trie
+from .errors import UserError
 from .models import add_adapter, default_device, device_name, load_adapter, load_model, load_tokenizer
 from .ruleset import Ruleset, load_ruleset
 from .tables import COSTS, HISTORY, write_table
 from .trie import LabelTrie
+
+log = logging.getLogger(__name__)
 
 # TRL's names of what it logs -> ours
 LOGGED = {
@@ -89,7 +95,8 @@ def common_arguments(settings: dict, seed: int, scratch, device: torch.device) -
         "use_cpu": device.type == "cpu",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "no",
+        "save_strategy": "no",  # `Checkpoints` says when
+        "save_total_limit": KEPT,
         "report_to": [],
         "disable_tqdm": True,  # `Watcher` shows progress
         "dataloader_pin_memory": device.type == "cuda",
@@ -109,7 +116,23 @@ class Watcher(TrainerCallback):
         self.rows: list[dict] = []
         self.n_tokens = 0
         self.first_log_probs = None
+        self.wall_s = 0.0  # of earlier processes that this training goes on from
         self.began = self.bar = None
+
+    def progress(self) -> dict:
+        """What a checkpoint keeps."""
+        wall_s = time.perf_counter() - self.began
+        return {
+            "rows": self.rows,
+            "n_tokens": self.n_tokens,
+            "wall_s": wall_s,
+            "first_log_probs": self.first_log_probs.tolist(),
+        }
+
+    def restore(self, progress: dict) -> None:
+        """Go on from what a checkpoint kept."""
+        self.rows, self.n_tokens, self.wall_s = progress["rows"], progress["n_tokens"], progress["wall_s"]
+        self.first_log_probs = torch.tensor(progress["first_log_probs"])
 
     def add(self, step: int, metric: str, value: float, label: str | None = None) -> None:
         """Add a row of the history."""
@@ -134,9 +157,13 @@ class Watcher(TrainerCallback):
         tqdm.write(f"step {step}: validation accuracy {right / len(predicted):.3f}", file=sys.stderr)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.began = time.perf_counter()
-        self.validate(0)
-        self.bar = tqdm(total=state.max_steps, unit="step", mininterval=1.0)
+        self.began = time.perf_counter() - self.wall_s
+        step = state.global_step
+        if self.at_epoch_end(args, state) and not any(
+            row["step"] == step and row["metric"] == "validation_accuracy" for row in self.rows
+        ):
+            self.validate(step)  # the first, or the one that was to follow the checkpoint
+        self.bar = tqdm(total=state.max_steps, initial=step, unit="step", mininterval=1.0)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         self.n_tokens = int(logs.get("num_tokens", self.n_tokens))
@@ -155,8 +182,14 @@ class Watcher(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
 
+    @staticmethod
+    def at_epoch_end(args, state) -> bool:
+        """Whether the step that was done last ends an epoch; true before the first one."""
+        return state.global_step % (state.max_steps // round(args.num_train_epochs)) == 0
+
     def on_epoch_end(self, args, state, control, **kwargs):
-        self.validate(state.global_step)
+        if self.at_epoch_end(args, state):  # a training that was told to stop may end within
+            self.validate(state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
@@ -164,6 +197,30 @@ class Watcher(TrainerCallback):
     def history(self) -> pl.DataFrame:
         """The rows so far, in the HISTORY schema."""
         return pl.DataFrame(self.rows, schema=HISTORY)
+
+
+def halving(method, /, settings: dict, **arguments):
+    """`method(settings=…, **arguments)`, a training; where a GPU's memory runs out, again with a smaller micro-batch.
+
+    The micro-batch is halved (to the next divisor of the batch) and gradients are accumulated the more: a step trains
+    on the same rows. Raises UserError where one prompt at a time does not fit.
+    """
+    while True:
+        try:
+            return method(settings=settings, **arguments)
+        except torch.OutOfMemoryError:  # dealt with below: this clause keeps the failed step's tensors alive
+            pass
+        batch, size = settings["batch_size"], settings["micro_batch_size"]
+        if size == 1:
+            raise UserError(
+                "config.yaml", "micro_batch_size", "one prompt at a time does not fit the GPU's memory",
+                "turn gradient_checkpointing on, lower group_size, or take a larger GPU",
+            )  # fmt: skip
+        smaller = max(n for n in range(1, size // 2 + 1) if batch % n == 0)
+        log.warning("out of GPU memory: %d prompts at a time instead of %d, %d a step as before", smaller, size, batch)
+        settings = {**settings, "micro_batch_size": smaller}
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def peak_bytes(device: torch.device) -> int:

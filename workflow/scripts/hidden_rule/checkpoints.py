@@ -1,0 +1,136 @@
+"""Checkpoints of a training: of this very training, whole or not at all, so that a killed one goes on where it was.
+
+A checkpoint is transformers' own (`checkpoint-<step>`: adapter, optimizer, schedule, random generators) with two files
+more: `progress.json`, what our own callbacks counted and measured so far, and, written last, `whole.json`, the size and
+SHA-256 of every other file. Without a matching `whole.json` a checkpoint is torn and never read.
+
+They lie outside what Snakemake deletes after a failure, in a folder named after everything that the training depends
+on: another configuration, data, start or code finds none.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from .errors import UserError
+from .files import file_sha256, json_sha256, write_text
+
+log = logging.getLogger(__name__)
+
+WHOLE, PROGRESS = "whole.json", "progress.json"
+KEPT = 2
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file of a checkpoint is there as it was written."""
+    try:
+        files = json.loads((folder / WHOLE).read_text(encoding="utf-8"))
+        return all(
+            (folder / name).stat().st_size == entry["bytes"] and file_sha256(folder / name) == entry["sha256"]
+            for name, entry in files.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def training_identity(files: list, **settings) -> str:
+    """A short name for everything that a training depends on: the content of `files`, and `settings`."""
+    return json_sha256({"files": [file_sha256(path) for path in files], **settings})[:16]
+
+
+class Counters:
+    """Attributes of an object that a resumed training counts on from."""
+
+    def __init__(self, owner, *names: str):
+        self.owner, self.names = owner, names
+
+    def progress(self) -> dict:
+        return {name: getattr(self.owner, name) for name in self.names}
+
+    def restore(self, progress: dict) -> None:
+        for name in self.names:
+            setattr(self.owner, name, progress[name])
+
+
+class Checkpoints(TrainerCallback):
+    """Writes checkpoints below `root/identity`, every `steps` steps or `minutes` minutes (0: never), and at SIGTERM.
+
+    After SIGTERM a training stops with the step under way, and `stopped` is true.
+    """
+
+    def __init__(self, root, identity: str, steps: int, minutes: float):
+        self.root, self.folder = Path(root), Path(root) / identity
+        self.steps, self.minutes = steps, minutes
+        self.counters: dict = {}
+        self.stopped = False
+        self.last = time.monotonic()
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, or None if this training never wrote one.
+
+        Torn ones are named in the log and passed over; raises UserError where there are none but torn ones.
+        """
+        found = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+        for path in found:
+            if is_whole(path):
+                return path
+            log.warning("%s is torn, and is passed over", path)
+        if found:
+            remedy = f"delete {self.folder} to train from the start"
+            raise UserError(found[0], None, "is torn, as is every other checkpoint of this training", remedy)
+        return None
+
+    def train(self, trainer, counters: dict) -> None:
+        """Run `trainer` to its end, from the newest checkpoint if there is one.
+
+        `counters` have `progress() -> dict` (JSON) and `restore(dict)`, and go on from where they were. After SIGTERM
+        the process ends with status 143.
+        """
+        self.counters, newest = counters, self.newest()
+        if newest is not None:
+            progress = json.loads((newest / PROGRESS).read_text(encoding="utf-8"))
+            for name, counter in counters.items():
+                counter.restore(progress[name])
+            log.warning("going on from %s", newest)
+        trainer.add_callback(self)
+        trainer.train(resume_from_checkpoint=newest and str(newest))
+        if self.stopped:
+            log.warning("stopped by SIGTERM after step %d, with a checkpoint", trainer.state.global_step)
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def stop_at_sigterm(self) -> None:
+        """From here on SIGTERM ends the training after the step under way, with a checkpoint."""
+        signal.signal(signal.SIGTERM, self.on_signal)
+
+    def on_signal(self, number, frame) -> None:
+        self.stopped = True
+
+    def on_step_end(self, args, state, control, **kwargs):
+        due = self.steps and state.global_step % self.steps == 0
+        due = due or (self.minutes and time.monotonic() - self.last >= 60 * self.minutes)
+        control.should_save = bool(due or self.stopped) and state.global_step < state.max_steps
+        control.should_training_stop |= self.stopped
+
+    def on_save(self, args, state, control, **kwargs):
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        progress = {name: counter.progress() for name, counter in self.counters.items()}
+        write_text(json.dumps(progress), folder / PROGRESS)
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != WHOLE)
+        for path in files:
+            with open(path, "rb") as stream:
+                os.fsync(stream.fileno())
+        entries = {
+            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files
+        }
+        write_text(json.dumps(entries, indent=1), folder / WHOLE)
+        self.last = time.monotonic()
+
+    def clear(self) -> None:
+        """Delete the checkpoints: the training is done and its outputs are written."""
+        shutil.rmtree(self.root, ignore_errors=True)
