@@ -91,6 +91,15 @@ def own_adapter(wildcards):
     return [f"{folder}/adapter_model.safetensors", f"{folder}/adapter_config.json"]
 
 
+# What changes no result of a training reruns none: resources, not params.
+UNSEEN = {
+    "processes": config["launch"]["processes"],
+    "strategy": config["launch"]["strategy"],
+    "checkpoint_steps": config["checkpoint"]["steps"],
+    "checkpoint_minutes": config["checkpoint"]["minutes"],
+    "tracking": ",".join(config["tracking"]) or "none",
+}
+
 DATA_CODE = code("ruleset", "ruleset_checks", "checks", "dataset", "tables")
 MODEL_CODE = DATA_CODE + code(
     "models",
@@ -203,12 +212,10 @@ rule train_sft:
         "envs/hidden-rule.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(6000),
+        gpu=config["launch"]["processes"],
+        mem_mb=growing(6000 * config["launch"]["processes"]),
         runtime=growing(240),
-        # resources, not params: how often a training saves itself changes no result and reruns nothing
-        checkpoint_steps=config["checkpoint"]["steps"],
-        checkpoint_minutes=config["checkpoint"]["minutes"],
+        **UNSEEN,
     params:
         model=config["model"],
         lora=config["lora"],
@@ -246,12 +253,10 @@ rule train_grpo:
         "envs/hidden-rule.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(6000),
+        gpu=config["launch"]["processes"],
+        mem_mb=growing(6000 * config["launch"]["processes"]),
         runtime=growing(240),
-        # resources, not params: how often a training saves itself changes no result and reruns nothing
-        checkpoint_steps=config["checkpoint"]["steps"],
-        checkpoint_minutes=config["checkpoint"]["minutes"],
+        **UNSEEN,
     params:
         model=config["model"],
         lora=config["lora"],

@@ -105,6 +105,11 @@ CONFIG = [
         "overlay.yaml: sft.batch_size: 16 is not a multiple of micro_batch_size (5); take 20",
     ),
     (
+        "launch: {processes: 6}",
+        ("overlay.yaml: launch.processes: 16 prompts a step (grpo.batch_size) do not divide among 6 processes; take 4"),
+    ),
+    ("tracking: [wandb]", "overlay.yaml: tracking[0]: wandb is not installed; pip install wandb, or leave it out"),
+    (
         "data: {train: 8}",
         "overlay.yaml: data.train: 8 rows do not fill a batch (grpo.batch_size is 16); give at least 16",
     ),

@@ -7,9 +7,9 @@ Structured decoding: see the top of `hidden_rule/structured_grpo.py`.
 """
 
 if "snakemake" in globals():  # before torch is imported
-    from hidden_rule.devices import lease_for
+    from hidden_rule import launch
 
-    lease_for(snakemake)
+    launch.start(snakemake)
 
 import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
 
@@ -21,7 +21,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig
 
-from hidden_rule import models, training
+from hidden_rule import launch, models, training
 from hidden_rule.checkpoints import Checkpoints, Counters, training_identity
 from hidden_rule.grpo import EpochOrderedGRPOTrainer
 from hidden_rule.logs import logged
@@ -51,7 +51,7 @@ class WatchedReward:
         for name in self.labels:
             log_metric(training.SHARE_PREFIX + name, predicted.count(name) / len(predicted))
         log_metric("invalid_share", predicted.count(None) / len(predicted))
-        self.n_tokens_generated += sum(map(len, completion_ids))
+        self.n_tokens_generated += int(launch.reduced([sum(map(len, completion_ids))])[0])
         return self.score(completions, label)
 
 
@@ -72,6 +72,7 @@ def train_grpo(
     cost,
     decoding,
     checkpoints=None,
+    tracking=(),
 ):
     """Train and write the adapter's folder, the training's history and its cost; returns the trained model.
 
@@ -96,8 +97,8 @@ def train_grpo(
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = checkpoints or Checkpoints(scratch, "none", steps=0, minutes=0)
         arguments = GRPOConfig(
-            **training.common_arguments(settings, seed, checkpoints.folder, start.device),
-            per_device_train_batch_size=settings["micro_batch_size"] * settings["group_size"],
+            **training.common_arguments(settings, seed, checkpoints.folder, start.device, tracking),
+            per_device_train_batch_size=training.micro_batch_size(settings) * settings["group_size"],
             steps_per_generation=1,
             num_generations=settings["group_size"],
             temperature=settings["temperature"],
@@ -132,25 +133,26 @@ def train_grpo(
         counters = {"watcher": watcher, "reward": Counters(reward, "n_tokens_generated")}
         counters["trainer"] = Counters(trainer, *counted)
         checkpoints.train(trainer, counters)
-    models.save_adapter(trainer.model, adapter, training.model_id(manifest))
-    write_table(watcher.history(), history, HISTORY)
-    training.write_cost(
-        cost,
-        condition=condition,
-        seed=seed,
-        stage="train",
-        began=began - watcher.wall_s,
-        n_tokens_trained=watcher.n_tokens,
-        n_tokens_generated=reward.n_tokens_generated,
-        device=start.device,
-    )
-    checkpoints.clear()
+    if launch.rank() == 0:
+        models.save_adapter(trainer.model, adapter, training.model_id(manifest))
+        write_table(watcher.history(), history, HISTORY)
+        training.write_cost(
+            cost,
+            condition=condition,
+            seed=seed,
+            stage="train",
+            began=began - watcher.wall_s,
+            n_tokens_trained=watcher.n_tokens,
+            n_tokens_generated=reward.n_tokens_generated,
+            device=start.device,
+        )
+        checkpoints.clear()
     return trainer.model
 
 
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
-        torch.set_num_threads(snakemake.threads)
+        torch.set_num_threads(max(1, snakemake.threads // launch.n_processes()))
         inputs = snakemake.input
         identity = training_identity(
             [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
@@ -184,4 +186,5 @@ if "snakemake" in globals():
             cost=snakemake.output.cost,
             decoding=snakemake.params.decoding,
             checkpoints=checkpoints,
+            tracking=training.trackers(snakemake),
         )

@@ -6,9 +6,9 @@ base model's type (`hidden_rule/lora.py`).
 """
 
 if "snakemake" in globals():  # before torch is imported
-    from hidden_rule.devices import lease_for
+    from hidden_rule import launch
 
-    lease_for(snakemake)
+    launch.start(snakemake)
 
 import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
 
@@ -20,7 +20,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from hidden_rule import models, training
+from hidden_rule import launch, models, training
 from hidden_rule.checkpoints import Checkpoints, Counters, training_identity
 from hidden_rule.encoding import encode_reply
 from hidden_rule.logs import logged
@@ -56,6 +56,7 @@ def train_sft(
     history,
     cost,
     checkpoints=None,
+    tracking=(),
 ):
     """Train and write the adapter's folder, the training's history and its cost; returns the trained model.
 
@@ -78,8 +79,8 @@ def train_sft(
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = checkpoints or Checkpoints(scratch, "none", steps=0, minutes=0)
         arguments = SFTConfig(
-            **training.common_arguments(settings, seed, checkpoints.folder, start.device),
-            per_device_train_batch_size=settings["micro_batch_size"],
+            **training.common_arguments(settings, seed, checkpoints.folder, start.device, tracking),
+            per_device_train_batch_size=training.micro_batch_size(settings),
             max_length=None,
         )
         trainer = SFTTrainer(
@@ -92,25 +93,26 @@ def train_sft(
         add_shared_prefix_forward(trainer.model.get_base_model())
         trainer.remove_callback(PrinterCallback)
         checkpoints.train(trainer, {"watcher": watcher, "trainer": Counters(trainer, "_total_train_tokens")})
-    models.save_adapter(trainer.model, adapter, training.model_id(manifest))
-    write_table(watcher.history(), history, HISTORY)
-    training.write_cost(
-        cost,
-        condition=condition,
-        seed=seed,
-        stage="train",
-        began=began - watcher.wall_s,
-        n_tokens_trained=watcher.n_tokens,
-        n_tokens_generated=0,
-        device=start.device,
-    )
-    checkpoints.clear()
+    if launch.rank() == 0:
+        models.save_adapter(trainer.model, adapter, training.model_id(manifest))
+        write_table(watcher.history(), history, HISTORY)
+        training.write_cost(
+            cost,
+            condition=condition,
+            seed=seed,
+            stage="train",
+            began=began - watcher.wall_s,
+            n_tokens_trained=watcher.n_tokens,
+            n_tokens_generated=0,
+            device=start.device,
+        )
+        checkpoints.clear()
     return trainer.model
 
 
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
-        torch.set_num_threads(snakemake.threads)
+        torch.set_num_threads(max(1, snakemake.threads // launch.n_processes()))
         inputs = snakemake.input
         identity = training_identity(
             [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
@@ -142,4 +144,5 @@ if "snakemake" in globals():
             history=snakemake.output.history,
             cost=snakemake.output.cost,
             checkpoints=checkpoints,
+            tracking=training.trackers(snakemake),
         )

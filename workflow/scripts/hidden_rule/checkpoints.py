@@ -18,6 +18,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from . import launch
 from .errors import UserError
 from .files import file_sha256, json_sha256, write_text
 
@@ -114,10 +115,17 @@ class Checkpoints(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         due = self.steps and state.global_step % self.steps == 0
         due = due or (self.minutes and time.monotonic() - self.last >= 60 * self.minutes)
-        control.should_save = bool(due or self.stopped) and state.global_step < state.max_steps
+        # all processes do the same at the same step: rank 0's clock says when, and a signal to one is a signal to all
+        due, stopped = launch.reduced([bool(due) * (launch.rank() == 0), self.stopped], largest=True)
+        self.stopped = bool(stopped)
+        control.should_save = bool(due or stopped) and state.global_step < state.max_steps
         control.should_training_stop |= self.stopped
 
     def on_save(self, args, state, control, **kwargs):
+        self.last = time.monotonic()
+        launch.wait()  # until each has written its random generators' state
+        if launch.rank() != 0:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         progress = {name: counter.progress() for name, counter in self.counters.items()}
         write_text(json.dumps(progress), folder / PROGRESS)
@@ -129,7 +137,6 @@ class Checkpoints(TrainerCallback):
             str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files
         }
         write_text(json.dumps(entries, indent=1), folder / WHOLE)
-        self.last = time.monotonic()
 
     def clear(self) -> None:
         """Delete the checkpoints: the training is done and its outputs are written."""

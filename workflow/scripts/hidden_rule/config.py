@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -78,6 +79,7 @@ def _check(config: dict) -> dict:
             condition["with"] = fill_defaults(condition["with"], _without_defaults(method, schema), schema)
         _check_training(config, name)
     _check_model(config["model"])
+    _check_tracking(config["tracking"])
     if config["model"]["source"] == "path":
         config["model"]["revision"] = ""  # left over from the model that an overlay replaces
     _check_evaluation(config["evaluation"])
@@ -135,6 +137,11 @@ def _check_training(config: dict, name: str) -> None:
     if batch % micro:
         fault = f"{batch} is not a multiple of micro_batch_size ({micro})"
         raise _FaultError(at("batch_size", "micro_batch_size"), fault, f"take {-(-batch // micro) * micro}")
+    processes = config["launch"]["processes"]
+    if batch % processes:
+        fault = f"{batch} prompts a step ({dotted(at('batch_size'))}) do not divide among {processes} processes"
+        fits = max(n for n in range(1, processes) if batch % n == 0)
+        raise _FaultError(("launch", "processes"), fault, f"take {fits}")
     if batch > n_train:
         fault = f"{n_train} rows do not fill a batch ({dotted(at('batch_size'))} is {batch})"
         raise _FaultError(("data", "train"), fault, f"give at least {batch}")
@@ -170,6 +177,12 @@ def _check_model(model: dict) -> None:
     elif not (Path(name) / "config.json").is_file():
         remedy = "give a folder written by save_pretrained"
         raise _FaultError(("model", "id"), f"{name} holds no config.json", remedy)
+
+
+def _check_tracking(trackers: list[str]) -> None:
+    for i, name in enumerate(trackers):
+        if importlib.util.find_spec(name) is None:
+            raise _FaultError(("tracking", i), f"{name} is not installed", f"pip install {name}, or leave it out")
 
 
 def _check_evaluation(evaluation: dict) -> None:

@@ -17,7 +17,7 @@ import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from . import attention
+from . import attention, launch
 from .allocator import keep_freed_memory
 from .errors import UserError
 from .files import file_sha256, move_whole, write_text
@@ -198,8 +198,8 @@ def compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def default_device() -> torch.device:
-    """The first GPU, or the CPU where there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU, or the CPU where there is none."""
+    return torch.device("cuda", launch.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def device_name(device: torch.device) -> str:

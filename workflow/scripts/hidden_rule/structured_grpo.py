@@ -22,6 +22,7 @@ import os
 import numpy as np
 import torch
 
+from . import launch
 from .encoding import encode_prompts
 from .grpo import EpochOrderedGRPOTrainer
 from .prefix import add_shared_prefix_forward
@@ -117,9 +118,10 @@ def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
         width = max(map(len, replies))
         token_log_probs, _ = trainer.trie.spread(branch_log_probs.detach(), chosen, labels, width)
     if training:
-        trainer.n_tokens_rolled_out += sum(map(len, rows)) + sum(map(len, replies))
         entropy = -(log_probs.exp() * log_probs).sum(1).mean()
-        trainer._metrics["train"]["label_entropy"].append(float(entropy))
+        n_tokens, entropies = launch.reduced([sum(map(len, rows)) + sum(map(len, replies)), float(entropy)])
+        trainer.n_tokens_rolled_out += int(n_tokens)
+        trainer._metrics["train"]["label_entropy"].append(entropies / launch.n_processes())
     choices = [set(trainer.trie.branch_positions(label)) for label in labels]
     return {
         "prompt_ids": [list(row) for row in rows],

@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import os
 import resource
 import sys
 import time
@@ -14,6 +15,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from . import launch
 from .checkpoints import KEPT
 from .dataset import read_split
 from .decoding import label_log_probs
@@ -78,12 +80,18 @@ def load_start(*, manifest, ruleset, train, validation, model_config, lora, star
     return Start(model, tokenizer, ruleset, label_trie(tokenizer, ruleset.labels), *splits, device)
 
 
-def common_arguments(settings: dict, seed: int, scratch, device: torch.device) -> dict:
+def micro_batch_size(settings: dict) -> int:
+    """How many prompts this process computes at a time: what is asked for, or its share of a batch if that is less."""
+    share = settings["batch_size"] // launch.n_processes()
+    return max(n for n in range(1, settings["micro_batch_size"] + 1) if share % n == 0)
+
+
+def common_arguments(settings: dict, seed: int, scratch, device: torch.device, tracking=()) -> dict:
     """Arguments that SFT's and GRPO's trainers take alike; everything else stands in their own scripts."""
     return {
         "output_dir": str(scratch),
         "num_train_epochs": settings["epochs"],
-        "gradient_accumulation_steps": settings["batch_size"] // settings["micro_batch_size"],
+        "gradient_accumulation_steps": settings["batch_size"] // (micro_batch_size(settings) * launch.n_processes()),
         "learning_rate": settings["learning_rate"],
         "lr_scheduler_type": "linear",
         "warmup_steps": settings["warmup_steps"],
@@ -97,11 +105,31 @@ def common_arguments(settings: dict, seed: int, scratch, device: torch.device) -
         "logging_nan_inf_filter": False,
         "save_strategy": "no",  # `Checkpoints` says when
         "save_total_limit": KEPT,
-        "report_to": [],
+        "report_to": list(tracking),
         "disable_tqdm": True,  # `Watcher` shows progress
         "dataloader_pin_memory": device.type == "cuda",
         "dataloader_num_workers": 0,
+        "ddp_broadcast_buffers": False,  # they are constants, and processes differ in how often they call the model
     }
+
+
+def trackers(snakemake) -> list[str]:
+    """The trackers that a rule's training reports to, told where to write and what to call it.
+
+    What the user's environment says (MLFLOW_TRACKING_URI, WANDB_PROJECT, …) stands.
+    """
+    condition, seed, names = snakemake.wildcards.condition, snakemake.wildcards.seed, snakemake.resources.tracking
+    folder = Path(snakemake.output.history).parent  # results/<experiment>/training/<condition>/seed<n>
+    experiment = folder.parents[2].name
+    for key, value in {
+        "TENSORBOARD_LOGGING_DIR": str(folder / "tensorboard"),
+        "MLFLOW_EXPERIMENT_NAME": experiment,
+        "WANDB_PROJECT": experiment,
+        "WANDB_DIR": str(folder),
+        "WANDB_NAME": f"{condition}-seed{seed}",
+    }.items():
+        os.environ.setdefault(key, value)
+    return [] if names == "none" else names.split(",")
 
 
 class Watcher(TrainerCallback):
@@ -154,7 +182,8 @@ class Watcher(TrainerCallback):
         drift = (log_probs.exp() * (log_probs - self.first_log_probs)).sum(1).mean()
         self.add(step, "validation_accuracy", right / len(predicted))
         self.add(step, "kl_from_start", max(0.0, float(drift)))
-        tqdm.write(f"step {step}: validation accuracy {right / len(predicted):.3f}", file=sys.stderr)
+        if launch.rank() == 0:
+            tqdm.write(f"step {step}: validation accuracy {right / len(predicted):.3f}", file=sys.stderr)
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.began = time.perf_counter() - self.wall_s
@@ -163,7 +192,7 @@ class Watcher(TrainerCallback):
             row["step"] == step and row["metric"] == "validation_accuracy" for row in self.rows
         ):
             self.validate(step)  # the first, or the one that was to follow the checkpoint
-        self.bar = tqdm(total=state.max_steps, initial=step, unit="step", mininterval=1.0)
+        self.bar = tqdm(total=state.max_steps, initial=step, unit="step", mininterval=1.0, disable=launch.rank() != 0)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         self.n_tokens = int(logs.get("num_tokens", self.n_tokens))
@@ -216,6 +245,10 @@ def halving(method, /, settings: dict, **arguments):
                 "config.yaml", "micro_batch_size", "one prompt at a time does not fit the GPU's memory",
                 "turn gradient_checkpointing on, lower group_size, or take a larger GPU",
             )  # fmt: skip
+        if launch.n_processes() > 1:  # the others wait for this one's share of the step, and have to end too
+            raise UserError(
+                "config.yaml", "micro_batch_size", f"{size} prompts a process do not fit the GPU's memory", "lower it"
+            )
         smaller = max(n for n in range(1, size // 2 + 1) if batch % n == 0)
         log.warning("out of GPU memory: %d prompts at a time instead of %d, %d a step as before", smaller, size, batch)
         settings = {**settings, "micro_batch_size": smaller}
