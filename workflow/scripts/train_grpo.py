@@ -133,8 +133,9 @@ def train_grpo(
         counters = {"watcher": watcher, "reward": Counters(reward, "n_tokens_generated")}
         counters["trainer"] = Counters(trainer, *counted)
         checkpoints.train(trainer, counters)
+    state = training.gathered_weights(trainer)
     if launch.rank() == 0:
-        models.save_adapter(trainer.model, adapter, training.model_id(manifest))
+        models.save_adapter(trainer.model, adapter, training.model_id(manifest), state)
         write_table(watcher.history(), history, HISTORY)
         training.write_cost(
             cost,

@@ -93,8 +93,9 @@ def train_sft(
         add_shared_prefix_forward(trainer.model.get_base_model())
         trainer.remove_callback(PrinterCallback)
         checkpoints.train(trainer, {"watcher": watcher, "trainer": Counters(trainer, "_total_train_tokens")})
+    state = training.gathered_weights(trainer)
     if launch.rank() == 0:
-        models.save_adapter(trainer.model, adapter, training.model_id(manifest))
+        models.save_adapter(trainer.model, adapter, training.model_id(manifest), state)
         write_table(watcher.history(), history, HISTORY)
         training.write_cost(
             cost,

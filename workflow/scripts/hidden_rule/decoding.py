@@ -16,13 +16,24 @@ def batches_by(key, rows: list[list[int]], batch_size: int) -> list[list[int]]:
 
 @torch.no_grad()
 def label_log_probs(
-    model, trie: LabelTrie, prompts: list[list[int]], batch_size: int, progress: str | None = None
+    model,
+    trie: LabelTrie,
+    prompts: list[list[int]],
+    batch_size: int,
+    progress: str | None = None,
+    wrapped: bool = False,
 ) -> torch.Tensor:
-    """Float32 log-probabilities (N, L) of each reply after each prompt, on the CPU; `model` is in evaluation mode."""
+    """Float32 log-probabilities (N, L) of each reply after each prompt, on the CPU; `model` is in evaluation mode.
+
+    `wrapped`: a trainer's model, asked through the call of `prefix.add_shared_prefix_forward`, which brings together the
+    weights that processes share.
+    """
     result = torch.empty(len(prompts), len(trie.replies))
     batches = batches_by(list, prompts, batch_size)  # by their tokens: neighbours share the most
     for batch in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
-        result[batch] = trie.log_probs(model, [prompts[i] for i in batch]).cpu()
+        rows = [prompts[i] for i in batch]
+        branches = model(label_trie=trie, prompts=rows, at=1.0) if wrapped else trie.branch_log_probs(model, rows)
+        result[batch] = trie.reply_log_probs(branches).cpu()
     return result
 
 

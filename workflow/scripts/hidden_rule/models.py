@@ -281,17 +281,18 @@ def load_adapter(network, folder, trainable: bool) -> PeftModel:
     return model
 
 
-def save_adapter(model: PeftModel, folder, base: str) -> None:
+def save_adapter(model: PeftModel, folder, base: str, state: dict | None = None) -> None:
     """Write the adapter as `adapter_model.safetensors` and `adapter_config.json`, which plain PEFT loads.
 
-    `base` is the base model's id, which the configuration names instead of a folder of the machine's.
+    `base` is the base model's id, which the configuration names instead of a folder of the machine's; `state` are the
+    model's weights where it does not hold them itself.
     """
     folder = Path(folder)
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     model.peft_config["default"].base_model_name_or_path = base
     try:
         # embeddings are not trained; looking whether they might have been would ask the Hub
-        model.save_pretrained(scratch, selected_adapters=["default"], save_embedding_layers=False)
+        model.save_pretrained(scratch, selected_adapters=["default"], save_embedding_layers=False, state_dict=state)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
             move_whole(scratch / name, folder / name)

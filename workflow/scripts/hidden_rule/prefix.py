@@ -256,14 +256,15 @@ def add_shared_prefix_forward(model, temperature: float = 1.0, entropy_gradient:
     After it, `model(input_ids, attention_mask, labels, fused_lm_head=True)` returns TRL's `FusedCausalLMOutput` with
     `log_probs`, `entropy`, `is_top1` and `label_mask`, each (B, T-1) as `trl.trainer.utils.add_fused_lm_head` gives
     them, at `temperature`; the entropy has a gradient if asked for. `model(label_trie=trie, prompts=rows)` returns the
-    trie's branch log-probabilities (B, K): wrappers (DDP, autocast) see that call too. Every other call is the model's.
+    trie's branch log-probabilities (B, K), at temperature `at` if given: wrappers (DDP, FSDP, autocast) see that call
+    too. Every other call is the model's.
     """
     plain_forward = model.forward
 
     @functools.wraps(type(model).forward)  # `generate` looks at the signature
-    def forward(self, *args, fused_lm_head=False, label_trie=None, prompts=None, **kwargs):
+    def forward(self, *args, fused_lm_head=False, label_trie=None, prompts=None, at=temperature, **kwargs):
         if label_trie is not None:
-            return label_trie.branch_log_probs(self, prompts, temperature)
+            return label_trie.branch_log_probs(self, prompts, at)
         if not fused_lm_head:
             return plain_forward(*args, **kwargs)
         ids, labels = kwargs["input_ids"], kwargs["labels"]

@@ -132,6 +132,12 @@ def trackers(snakemake) -> list[str]:
     return [] if names == "none" else names.split(",")
 
 
+def gathered_weights(trainer) -> dict | None:
+    """The model's weights where processes share them, which all have to call this; None where each has its own."""
+    shared = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if shared else None
+
+
 class Watcher(TrainerCallback):
     """Writes down what a training does, measures it on the validation split, and shows its progress.
 
@@ -172,8 +178,7 @@ class Watcher(TrainerCallback):
         """Measure the policy on the validation split."""
         split, model = self.start.validation, self.start.model
         was_training = model.training
-        base = model.get_base_model().eval()
-        log_probs = label_log_probs(base, self.start.trie, split.prompts, self.batch_size)
+        log_probs = label_log_probs(model.eval(), self.start.trie, split.prompts, self.batch_size, wrapped=True)
         model.train(was_training)
         if self.first_log_probs is None:
             self.first_log_probs = log_probs
