@@ -25,8 +25,8 @@ def label_log_probs(
 ) -> torch.Tensor:
     """Float32 log-probabilities (N, L) of each reply after each prompt, on the CPU; `model` is in evaluation mode.
 
-    `wrapped`: a trainer's model, asked through the call of `prefix.add_shared_prefix_forward`, which brings together the
-    weights that processes share.
+    `wrapped`: a trainer's model, asked through the call of `prefix.add_shared_prefix_forward`, which brings together
+    the weights that processes share.
     """
     result = torch.empty(len(prompts), len(trie.replies))
     batches = batches_by(list, prompts, batch_size)  # by their tokens: neighbours share the most
