@@ -95,6 +95,7 @@ def own_adapter(wildcards):
 UNSEEN = {
     "processes": config["launch"]["processes"],
     "strategy": config["launch"]["strategy"],
+    "nodes": 1,  # all of a training's processes on one machine
     "checkpoint_steps": config["checkpoint"]["steps"],
     "checkpoint_minutes": config["checkpoint"]["minutes"],
     "tracking": ",".join(config["tracking"]) or "none",
