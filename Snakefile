@@ -4,6 +4,7 @@
 #   model ─► prepare_model ───┼─► train_sft / train_grpo ─► evaluate ─► summarize ─► render_charts ─► write_report
 #                             └──────────────────────────────┘              └─► record_run ──────────────┘
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 from hidden_rule.checks import read_yaml
 from hidden_rule.config import check_config, condition_settings, model_slug
 from hidden_rule.errors import UserError
+from hidden_rule.files import check_times, content_hash
 
 try:
     read_yaml(
@@ -44,6 +46,10 @@ TRAINED = [
     for name, seed in JOBS
     if SETTINGS[name]["method"]
 ]
+try:
+    check_times(RESULTS, Path(MANIFEST).parent, "workflow", "rulesets", "envs")
+except UserError as error:
+    sys.exit(f"error: {error}")
 CHARTS = ["accuracy", "hidden_rule", "confusion", "training", "collapse"]
 
 
@@ -101,10 +107,9 @@ UNSEEN = {
     "tracking": ",".join(config["tracking"]) or "none",
 }
 
-DATA_CODE = code("ruleset", "ruleset_checks", "checks", "dataset", "tables")
+DATA_CODE = code("ruleset", "ruleset_checks", "checks", "dataset", "tables", "files")
 MODEL_CODE = DATA_CODE + code(
     "models",
-    "files",
     "encoding",
     "replies",
     "trie",
@@ -500,3 +505,15 @@ rule write_manifest:
         "Write down the hash of every result"
     script:
         "workflow/scripts/write_manifest.py"
+
+
+# Snakemake looks into an input only if it is newer than the results, which a file that was moved here, or edited under
+# a clock set back, is not. So the content of every input that no job makes, and of the script, is a param too.
+for each in workflow.rules:
+    sources = [
+        path
+        for path in [*each.input, each.script]
+        if isinstance(path, str) and not path.startswith("results/")
+    ]
+    if sources:
+        each.set_params(sources=content_hash(*filter(os.path.isfile, sources)))

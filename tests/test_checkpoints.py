@@ -123,6 +123,28 @@ def test_torn_checkpoints_alone_do_not_start_afresh_in_silence(job, tiny_manifes
         train(job, tiny_manifest, tmp_path / "killed", steps=3)
 
 
+def test_a_kill_within_the_first_checkpoint_needs_no_hand(job, tiny_manifest, tmp_path, monkeypatch, caplog):
+    expected = train(job, tiny_manifest, tmp_path / "undisturbed")
+    train_killed(monkeypatch, 4, job, tiny_manifest, tmp_path / "killed", steps=3)
+    damage_newest(tmp_path / "killed", "unfinished")
+    with caplog.at_level(logging.WARNING, logger="hidden_rule.checkpoints"):
+        assert train(job, tiny_manifest, tmp_path / "killed", steps=3) == expected
+    assert "no checkpoint was finished before the training was killed" in caplog.text
+
+
+def test_a_clock_set_back_deletes_no_new_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "a", steps=1, minutes=0)
+    for step in (2, 3, 10, 11):  # the newest has the oldest time; 11 is of a run that was killed later
+        (checkpoints.folder / f"checkpoint-{step}").mkdir(parents=True)
+        os.utime(checkpoints.folder / f"checkpoint-{step}", (1e9 - step, 1e9 - step))
+    checkpoints.delete_old(10)
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
+        "checkpoint-10",
+        "checkpoint-11",
+        "checkpoint-3",
+    ]
+
+
 def test_sigterm_leaves_a_checkpoint(job, tiny_manifest, tmp_path, monkeypatch):
     expected = train(job, tiny_manifest, tmp_path / "undisturbed")
     plain = training.Watcher.on_step_begin

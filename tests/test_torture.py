@@ -1,7 +1,10 @@
 """The short form of tests/torture.py: one experiment, killed twice."""
 
 import torture
+from conftest import SMOKE
 
 
-def test_a_killed_experiment_ends_where_it_would_have_ended(smoke, tmp_path):
-    torture.torture(1, tmp_path / "killed", torture.fingerprints(smoke), kills=2, longest_s=90)
+def test_a_killed_experiment_ends_where_it_would_have_ended(smoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    expected = torture.fingerprints(smoke)
+    assert len(torture.torture(1, tmp_path / "killed", SMOKE, expected, kills=2, longest_s=20)) == 2

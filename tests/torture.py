@@ -1,24 +1,31 @@
 """Kill the smoke experiment at random moments, again and again, and compare it with one that nobody disturbed.
 
-    python tests/torture.py --runs 50          # hours; CI runs it once (test_torture.py)
+    python tests/torture.py --runs 50 --jobs 2      # an hour or two on two cores; CI runs it once (test_torture.py)
 
-Each run starts from nothing. It is killed (SIGKILL: the whole run, or one job's process alone) after a random time and
-started again with the same command, until it ends well. After a kill of the whole run `snakemake --unlock` is called,
-as the README says. What must hold: predictions and metrics are byte for byte those of the undisturbed run, no job whose
-outputs were complete runs again, and nothing half-written is left.
+Each run starts from nothing, with seeds of its own for data and training. It is killed (SIGKILL: the whole run, or the
+process of one job) after a random time and started again with the same command, until it ends well. After a kill of the
+whole run `snakemake --unlock` is called, as the README says; nothing else is. What must hold: predictions, metrics and
+adapters are byte for byte those of the undisturbed run, no job that had finished runs again, and nothing half-written
+is left.
 """
 
 import argparse
-import base64
+import contextlib
 import hashlib
+import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import psutil
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
@@ -36,88 +43,160 @@ def fingerprints(checkout: Checkout) -> dict[str, str]:
     return {str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def finished(checkout: Checkout) -> dict[Path, int]:
-    """When each output was written whose job had ended well: Snakemake marks the others as incomplete."""
-    folder = checkout.folder
-    incomplete = {path.name for path in (folder / ".snakemake" / "incomplete").glob("*")}
-    names = {base64.b64decode(name + "==").decode(errors="replace") for name in incomplete}
-    patterns = ("predictions/*/seed*.parquet", "adapters/*/*/*", "training/*/*/*.parquet", "data/*.parquet")
-    paths = [path for pattern in patterns for path in (folder / "results" / "smoke").glob(pattern)]
-    return {path: path.stat().st_mtime_ns for path in paths if str(path.relative_to(folder)) not in names}
+def jobs_in(log: str) -> tuple[set[str], set[str]]:
+    """What Snakemake says it started and what it says had finished."""
+    names = dict(re.findall(r"^Job (\d+): (.+)$", log, re.MULTILINE))
+    return set(names.values()), {names[job] for job in re.findall(r"^Finished jobid: (\d+) ", log, re.MULTILINE)}
 
 
-def jobs_of(process: subprocess.Popen) -> list[int]:
-    """Process ids of the scripts that run below a run."""
-    listed = subprocess.run(["ps", "-eo", "pid,pgid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    return [int(pid) for pid, group, words in rows if int(group) == process.pid and "/.snakemake/scripts/" in words]
+def scripts_below(pid: int) -> list[psutil.Process]:
+    """The processes below a run that are a job's script (not the shell around it)."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error, IndexError):
+                words = process.cmdline()
+                if "python" in Path(words[0]).name and any("/.snakemake/scripts/" in word for word in words):
+                    found.append(process)
+    return found
 
 
-def disturb(checkout: Checkout, rng: random.Random, longest_s: float) -> str:
-    """Start the experiment and kill it or one of its jobs after a random time; what was done, or `ended`."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *SMOKE]
-    with open(checkout.folder / "torture.log", "a") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=checkout.folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        )
-        try:
-            process.wait(rng.uniform(0, longest_s))
-            return "ended"
-        except subprocess.TimeoutExpired:
-            pass
-        jobs = jobs_of(process)
-        if jobs and rng.random() < 0.5:
-            os.kill(rng.choice(jobs), signal.SIGKILL)
-            process.wait()
-            return "a job"
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        time.sleep(0.5)  # its files are closed
-        subprocess.run([*command, "--unlock"], cwd=checkout.folder, check=True, capture_output=True)
-        return "the run"
+def is_gone(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
-def torture(seed: int, folder: Path, expected: dict[str, str], kills: int, longest_s: float) -> list[str]:
-    """One experiment from nothing to its end, killed `kills` times; what was killed. Raises AssertionError."""
-    rng, checkout, done = random.Random(seed), Checkout(folder), []
-    before: dict[Path, int] = {}
-    for _ in range(kills):
-        done.append(disturb(checkout, rng, longest_s))
-        after = finished(checkout)
-        again = [str(path) for path, written in before.items() if after.get(path) != written]
-        assert not again, f"ran again though it had ended well: {again}"
-        before = after
-    checkout.run(*SMOKE)
-    after = finished(checkout)
-    assert not [path for path, written in before.items() if after.get(path) != written]
+def kill_run(pid: int) -> None:
+    """SIGKILL for a run and all of its jobs at once; they are gone when this returns."""
+    processes = psutil.Process(pid).children(recursive=True)
+    os.killpg(pid, signal.SIGKILL)
+    while not all(map(is_gone, processes)):
+        time.sleep(0.05)
+
+
+def disturb(checkout: Checkout, arguments: tuple, rng: random.Random, longest_s: float) -> tuple[str, str]:
+    """Start the experiment and kill it or one of its jobs after a random time.
+
+    Returns what came of it (`run` or `job`: that was killed; `ended`, `failed`: without being disturbed) and what
+    Snakemake said.
+    """
+    log_path = checkout.folder.with_suffix(".log")
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
+    whom, wait_s, killed = rng.choice(["run", "job"]), rng.uniform(0, longest_s), ""
+    with open(log_path, "w") as log:
+        started = subprocess.Popen(command, cwd=checkout.folder, stdout=log, stderr=log, start_new_session=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            started.wait(wait_s)
+        while not killed and started.poll() is None:
+            if whom == "run":
+                kill_run(started.pid)
+                killed = whom
+            elif jobs := scripts_below(started.pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    rng.choice(jobs).kill()
+                    killed = whom
+            time.sleep(0.05)
+        status = started.wait()
+    if killed == "run":
+        unlock = [sys.executable, "-m", "snakemake", "--unlock"]
+        subprocess.run(unlock, cwd=checkout.folder, check=True, capture_output=True)
+    what = "ended" if status == 0 else killed or "failed"
+    return what, log_path.read_text(errors="replace")
+
+
+def torture(seed: int, folder: Path, arguments: tuple, expected: dict, kills: int, longest_s: float) -> list[str]:
+    """One experiment from nothing to its end, killed up to `kills` times; what was killed. Raises AssertionError.
+
+    `arguments` are those of the undisturbed run, whose fingerprints are `expected`.
+    """
+    rng, checkout, done, finished = random.Random(seed), Checkout(folder), [], set()
+    while True:
+        patience_s = longest_s if len(done) < kills else 1e6
+        what, log = disturb(checkout, arguments, rng, patience_s)
+        started, ended = jobs_in(log)
+        assert not started & finished, f"ran again though it had finished: {started & finished}"
+        finished |= ended
+        if what == "ended":
+            break
+        assert what != "failed", f"failed though nobody disturbed it: {log[-3000:]}"
+        done.append(what)
     found = fingerprints(checkout)
     assert found == expected, {name: (found.get(name), value) for name, value in expected.items()}
-    left = [path for path in checkout.folder.glob("results/smoke/**/*") if path.name.startswith(".")]
-    assert not left and not (checkout.folder / "results/smoke/checkpoints").exists(), left
+    results = checkout.folder / "results"
+    left = [path for path in results.rglob("*") if path.name.startswith(".")]
+    left += [path for path in (results / "smoke" / "checkpoints").rglob("*") if path.is_file()]
+    assert not left, f"left behind: {left}"
     return done
 
 
-def main() -> None:
-    """Run the torture by hand."""
+def undisturbed(folder: Path, arguments: tuple, known: Path | None) -> dict[str, str]:
+    """Fingerprints of a run that nobody disturbs; those that the file `known` holds for the same sources are taken."""
+    checkout = Checkout(folder)
+    tree = ["git", "rev-parse", "HEAD^{tree}"]
+    sources = subprocess.run(tree, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    key = f"{sources} {' '.join(Path(word).name for word in arguments)}"
+    before = json.loads(known.read_text()) if known and known.exists() else {}
+    if key not in before:
+        checkout.run(*arguments)
+        before[key] = fingerprints(checkout)
+        if known:
+            known.write_text(json.dumps(before, indent=1))
+    shutil.rmtree(folder)
+    return before[key]
+
+
+def main() -> int:
+    """Run the torture by hand; the exit status is 1 if a run failed, whose folder is then kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--kills", type=int, default=4, help="kills a run, at the most")
-    parser.add_argument("--longest", type=float, default=60, help="seconds to the next kill, at the most")
+    parser.add_argument("--first", type=int, default=0, help="number of the first run: it seeds the moments of kills")
+    parser.add_argument("--seeds", type=int, default=10, help="of data and training: run n has seed n modulo this")
+    parser.add_argument("--kills", type=int, default=3, help="kills a run, at the most")
+    parser.add_argument("--longest", type=float, default=40, help="seconds to the next kill, at the most")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--cores", type=int, default=1, help="of each run, the undisturbed ones too")
+    parser.add_argument("--known", type=Path, help="JSON file that keeps the undisturbed runs' hashes between calls")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        undisturbed = Checkout(Path(folder) / "undisturbed")
-        undisturbed.run(*SMOKE)
-        expected = fingerprints(undisturbed)
-        for seed in range(options.first_seed, options.first_seed + options.runs):
-            done = torture(seed, Path(folder) / str(seed), expected, options.kills, options.longest)
-            print(f"seed {seed}: killed {', '.join(done)}; equal", flush=True)
+    os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS=str(options.cores))
+    base = Path(tempfile.mkdtemp(prefix="torture"))
+    runs = range(options.first, options.first + options.runs)
+    arguments, killed, n_failed, began = {}, [], 0, time.monotonic()
+    for seed in sorted({run % options.seeds for run in runs}):
+        overlay = base / f"seed{seed}.yaml"
+        overlay.write_text(f"seeds: [{seed}]\ndata: {{seed: {seed}}}\n")
+        arguments[seed] = ("--cores", str(options.cores), *SMOKE, str(overlay))
+
+    def one(run: int) -> str:
+        nonlocal n_failed
+        seed, folder, start = run % options.seeds, base / f"run{run}", time.monotonic()
+        try:
+            done = torture(run, folder, arguments[seed], expected[seed], options.kills, options.longest)
+        except AssertionError as error:
+            n_failed += 1
+            return f"run {run}, seed {seed}: FAILED: {error}; see {folder}"
+        killed.extend(done)
+        shutil.rmtree(folder)
+        words = ", ".join(done) or "nothing"
+        return f"run {run}, seed {seed}: killed {words}; equal after {time.monotonic() - start:.0f} s"
+
+    with ThreadPoolExecutor(1) as pool:  # one at a time: they share a file
+        folders = [base / f"undisturbed{seed}" for seed in arguments]
+        hashes = pool.map(undisturbed, folders, arguments.values(), [options.known] * len(folders))
+        expected = dict(zip(arguments, hashes, strict=True))
+    print(f"{len(expected)} undisturbed runs known after {time.monotonic() - began:.0f} s", flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for line in pool.map(one, runs):
+            print(line, flush=True)
+    print(
+        f"{len(runs) - n_failed} of {len(runs)} runs equal in {time.monotonic() - began:.0f} s; kills: "
+        f"{killed.count('run')} of the run, {killed.count('job')} of a job",
+        flush=True,
+    )
+    if not n_failed:
+        shutil.rmtree(base)
+    return n_failed > 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,13 +2,12 @@
 
 import json
 import platform
-from pathlib import Path
 
 import yaml
 
 from hidden_rule import provenance
 from hidden_rule.errors import UserError
-from hidden_rule.files import file_sha256, write_text
+from hidden_rule.files import file_sha256, read_json, write_text
 from hidden_rule.logs import logged
 
 
@@ -34,7 +33,7 @@ def record_run(
         "lock": {"path": str(lock_path), "sha256": file_sha256(lock_path)},
         "python": platform.python_version(),
         "packages": provenance.locked_packages(lock_path),
-        "model": json.loads(Path(manifest_path).read_text(encoding="utf-8")),
+        "model": read_json(manifest_path),
         "ruleset": {"path": str(ruleset_path), "sha256": file_sha256(ruleset_path)},
         "data": provenance.data_hashes(data_paths),
         "adapters": {name: file_sha256(path) for name, path in (adapter_paths or {}).items()},

@@ -1,9 +1,6 @@
 """Write the report: one HTML page with the answer, its evidence, cost and provenance."""
 
-import json
-from pathlib import Path
-
-from hidden_rule.files import write_text
+from hidden_rule.files import read_json, write_text
 from hidden_rule.report import build_report, render_report
 from hidden_rule.tables import COMPARISONS, COSTS, HISTORY, METRICS, read_table
 
@@ -33,7 +30,7 @@ def write_report(
         predictions=predictions,
         jobs=jobs,
         svgs=svgs,
-        provenance=json.loads(Path(provenance).read_text(encoding="utf-8")),
+        provenance=read_json(provenance),
         ruleset=ruleset,
         config=config,
         output=output,

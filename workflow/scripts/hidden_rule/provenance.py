@@ -9,7 +9,6 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
 import psutil
 
 from .errors import UserError
@@ -95,10 +94,7 @@ def timings(costs_path) -> list[dict]:
 
 def data_hashes(data_paths: dict) -> dict:
     """`sha256` and `rows` of each split."""
-    return {
-        split: {"sha256": file_sha256(path), "rows": pl.scan_parquet(path).select(pl.len()).collect().item()}
-        for split, path in data_paths.items()
-    }
+    return {split: {"sha256": file_sha256(path), "rows": read_table(path).height} for split, path in data_paths.items()}
 
 
 def creation_time() -> str:

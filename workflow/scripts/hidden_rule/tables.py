@@ -3,7 +3,9 @@
 import polars as pl
 
 from .errors import UserError
-from .files import whole
+from .files import UNSEALED, seal, seal_holds, whole
+
+REBUILD = "delete it and run again to rebuild it"
 
 HISTORY = pl.Schema(
     {
@@ -81,25 +83,26 @@ def predictions_schema(labels: list[str]) -> pl.Schema:
 
 
 def write_table(frame: pl.DataFrame, path, schema: pl.Schema) -> None:
-    """Write `frame` to `path` as parquet, whole or not at all.
+    """Write `frame` to `path` as parquet, whole or not at all, and sealed.
 
     Columns must have the names, order and types of `schema`; raises TypeError otherwise.
     """
     if frame.schema != schema:
         raise TypeError(f"{path}: columns {dict(frame.schema)} are not the declared {dict(schema)}")
     with whole(path) as temporary:
-        frame.write_parquet(temporary, compression="zstd", statistics=True)
+        frame.write_parquet(temporary, compression="zstd", statistics=True, metadata={"seal": UNSEALED})
+        seal(temporary)
 
 
 def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
     """Read a parquet table and check its schema; a damaged or foreign file is a UserError."""
     try:
+        if not seal_holds(path):  # parquet as polars writes it has no checksums: a flipped bit would be another number
+            raise UserError(path, None, "was altered since it was written", REBUILD)
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            path, None, f"is not a readable parquet file ({first_line})", "delete it and run again to rebuild it"
-        ) from error
+        raise UserError(path, None, f"is not a readable parquet file ({first_line})", REBUILD) from error
     if schema is not None and frame.schema != schema:
         missing = sorted(set(schema) - set(frame.columns))
         extra = sorted(set(frame.columns) - set(schema))
@@ -107,6 +110,6 @@ def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
             path,
             None,
             f"has other columns than declared (missing {missing}, unexpected {extra}, or another type or order)",
-            "delete it and run again to rebuild it",
+            REBUILD,
         )
     return frame

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from . import launch
-from .checkpoints import KEPT
 from .dataset import read_split
 from .decoding import label_log_probs
 from .encoding import encode_prompts, label_trie
@@ -103,8 +102,7 @@ def common_arguments(settings: dict, seed: int, scratch, device: torch.device, t
         "use_cpu": device.type == "cpu",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "no",  # `Checkpoints` says when
-        "save_total_limit": KEPT,
+        "save_strategy": "no",  # `Checkpoints` says when, and deletes old ones
         "report_to": list(tracking),
         "disable_tqdm": True,  # `Watcher` shows progress
         "dataloader_pin_memory": device.type == "cuda",
