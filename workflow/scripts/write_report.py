@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import polars as pl
+
 from hidden_rule.files import write_text
 from hidden_rule.report import build_report, render_report
-from hidden_rule.tables import COMPARISONS, COSTS, HISTORY, METRICS, read_table
+from hidden_rule.tables import COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
 
 
 def write_report(
@@ -22,8 +24,12 @@ def write_report(
     config,
     template,
     output,
+    feasibility=(),
 ) -> None:
-    """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved)."""
+    """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
+
+    `feasibility` are the tables of the trainings by reward.
+    """
     context = build_report(
         metrics=read_table(metrics, METRICS),
         comparisons=read_table(comparisons, COMPARISONS),
@@ -37,6 +43,7 @@ def write_report(
         ruleset=ruleset,
         config=config,
         output=output,
+        feasibility=pl.concat([read_table(path, FEASIBILITY) for path in feasibility]) if feasibility else None,
     )
     write_text(render_report(context, template), output)
 
@@ -60,4 +67,5 @@ if "snakemake" in globals():
             config=snakemake.params.config,
             template=snakemake.input.template,
             output=snakemake.output[0],
+            feasibility=list(snakemake.input.feasibility),
         )
