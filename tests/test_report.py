@@ -22,6 +22,7 @@ from hidden_rule.conclusions import (
 )
 from hidden_rule.metrics import summarize_predictions
 from hidden_rule.report import build_report, duration, render_report
+from hidden_rule.tables import HISTORY
 from render_charts import render_charts
 from synthetic import WORLD, make_history, make_ruleset, write_world
 from test_charts import NAMES
@@ -96,6 +97,15 @@ def subsets(all_signal, p_right, **right_shares):
 def test_feasibility_in_words(of, words):
     sentence = conclusions.feasibility_sentence("grpo", "baseline", 8, of)
     assert sentence.startswith("grpo (from baseline): ") and sentence.endswith(words)
+
+
+def test_a_training_that_was_stopped_is_named():
+    rows = [(step, 0.0, 0, "zero_signal_share", None, 1.0) for step in range(1, 5)]
+    stopped = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_without_signal", None, 4.0)], schema=HISTORY, orient="row")
+    other = pl.DataFrame(rows, schema=HISTORY, orient="row")
+    assert conclusions.stopped_sentences([["a", 0, "grpo"], ["b", 1, "grpo"]], [other, stopped]) == [
+        "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps."
+    ]
 
 
 def test_sft_wins_and_swapped_numbers_swap_the_words(tmp_path):

@@ -195,6 +195,20 @@ def collapse_sentence(condition: str, seed: int, verdict: dict, n_labels: int) -
     )
 
 
+def stopped_sentences(trained, histories) -> list[str]:
+    """A sentence for each training that ended early because no group carried a signal any more."""
+    stopped = [
+        (condition, seed, row)
+        for (condition, seed, _), history in zip(trained, histories, strict=True)
+        for row in history.filter(metric="stopped_without_signal").to_dicts()
+    ]
+    return [
+        f"{condition} (seed {seed}) was stopped after step {row['step']}: no group had carried a signal for "
+        f"{row['value']:.0f} steps."
+        for condition, seed, row in stopped
+    ]
+
+
 def collapse_sentences(verdicts, n_labels: int) -> list[str]:
     """A sentence for each collapsed seed, and one for all sound seeds of a condition.
 
@@ -285,7 +299,8 @@ def conclude(metrics, comparisons, histories, trained, labels, order, reading, f
             hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in order
         ],
         **before,
-        "Did training by reward collapse?": collapse_sentences(verdicts, len(labels)),
+        "Did training by reward collapse?": collapse_sentences(verdicts, len(labels))
+        + stopped_sentences(trained, histories),
         "Which differences are more than chance?": [difference_sentence(row) for row in pairs]
         or ["There is one condition alone, and nothing to compare."],
     }
