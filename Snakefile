@@ -11,7 +11,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from hidden_rule.checks import read_yaml
-from hidden_rule.config import check_config, condition_settings, model_slug
+from hidden_rule.config import (
+    check_config,
+    condition_settings,
+    model_slug,
+    start_of,
+)
 from hidden_rule.errors import UserError
 from hidden_rule.files import check_times, content_hash
 
@@ -131,6 +136,7 @@ localrules:
     all,
     build_dataset,
     prepare_model,
+    assess_feasibility,
     summarize,
     record_run,
     render_charts,
@@ -218,10 +224,10 @@ rule train_sft:
         "envs/hidden-rule.yaml"
     threads: 8
     resources:
+        **UNSEEN,
         gpu=config["launch"]["processes"],
         mem_mb=growing(6000 * config["launch"]["processes"]),
         runtime=growing(240),
-        **UNSEEN,
     params:
         model=config["model"],
         lora=config["lora"],
@@ -259,10 +265,10 @@ rule train_grpo:
         "envs/hidden-rule.yaml"
     threads: 8
     resources:
+        **UNSEEN,
         gpu=config["launch"]["processes"],
         mem_mb=growing(6000 * config["launch"]["processes"]),
         runtime=growing(240),
-        **UNSEEN,
     params:
         model=config["model"],
         lora=config["lora"],
@@ -320,6 +326,38 @@ PREDICTIONS = [
 HISTORIES = [
     f"{RESULTS}/training/{name}/seed{seed}/history.parquet" for name, seed, _ in TRAINED
 ]
+
+
+FEASIBILITY = [
+    f"{RESULTS}/feasibility/{name}/seed{seed}.parquet"
+    for name, seed, _ in TRAINED
+    if start_of(config, name)
+]
+
+
+rule assess_feasibility:
+    input:
+        predictions=lambda wildcards: f"{RESULTS}/predictions/{start_of(config, wildcards.condition)}/seed{wildcards.seed}.parquet",
+        ruleset=config["ruleset"],
+        code=DATA_CODE + code("feasibility", "outcomes"),
+    output:
+        f"{RESULTS}/feasibility/{{condition}}/seed{{seed}}.parquet",
+    log:
+        f"{RESULTS}/logs/assess_feasibility/{{condition}}_seed{{seed}}.log",
+    wildcard_constraints:
+        condition=trained_with("grpo"),
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        start=lambda wildcards: start_of(config, wildcards.condition),
+        settings=lambda wildcards: SETTINGS[wildcards.condition]["settings"],
+    message:
+        "What the first groups of {wildcards.condition} will hold, seed {wildcards.seed}"
+    script:
+        "workflow/scripts/assess_feasibility.py"
 
 
 rule summarize:
@@ -446,6 +484,7 @@ rule write_report:
         metrics=rules.summarize.output.metrics,
         comparisons=rules.summarize.output.comparisons,
         costs=rules.summarize.output.costs,
+        feasibility=FEASIBILITY,
         predictions=PREDICTIONS,
         histories=HISTORIES,
         svgs=expand(f"{RESULTS}/charts/{{name}}.svg", name=CHARTS),
@@ -453,7 +492,9 @@ rule write_report:
         ruleset=config["ruleset"],
         template="workflow/report/report.html.j2",
         code=DATA_CODE
-        + code("report", "conclusions", "chart_style", "outcomes", "config"),
+        + code(
+            "report", "conclusions", "feasibility", "chart_style", "outcomes", "config"
+        ),
     output:
         page=f"{RESULTS}/report.html",
     log:
@@ -487,6 +528,7 @@ rule write_manifest:
             for file in ["adapter_model.safetensors", "adapter_config.json"]
         ],
         PREDICTIONS,
+        FEASIBILITY,
         rules.summarize.output,
         rules.record_run.output,
         rules.render_charts.output,

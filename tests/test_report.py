@@ -22,6 +22,7 @@ from hidden_rule.conclusions import (
 )
 from hidden_rule.metrics import summarize_predictions
 from hidden_rule.report import build_report, duration, render_report
+from hidden_rule.tables import HISTORY
 from render_charts import render_charts
 from synthetic import WORLD, make_history, make_ruleset, write_world
 from test_charts import NAMES
@@ -68,6 +69,43 @@ def answer_of(tmp_path, world, seeds=(0,), ruleset=RULESET):
     )
     sentences = [sentence for _, part in answer["parts"] for sentence in part]
     return answer["headline"], " ".join([answer["scope"], *sentences])
+
+
+def subsets(all_signal, p_right, **right_shares):
+    rows = {"all": {"signal_share": all_signal, "p_right": p_right, "right_share": 1.0}}
+    return rows | {name: {"right_share": share} for name, share in right_shares.items()}
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (
+            subsets(0.56, 0.25, hidden=0.6, A=0.9),
+            "carry a signal, and most groups of each decision hold a right reply.",
+        ),
+        (
+            subsets(0.56, 0.25, hidden=0.264, A=0.9, B=0.113),
+            "carry a signal, but only 26.4% of the hidden rule's and 11.3% of B's hold a right reply that reward could "
+            "strengthen.",
+        ),
+        (
+            subsets(0.04, 0.99, hidden=1.0, A=1.0),
+            "4.0% of its first groups of 8 carry a signal, next to nothing to learn from; 99.0% of replies are right.",
+        ),
+    ],
+)
+def test_feasibility_in_words(of, words):
+    sentence = conclusions.feasibility_sentence("grpo", "baseline", 8, of)
+    assert sentence.startswith("grpo (from baseline): ") and sentence.endswith(words)
+
+
+def test_a_training_that_was_stopped_is_named():
+    rows = [(step, 0.0, 0, "zero_signal_share", None, 1.0) for step in range(1, 5)]
+    stopped = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_without_signal", None, 4.0)], schema=HISTORY, orient="row")
+    other = pl.DataFrame(rows, schema=HISTORY, orient="row")
+    assert conclusions.stopped_sentences([["a", 0, "grpo"], ["b", 1, "grpo"]], [other, stopped]) == [
+        "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps."
+    ]
 
 
 def test_sft_wins_and_swapped_numbers_swap_the_words(tmp_path):

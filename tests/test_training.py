@@ -82,6 +82,19 @@ def test_grpo_explores_freely(job, tiny_manifest):
     assert 0 < cost["n_tokens_generated"] <= 16 * settings["group_size"] * 5
 
 
+def test_a_training_without_any_signal_stops(job, tiny_manifest, caplog):
+    """Every reply earns the same, so no group ever carries a signal; three of the four steps are done."""
+    settings = {**job.config["grpo"], "epochs": 1, "batch_size": 4, "micro_batch_size": 2, "patience": 3}
+    settings["reward"] = {"correct": 1, "wrong": 1, "invalid": 1}
+    arguments = job("still", settings=settings, manifest=tiny_manifest, decoding="structured")
+    train_grpo.train_grpo(**arguments)
+    assert curve(arguments["history"], "zero_signal_share") == [1.0] * 3
+    assert curve(arguments["history"], "stopped_without_signal") == [3.0]
+    validated = pl.read_parquet(arguments["history"]).filter(metric="validation_accuracy")["step"].to_list()
+    assert validated == [0, 3]
+    assert "stopped after step 3: no group carried a signal for 3 steps" in caplog.text
+
+
 def test_groups_without_a_signal_need_no_gradient(job, tiny_manifest, monkeypatch):
     """Leaving them out of the backward pass trains the same adapter; in groups of two about half have no signal."""
     settings = {**job.config["grpo"], "epochs": 2, "batch_size": 8, "micro_batch_size": 8, "group_size": 2}

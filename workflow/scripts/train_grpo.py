@@ -91,7 +91,7 @@ def train_grpo(
         start_from=start_from,
         seed=seed,
     )
-    watcher = training.Watcher(start, settings["micro_batch_size"])
+    watcher = training.Watcher(start, settings["micro_batch_size"], settings["patience"])
     reward = WatchedReward(start.ruleset.labels, settings["reward"])
     set_seed(seed)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,8 +1,17 @@
 """Write the report: one HTML page with the answer, its evidence, cost and provenance."""
 
+<<<<<<< HEAD
 from hidden_rule.files import read_json, write_text
+=======
+import json
+from pathlib import Path
+
+import polars as pl
+
+from hidden_rule.files import write_text
+>>>>>>> wt-f
 from hidden_rule.report import build_report, render_report
-from hidden_rule.tables import COMPARISONS, COSTS, HISTORY, METRICS, read_table
+from hidden_rule.tables import COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
 
 
 def write_report(
@@ -19,8 +28,12 @@ def write_report(
     config,
     template,
     output,
+    feasibility=(),
 ) -> None:
-    """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved)."""
+    """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
+
+    `feasibility` are the tables of the trainings by reward.
+    """
     context = build_report(
         metrics=read_table(metrics, METRICS),
         comparisons=read_table(comparisons, COMPARISONS),
@@ -34,6 +47,7 @@ def write_report(
         ruleset=ruleset,
         config=config,
         output=output,
+        feasibility=pl.concat([read_table(path, FEASIBILITY) for path in feasibility]) if feasibility else None,
     )
     write_text(render_report(context, template), output)
 
@@ -57,4 +71,5 @@ if "snakemake" in globals():
             config=snakemake.params.config,
             template=snakemake.input.template,
             output=snakemake.output[0],
+            feasibility=list(snakemake.input.feasibility),
         )

@@ -5,6 +5,8 @@ A verdict looks at a 95% interval, never at a value alone. p-values are not adju
 
 import polars as pl
 
+from .feasibility import verdict
+
 LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
 ALPHA = 0.05  # two conditions differ: p below this, and an interval of the difference without zero
@@ -123,6 +125,32 @@ def difference_sentence(comparison: dict) -> str:
     return f"{a} and {b} cannot be told apart: {points(difference)} points ({evidence})."
 
 
+def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
+    """What the first groups of a training by reward hold; `of`: a row of FEASIBILITY for each subset."""
+    judged, seldom = verdict(of)
+    signal = f"{percent(of['all']['signal_share'])} of its first groups of {group_size} carry a signal"
+    name = f"{condition} (from {start})"
+    if judged == "no_signal":
+        return f"{name}: {signal}, next to nothing to learn from; {percent(of['all']['p_right'])} of replies are right."
+    if judged == "go":
+        return f"{name}: {signal}, and most groups of each decision hold a right reply."
+    shares = [f"{percent(of[s]['right_share'])} of {'the hidden rule' if s == 'hidden' else s}'s" for s in seldom]
+    return f"{name}: {signal}, but only {listing(shares)} hold a right reply that reward could strengthen."
+
+
+def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
+    """A sentence for each condition that GRPO trains, shares averaged over its seeds; group_sizes: of each."""
+    sentences = []
+    for name, group_size in group_sizes.items():
+        rows = table.filter(condition=name, group_size=group_size)
+        if rows.is_empty():
+            continue
+        mean = rows.group_by("subset", maintain_order=True).agg(pl.mean("p_right", "signal_share", "right_share"))
+        of = {row["subset"]: row for row in mean.to_dicts()}
+        sentences.append(feasibility_sentence(name, rows["start"][0], group_size, of))
+    return sentences
+
+
 def collapse(history: pl.DataFrame, labels) -> dict | None:
     """Did the sampled answers of a training give up decisions for good? None if it recorded no shares.
 
@@ -165,6 +193,20 @@ def collapse_sentence(condition: str, seed: int, verdict: dict, n_labels: int) -
         f"{name} collapsed into {len(verdict['kept'])} of {n_labels} decisions, {listing(verdict['kept'])}: from step "
         f"{verdict['step']} on, each other one made up less than {percent(DEAD / n_labels)} of its answers.{end}"
     )
+
+
+def stopped_sentences(trained, histories) -> list[str]:
+    """A sentence for each training that ended early because no group carried a signal any more."""
+    stopped = [
+        (condition, seed, row)
+        for (condition, seed, _), history in zip(trained, histories, strict=True)
+        for row in history.filter(metric="stopped_without_signal").to_dicts()
+    ]
+    return [
+        f"{condition} (seed {seed}) was stopped after step {row['step']}: no group had carried a signal for "
+        f"{row['value']:.0f} steps."
+        for condition, seed, row in stopped
+    ]
 
 
 def collapse_sentences(verdicts, n_labels: int) -> list[str]:
@@ -230,11 +272,12 @@ def scope_sentence(n_applications: int, seeds) -> str:
     return f"Intervals are at 95%, over {n_applications:,} applications and {len(seeds)} training seeds."
 
 
-def conclude(metrics, comparisons, histories, trained, labels, order, reading, free=None) -> dict:
+def conclude(metrics, comparisons, histories, trained, labels, order, reading, free=None, feasible=()) -> dict:
     """The report's answer: `headline`, `scope`, and `parts`, a list of (heading, sentences).
 
     metrics, comparisons: tables; histories: frames; trained: [condition, seed, method] of each; order: conditions;
-    reading: (suite, decoding) that the answer is about; free: one under free decoding, if there is another.
+    reading: (suite, decoding) that the answer is about; free: one under free decoding, if there is another; feasible:
+    `feasibility_sentences`.
     """
     chance = 1 / len(labels)
     accuracies = {name: find(metrics, name, reading, "accuracy") for name in order}
@@ -244,6 +287,7 @@ def conclude(metrics, comparisons, histories, trained, labels, order, reading, f
     hidden = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in order}
     rows = comparisons.filter(pl.col("seed").is_null(), metric="accuracy", suite=reading[0], decoding=reading[1])
     pairs = sorted(rows.to_dicts(), key=lambda row: -abs(row["difference"]))
+    before = {"Could reward teach it from where it started?": list(feasible)} if feasible else {}
     verdicts = [(c, s, collapse(history, labels)) for (c, s, _), history in zip(trained, histories, strict=True)]
     seeds = metrics["seed"].drop_nulls().unique()
     n = metrics.filter(pl.col("seed").is_not_null(), metric="accuracy", suite=reading[0], decoding=reading[1])[
@@ -254,7 +298,9 @@ def conclude(metrics, comparisons, histories, trained, labels, order, reading, f
         "Who learnt the hidden rule?": [
             hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in order
         ],
-        "Did training by reward collapse?": collapse_sentences(verdicts, len(labels)),
+        **before,
+        "Did training by reward collapse?": collapse_sentences(verdicts, len(labels))
+        + stopped_sentences(trained, histories),
         "Which differences are more than chance?": [difference_sentence(row) for row in pairs]
         or ["There is one condition alone, and nothing to compare."],
     }

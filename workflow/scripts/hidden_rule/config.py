@@ -57,6 +57,19 @@ def condition_settings(config: dict, name: str) -> dict:
     return _canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
 
 
+def start_of(config: dict, name: str) -> str | None:
+    """The condition whose policy GRPO's condition `name` starts with and whose label probabilities say what awaits it.
+
+    Another trained condition, or an untrained one; None where there is none, where probabilities of labels do not say
+    what will be sampled (free decoding, another temperature than 1), and for what GRPO does not train.
+    """
+    own = condition_settings(config, name)
+    if own["method"] != "grpo" or config["decoding"] != "structured" or own["settings"]["temperature"] != 1:
+        return None
+    untrained = (other for other, condition in config["conditions"].items() if "method" not in condition)
+    return own["start_from"] or next(untrained, None)
+
+
 def model_slug(model: dict) -> str:
     """A folder name for a model: its own name, and a hash that tells sources and revisions apart."""
     name = re.sub(r"[^a-z0-9.]+", "-", Path(model["id"]).name.lower()).strip("-.") or "model"

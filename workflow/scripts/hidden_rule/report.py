@@ -13,7 +13,7 @@ import jinja2
 import polars as pl
 
 from .chart_style import in_words, readings
-from .conclusions import conclude, find, p_text, percent, points, with_interval
+from .conclusions import conclude, feasibility_sentences, find, p_text, percent, points, with_interval
 from .config import condition_settings
 from .outcomes import scan_predictions
 
@@ -144,6 +144,12 @@ def as_text(value) -> str:
     return str(value)
 
 
+def group_sizes(config: dict, order) -> dict[str, int]:
+    """The group size of each condition that GRPO trains."""
+    used = {name: condition_settings(config, name) for name in order}
+    return {name: of["settings"]["group_size"] for name, of in used.items() if of["method"] == "grpo"}
+
+
 def setting_list(config: dict) -> list[tuple[str, str]]:
     """What all conditions share."""
     keys = ["model", "decoding", "data", "lora", "seeds", "evaluation"]
@@ -215,15 +221,47 @@ def render_report(context: dict, template_path) -> str:
     return environment.get_template(path.name).render(context)
 
 
+def feasibility_table(feasibility: pl.DataFrame, order) -> dict:
+    """Predicted share of groups with a signal by group size, and chance of a right reply, means over seeds."""
+    sizes = feasibility["group_size"].unique().sort().to_list()
+    means = feasibility.group_by("condition", "subset", "group_size").agg(
+        pl.mean("p_right", "signal_share", "reward"), pl.first("start")
+    )
+    cells = []
+    for name in order:
+        for subset in sorted(means.filter(condition=name)["subset"].unique(), key=lambda s: (s != "all", s)):
+            rows = means.filter(condition=name, subset=subset).sort("group_size").to_dicts()
+            shares = {row["group_size"]: percent(row["signal_share"]) for row in rows}
+            right = [percent(rows[0]["p_right"]), f"{rows[0]['reward']:.1f}".replace("-", "\N{MINUS SIGN}")]
+            cells.append([f"{name} (from {rows[0]['start']})", subset, *right, *(shares.get(g, "–") for g in sizes)])
+    columns = ["condition", "applications", "right", "points a reply", *(f"G = {g}" for g in sizes)]
+    return table("Before training by reward: right replies, and groups of G that will carry a signal", columns, cells)
+
+
 def build_report(
-    metrics, comparisons, costs, histories, trained, predictions, jobs, svgs, provenance, ruleset, config, output
+    metrics,
+    comparisons,
+    costs,
+    histories,
+    trained,
+    predictions,
+    jobs,
+    svgs,
+    provenance,
+    ruleset,
+    config,
+    output,
+    feasibility=None,
 ) -> dict:
     """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries."""
     order = list(dict.fromkeys(condition for condition, _ in jobs))
     ordered = readings(metrics)
     main, labels = ordered[0], list(ruleset.labels)
     free = next((reading for reading in ordered if reading[1] == "free"), main)
-    answer = conclude(metrics, comparisons, histories, trained, labels, order, main, free if free != main else None)
+    feasible = () if feasibility is None else feasibility_sentences(feasibility, group_sizes(config, order))
+    answer = conclude(
+        metrics, comparisons, histories, trained, labels, order, main, free if free != main else None, feasible
+    )
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
@@ -241,7 +279,8 @@ def build_report(
         "more": [summary_table(metrics, order, reading) for reading in ordered[1:]]
         + [label_table(metrics, order, labels, main)]
         + ([seed_table(metrics, order, main)] if several else [])
-        + [comparison_table(comparisons, order, reading) for reading in ordered[1:]],
+        + [comparison_table(comparisons, order, reading) for reading in ordered[1:]]
+        + ([] if feasibility is None else [feasibility_table(feasibility, order)]),
         "charts": [
             embed_chart(path, output, CHARTS.get(Path(path).stem, "") + numbers.get(Path(path).stem, ""))
             for path in svgs

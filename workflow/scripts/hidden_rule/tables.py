@@ -50,6 +50,21 @@ COMPARISONS = pl.Schema(
     }
 )
 
+FEASIBILITY = pl.Schema(
+    {
+        "condition": pl.String,  # one that GRPO trains
+        "start": pl.String,  # the condition whose label probabilities it starts with
+        "seed": pl.Int64,
+        "group_size": pl.Int64,
+        "subset": pl.String,  # all | hidden | a label
+        "p_right": pl.Float64,  # chance of a right reply
+        "signal_share": pl.Float64,  # of groups whose replies do not all earn the same
+        "right_share": pl.Float64,  # of groups with a right reply
+        "reward": pl.Float64,  # expected points a reply
+        "n": pl.Int64,  # applications
+    }
+)
+
 COSTS = pl.Schema(
     {
         "condition": pl.String,

@@ -140,11 +140,13 @@ class Watcher(TrainerCallback):
     """Writes down what a training does, measures it on the validation split, and shows its progress.
 
     Validation is structured (the exact policy over the valid replies) whatever RL explores with: before the first
-    step and after each epoch, accuracy and the mean KL divergence from the start, in nats, over the label set.
+    step and after each epoch, accuracy and the mean KL divergence from the start, in nats, over the label set. After
+    `patience` steps in a row (0: never) in which no group carried a signal it stops the training.
     """
 
-    def __init__(self, start: Start, micro_batch_size: int):
+    def __init__(self, start: Start, micro_batch_size: int, patience: int = 0):
         self.start, self.batch_size = start, 4 * micro_batch_size  # without gradients so many fit as well
+        self.patience = patience
         self.rows: list[dict] = []
         self.n_tokens = 0
         self.first_log_probs = None
@@ -207,9 +209,19 @@ class Watcher(TrainerCallback):
         for key, value in logs.items():
             if key.startswith(SHARE_PREFIX):
                 self.add(state.global_step, "predicted_share", value, key.removeprefix(SHARE_PREFIX))
+        if "frac_reward_zero_std" in logs and self.is_out_of_signal() and state.global_step < state.max_steps:
+            step, patience = state.global_step, self.patience
+            log.warning("stopped after step %d: no group carried a signal for %d steps", step, patience)
+            self.add(step, "stopped_without_signal", patience)
+            control.should_training_stop = True
         shown = {name: f"{logs[name]:.4g}" for name in ("loss", "reward") if logs.get(name) is not None}
         if self.bar is not None and shown:
             self.bar.set_postfix(shown, refresh=False)
+
+    def is_out_of_signal(self) -> bool:
+        """Whether the last `patience` steps had no group with a signal."""
+        shares = [row["value"] for row in self.rows if row["metric"] == "zero_signal_share"][-self.patience :]
+        return self.patience > 0 and len(shares) == self.patience and min(shares) == 1.0
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
@@ -224,6 +236,8 @@ class Watcher(TrainerCallback):
             self.validate(state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
+        if self.is_out_of_signal() and not self.at_epoch_end(args, state):
+            self.validate(state.global_step)
         self.bar.close()
 
     def history(self) -> pl.DataFrame:

@@ -1,0 +1,80 @@
+"""What groups hold before training: by hand, by drawing them, and against a real training's first steps."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hidden_rule import feasibility
+from hidden_rule.config import start_of
+
+REWARD = {"correct": 100, "wrong": -50}
+
+
+def rows(*triples):
+    return pl.DataFrame(triples, schema=["label", "fired_rule", "p"], orient="row")
+
+
+def test_by_hand():
+    found = feasibility.assess(rows(("A", "vip", 0.5), ("B", "low", 1.0), ("B", "default", 0.0)), ["vip"], 2, REWARD)
+    by = {row["subset"]: row for row in found}
+    assert by["hidden"] == by["A"] | {"subset": "hidden"}
+    assert by["A"] == {
+        "subset": "A", "group_size": 2, "p_right": 0.5, "signal_share": 0.5, "right_share": 0.75, "reward": 25.0, "n": 1
+    }  # fmt: skip
+    assert (by["B"]["p_right"], by["B"]["signal_share"], by["B"]["right_share"]) == (0.5, 0.0, 0.5)  # sure of both
+    assert by["all"]["signal_share"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("group_size", [2, 8, 64])
+def test_against_drawn_groups(group_size):
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.5, 2, 400)
+    right = rng.random((400, group_size, 500)) < p[:, None, None]
+    found = feasibility.assess(rows(*(("A", "r", float(x)) for x in p)), [], group_size, REWARD)[0]
+    assert found["signal_share"] == pytest.approx((right.any(1) & ~right.all(1)).mean(), abs=0.005)
+    assert found["right_share"] == pytest.approx(right.any(1).mean(), abs=0.005)
+    assert found["reward"] == pytest.approx(np.where(right, 100, -50).mean(), abs=1)
+
+
+def world(p_hidden, p_other, group_size=8):
+    found = feasibility.assess(rows(("A", "vip", p_hidden), ("B", "low", p_other)), ["vip"], group_size, REWARD)
+    return {row["subset"]: row for row in found}
+
+
+@pytest.mark.parametrize(
+    ("p_hidden", "p_other", "expected"),
+    [
+        (0.3, 0.4, ("go", [])),
+        (0.01, 0.4, ("warn", ["hidden", "A"])),  # 8% of its groups hold a right reply
+        (0.001, 0.999, ("no_signal", ["hidden", "A"])),  # sure, rightly or wrongly: no group differs
+        (1.0, 1.0, ("no_signal", [])),  # nothing left to learn
+    ],
+)
+def test_verdicts(p_hidden, p_other, expected):
+    assert feasibility.verdict(world(p_hidden, p_other)) == expected
+
+
+def test_larger_groups_hold_more():
+    shares = [world(0.05, 0.3, g)["all"]["signal_share"] for g in feasibility.GROUP_SIZES]
+    assert shares == sorted(shares)
+
+
+def test_starts():
+    grpo = {"temperature": 1.0}
+    config = {
+        "decoding": "structured",
+        "grpo": grpo,
+        "sft": {},
+        "conditions": {
+            "base": {},
+            "sft": {"method": "sft"},
+            "grpo": {"method": "grpo"},
+            "then": {"method": "grpo", "start_from": "sft"},
+            "hot": {"method": "grpo", "with": {"temperature": 1.2}},
+        },
+    }
+    starts = {name: start_of(config, name) for name in config["conditions"]}
+    assert starts == {"base": None, "sft": None, "grpo": "base", "then": "sft", "hot": None}
+    assert start_of(config | {"decoding": "free"}, "grpo") is None
+    del config["conditions"]["base"]
+    assert start_of(config, "grpo") is None
