@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from build_dataset import build_dataset
-from hidden_rule.dataset import SPLITS, _fill_equally, dataset_schema, draw_splits, read_split
+from hidden_rule.dataset import SPLITS, dataset_schema, draw_splits, fill_equally, read_split
 from hidden_rule.errors import UserError
 from hidden_rule.ruleset import load_ruleset
 
@@ -136,4 +136,4 @@ def test_all_of_a_small_world_can_be_drawn(tmp_path):
     ],
 )
 def test_shares_are_as_equal_as_what_is_there(total, available, quota):
-    assert _fill_equally(total, available) == quota
+    assert fill_equally(total, available) == quota
