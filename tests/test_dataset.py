@@ -88,6 +88,16 @@ def test_same_seed_same_bytes(tmp_path):
     assert len(read_split(paths["train"], load_ruleset(PARCELS))) == 900
 
 
+def test_the_default_splits_are_those_of_published_results(splits):
+    digests = {name: hashlib.sha256(frame.write_csv().encode()).hexdigest()[:16] for name, frame in splits.items()}
+    assert digests == {
+        "train": "4cde583ddc7adf4e",
+        "validation": "5a7b6cffebf60ae8",
+        "test": "0ad8d896610cd6b5",
+        "holdout": "989beb267097b984",
+    }
+
+
 def test_a_split_of_another_ruleset_is_refused(tmp_path, fincorp):
     paths = {split: tmp_path / f"{split}.parquet" for split in SPLITS}
     build_dataset(PARCELS, dict.fromkeys(SPLITS, 6), seed=0, paths=paths)
