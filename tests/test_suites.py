@@ -15,7 +15,7 @@ from hidden_rule.metrics import summarize_predictions
 from hidden_rule.ruleset import load_ruleset
 from hidden_rule.ruleset_checks import trigger_values
 from hidden_rule.suites import KINDS, draw_suites, why_not
-from hidden_rule.suites_metrics import share_of_families
+from hidden_rule.suites_metrics import flips, share_of_families
 from hidden_rule.tables import METRICS, predictions_schema
 
 HERE = Path(__file__).resolve().parent
@@ -408,6 +408,16 @@ def test_flips_worked_by_hand(tmp_path, fincorp):
     assert rows["invalid_rate"]["value"] == pytest.approx(1 / 6)
     pooled = metrics.filter(pl.col("seed").is_null()).drop("seed")
     assert pooled.equals(metrics.filter(seed=0).drop("seed"))
+
+
+def test_an_invalid_reply_is_like_no_decision_and_like_another_invalid_one():
+    said = ["A", "B", None]
+    cells = pl.DataFrame({"label": ["A"] * 3, "predicted": said})
+    pairs = [(x, y) for x in range(3) for y in range(3)]  # all with the same truth
+    codes = np.array(pairs).reshape(-1, 1)
+    _, hits, counted = flips(cells, codes, np.repeat(np.arange(0, 18, 2), 2))[1]
+    assert counted[1::2].all() and not counted[::2].any()
+    assert hits[1::2, 0].tolist() == [int(x != y) for x, y in pairs]
 
 
 def test_seeds_that_answer_alike_add_nothing(tmp_path, fincorp):

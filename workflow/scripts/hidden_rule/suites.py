@@ -179,7 +179,7 @@ def _decoys(ruleset, base, rng):
     )
     other = ruleset.decide(redrawn.drop(*TRUTH))
     hidden_labels = [rule.label for rule in ruleset.hidden_rules]
-    valid = ~_fires(ruleset, original) & ~original["label"].is_in(hidden_labels)
+    valid = ~original["label"].is_in(hidden_labels)  # so no hidden rule fires, and to be fooled is to be wrong
     alone = decoy["shown_feature"].is_in([name for name, choices in harmless.items() if len(choices) == 1])
     stratum = wording + _joined(original, "label")
     differs = _alike(original, other, TRUTH) & ~_alike(original, other, ruleset.feature_names)
