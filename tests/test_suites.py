@@ -320,6 +320,16 @@ def test_too_small_a_world_is_an_error(tmp_path):
     assert line.endswith("; lower suites.size, or leave conflicts out of suites.kinds")
 
 
+def test_a_threshold_on_which_no_decision_hangs_is_an_error_too(tmp_path):
+    text = PARCELS.read_text(encoding="utf-8").replace(
+        "distance_km > 400 AND weight_kg < 5.5", "distance_km > 0 AND contents = 'toys'"
+    )
+    (tmp_path / "flat.yaml").write_text(text, encoding="utf-8")
+    ruleset = load_ruleset(tmp_path / "flat.yaml")
+    with pytest.raises(UserError, match="too few of the families that boundaries asks for can be drawn \\(0\\)"):
+        draw_suites(ruleset, ["boundaries"], 4, 0.02, 0, ruleset.draw(4, np.random.default_rng(0)))
+
+
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 

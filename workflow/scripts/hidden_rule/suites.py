@@ -31,6 +31,7 @@ from .ruleset_checks import compared_literals, trigger_values
 KINDS = ("counterfactuals", "paraphrases", "decoys", "conflicts", "boundaries", "field_order", "prevalence")
 MEMBERS = 4  # identifiers set aside for each family
 POOL = 20_000  # applications drawn in a round, from which families are made
+SHOWN = {"shown_feature": pl.String(), "shown_text": pl.String(), "field_order": pl.List(pl.String())}
 TRUTH = ["label", "fired_rule", "label_without_hidden"]
 
 
@@ -73,14 +74,17 @@ def _draw_suite(ruleset, kind, size, prevalence, trained_on, rng, source) -> pl.
     if kind == "prevalence":
         size = max(size, math.ceil(1 / prevalence))
     found, n_found = [], 0
-    quota: dict[str, int] = {}
+    available, quota = {}, {}  # families by stratum
     for round_number in range(MAX_ROUNDS):
         drawn = ruleset.draw(POOL, rng).unique(maintain_order=True)
-        nulls = {name: pl.lit(None, dtype=suites_schema(ruleset)[name]) for name in suites_schema(ruleset).names()[-3:]}
-        base = ruleset.decide(drawn.with_columns(**nulls))
+        base = ruleset.decide(
+            drawn.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in SHOWN.items())
+        )
         for members, valid, stratum in MAKERS[kind](ruleset, base, rng):
             found.append(_families(ruleset, members, valid, stratum, size, trained_on, n_found))
             n_found += len(base)
+        if not found:
+            continue
         rows = pl.concat(found)
         first = rows.filter(member=0).unique(ruleset.feature_names, keep="first", maintain_order=True)
         available = dict(sorted(first["stratum"].value_counts().iter_rows()))
