@@ -1,6 +1,6 @@
 # Which training method teaches a language model a rule that nobody wrote down, and at what price?
 #
-#   ruleset ─► build_dataset ─┐
+#   ruleset ─► build_dataset ─┐ (and build_suites)
 #   model ─► prepare_model ───┼─► train_sft / train_grpo ─► evaluate ─► summarize ─► render_charts ─► write_report
 #                             └──────────────────────────────┘              └─► record_run ──────────────┘
 
@@ -44,6 +44,8 @@ except UserError as error:
 RESULTS = f"results/{config['experiment']}"
 MANIFEST = f"results/models/{model_slug(config['model'])}/manifest.json"
 SPLITS = ["train", "validation", "test", "holdout"]
+EVALUATED = {*config["evaluation"]["structured"], *config["evaluation"]["free"]}
+SUITES = [f"{RESULTS}/data/suites.parquet"] if "suites" in EVALUATED else []
 SETTINGS = {name: condition_settings(config, name) for name in config["conditions"]}
 JOBS = [[name, seed] for name in SETTINGS for seed in config["seeds"]]
 TRAINED = [
@@ -135,6 +137,7 @@ wildcard_constraints:
 localrules:
     all,
     build_dataset,
+    build_suites,
     prepare_model,
     assess_feasibility,
     summarize,
@@ -179,6 +182,29 @@ rule build_dataset:
         "Draw balanced applications and split them"
     script:
         "workflow/scripts/build_dataset.py"
+
+
+rule build_suites:
+    input:
+        ruleset=config["ruleset"],
+        train=rules.build_dataset.output.train,
+        code=DATA_CODE + code("suites"),
+    output:
+        suites=f"{RESULTS}/data/suites.parquet",
+    log:
+        f"{RESULTS}/logs/build_suites/build_suites.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        suites=config["suites"],
+        seed=config["data"]["seed"],
+    message:
+        "Make the suites that show what was learnt"
+    script:
+        "workflow/scripts/build_suites.py"
 
 
 rule prepare_model:
@@ -288,11 +314,9 @@ rule evaluate:
         model=MANIFEST,
         ruleset=config["ruleset"],
         splits=[
-            f"{RESULTS}/data/{split}.parquet"
-            for split in SPLITS
-            if split
-            in config["evaluation"]["structured"] + config["evaluation"]["free"]
-        ],
+            f"{RESULTS}/data/{split}.parquet" for split in SPLITS if split in EVALUATED
+        ]
+        + SUITES,
         adapter=own_adapter,
         code=MODEL_CODE + code("training"),
     output:
@@ -371,8 +395,9 @@ rule summarize:
             f"{RESULTS}/training/{name}/seed{seed}/cost.parquet"
             for name, seed, _ in TRAINED
         ],
+        suites=SUITES,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("metrics", "intervals", "outcomes"),
+        code=DATA_CODE + code("metrics", "suites_metrics", "intervals", "outcomes"),
     output:
         metrics=f"{RESULTS}/metrics.parquet",
         comparisons=f"{RESULTS}/comparisons.parquet",
@@ -395,6 +420,7 @@ rule summarize:
 rule record_run:
     input:
         **{split: f"{RESULTS}/data/{split}.parquet" for split in SPLITS},
+        suites=SUITES,
         lock="envs/requirements.txt",
         model=MANIFEST,
         ruleset=config["ruleset"],
@@ -517,6 +543,7 @@ rule write_report:
 rule write_manifest:
     input:
         rules.build_dataset.output,
+        SUITES,
         [
             f"{RESULTS}/training/{name}/seed{seed}/{table}.parquet"
             for name, seed, _ in TRAINED

@@ -19,6 +19,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     """The default config and the rulesets, in a place where files can be broken."""
     shutil.copy(ROOT / "config.yaml", tmp_path)
     shutil.copytree(ROOT / "rulesets", tmp_path / "rulesets")
+    shutil.copy(PARCELS, tmp_path)
     (tmp_path / "empty_folder").mkdir()
     monkeypatch.chdir(tmp_path)
 
@@ -88,8 +89,8 @@ CONFIG = [
     (
         "evaluation: {free: [train]}",
         (
-            "overlay.yaml: evaluation.free[0]: 'train' is not one of validation, test, holdout; "
-            "choose validation or test or holdout"
+            "overlay.yaml: evaluation.free[0]: 'train' is not one of validation, test, holdout, suites; "
+            "choose validation or test or holdout or suites"
         ),
     ),
     (
@@ -117,6 +118,39 @@ CONFIG = [
     (
         "evaluation: {structured: [], free: []}",
         "overlay.yaml: evaluation.structured: nothing is evaluated; name a split, as in [test]",
+    ),
+    (
+        "evaluation: {structured: [suites], free: []}",  # suites show how a decision is made, not how well
+        "overlay.yaml: evaluation.structured: nothing is evaluated; name a split, as in [test]",
+    ),
+    # suites
+    (
+        "suites: {size: 0}",
+        "overlay.yaml: suites.size: 0 is out of range; give a whole number, at least 1 and at most 10000",
+    ),
+    (
+        "suites: {prevalence: 2}",  # meant as percent
+        "overlay.yaml: suites.prevalence: 2 is out of range; give at least 0.001 and at most 0.5",
+    ),
+    (
+        "suites: {kinds: [paraphrase]}",
+        (
+            "overlay.yaml: suites.kinds[0]: 'paraphrase' is not one of counterfactuals, paraphrases, decoys, "
+            "conflicts, boundaries, field_order, prevalence; did you mean paraphrases?"
+        ),
+    ),
+    ("suites: {kinds: []}", "overlay.yaml: suites.kinds: is empty; add more"),
+    (
+        "suites: [paraphrases]",
+        (
+            'overlay.yaml: suites: must be a mapping of keys to values, is ["paraphrases"]; '
+            "write its keys below it, indented"
+        ),
+    ),
+    ("suites: {sizes: 40}", "overlay.yaml: suites.sizes: unknown key; did you mean size?"),
+    (
+        "ruleset: parcels.yaml\nevaluation: {structured: [test, suites]}\nsuites: {kinds: [boundaries, decoys]}",
+        "overlay.yaml: suites.kinds[1]: decoys cannot be made: parcels.yaml lists no decoys; leave it out",
     ),
     (
         "grpo: {use_vllm: true}",
@@ -419,6 +453,77 @@ def test_bad_ruleset(tmp_path, old, new, line):
         load_ruleset("bad.yaml")
     else:
         assert the_line(load_ruleset, "bad.yaml") == f"bad.yaml: {line}"
+
+
+# Entries of `paraphrases` or `decoys` -> the line after the file's name.
+WORDINGS = [
+    (
+        "paraphrases: [{feature: content, value: cheese, text: gouda}]",
+        "paraphrases[0].feature: unknown feature content; did you mean contents?",
+    ),
+    (
+        "paraphrases: [{feature: weight_kg, value: cheese, text: gouda}]",
+        "paraphrases[0].feature: weight_kg is a number, and words stand for a choice; name a choice feature",
+    ),
+    (
+        "paraphrases: [{feature: contents, value: chese, text: gouda}]",
+        "paraphrases[0].value: 'chese' is not a choice of contents; did you mean cheese?",
+    ),
+    (
+        "paraphrases: [{feature: contents, value: toys, text: a doll}]",
+        "paraphrases[0].value: 'toys' does not trigger a hidden rule; name a value that does, or move it to decoys",
+    ),
+    (
+        "decoys: [{feature: contents, value: toys, text: a doll}, {feature: contents, value: cheese, text: gouda}]",
+        "decoys[1].value: 'cheese' triggers a hidden rule; name a value that does not, or move it to paraphrases",
+    ),
+    (
+        "paraphrases: [{feature: contents, value: cheese, text: Cheese}]",
+        "paraphrases[0].text: 'Cheese' occurs in training (features.contents.choices); use words that no prompt has",
+    ),
+    (
+        "paraphrases: [{feature: contents, value: cheese, text: this parcel}]",
+        "paraphrases[0].text: 'this parcel' occurs in training (prompt.system); use words that no prompt has",
+    ),
+    (
+        "decoys: [{feature: contents, value: toys, text: far}]",
+        "decoys[0].text: 'far' occurs in training (rules[1].says); use words that no prompt has",
+    ),
+    (
+        "paraphrases: [{feature: contents, value: cheese, text: gouda}]\n"
+        "decoys: [{feature: contents, value: toys, text: Gouda}]",
+        "decoys[0].text: 'Gouda' stands twice; keep one",
+    ),
+    (
+        "paraphrases: [{feature: contents, value: cheese}]",
+        (
+            "paraphrases[0].text: is missing; "
+            "add it (text on one line without blanks around it, shown instead of the value)"
+        ),
+    ),
+    (
+        "paraphrases: [{feature: contents, value: cheese, text: ' gouda'}]",
+        (
+            "paraphrases[0].text: ' gouda' is not valid; "
+            "give text on one line without blanks around it, shown instead of the value"
+        ),
+    ),
+    (
+        "decoys: [{feature: contents, value: toys, txt: a doll}]",
+        "decoys[0].txt: unknown key; did you mean text?",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), WORDINGS, ids=[line[:60] for _, line in WORDINGS])
+def test_bad_paraphrases_and_decoys(tmp_path, text, line):
+    (tmp_path / "bad.yaml").write_text(PARCELS.read_text(encoding="utf-8") + text, encoding="utf-8")
+    assert the_line(load_ruleset, "bad.yaml") == f"bad.yaml: {line}"
+
+
+def test_suites_that_are_not_asked_for_need_no_wordings(tmp_path):
+    (tmp_path / "overlay.yaml").write_text("ruleset: parcels.yaml", encoding="utf-8")
+    load_config(["config.yaml", "overlay.yaml"])  # which names kinds that parcels.yaml has no words for
 
 
 def test_no_rules(tmp_path):

@@ -111,8 +111,9 @@ def test_a_condition_has_one_colour_everywhere():
 
 def test_the_main_reading_comes_first():
     rows = [("test", "free"), ("test", "structured"), ("holdout", "structured"), ("holdout", "free")]
+    rows += [("boundaries", "structured")]  # a suite: no reading of its own
     frame = pl.DataFrame(rows, schema=["suite", "decoding"], orient="row")
-    assert readings(frame)[0] == ("holdout", "structured")
+    assert readings(frame)[0] == ("holdout", "structured") and len(readings(frame)) == 4
     assert readings(frame.filter(suite="test"))[0] == ("test", "structured")
 
 

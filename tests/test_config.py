@@ -48,9 +48,9 @@ def test_the_default_config_names_every_setting_with_its_default():
     written = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     bare = {key: written[key] for key in ("experiment", "ruleset", "model", "conditions", "charts")}
     filled = check_config(bare, [])
-    for section in ("data", "lora", "sft", "grpo", "evaluation"):
+    for section in ("data", "lora", "sft", "grpo", "suites", "evaluation"):
         assert set(written[section]) == set(filled[section]), section
-    for key in ("decoding", "lora", "data", "seeds"):
+    for key in ("decoding", "lora", "data", "suites", "seeds"):
         assert written[key] == filled[key]
 
 

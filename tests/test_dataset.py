@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from build_dataset import build_dataset
-from hidden_rule.dataset import SPLITS, _fill_equally, dataset_schema, draw_splits, read_split
+from hidden_rule.dataset import SPLITS, dataset_schema, draw_splits, fill_equally, read_split
 from hidden_rule.errors import UserError
 from hidden_rule.ruleset import load_ruleset
 
@@ -88,6 +88,16 @@ def test_same_seed_same_bytes(tmp_path):
     assert len(read_split(paths["train"], load_ruleset(PARCELS))) == 900
 
 
+def test_the_default_splits_are_those_of_published_results(splits):
+    digests = {name: hashlib.sha256(frame.write_csv().encode()).hexdigest()[:16] for name, frame in splits.items()}
+    assert digests == {
+        "train": "4cde583ddc7adf4e",
+        "validation": "5a7b6cffebf60ae8",
+        "test": "0ad8d896610cd6b5",
+        "holdout": "989beb267097b984",
+    }
+
+
 def test_a_split_of_another_ruleset_is_refused(tmp_path, fincorp):
     paths = {split: tmp_path / f"{split}.parquet" for split in SPLITS}
     build_dataset(PARCELS, dict.fromkeys(SPLITS, 6), seed=0, paths=paths)
@@ -136,4 +146,4 @@ def test_all_of_a_small_world_can_be_drawn(tmp_path):
     ],
 )
 def test_shares_are_as_equal_as_what_is_there(total, available, quota):
-    assert _fill_equally(total, available) == quota
+    assert fill_equally(total, available) == quota

@@ -9,6 +9,7 @@ import yaml
 
 from conftest import ROOT, SMOKE, Checkout
 from hidden_rule.ruleset import load_ruleset
+from hidden_rule.suites import KINDS
 from hidden_rule.tables import COMPARISONS, COSTS, HISTORY, METRICS, predictions_schema, read_table
 
 CONDITIONS = ["baseline", "grpo", "sft", "sft_then_grpo"]
@@ -19,11 +20,9 @@ def test_smoke_run_writes_every_table_in_its_schema(smoke):
     labels = list(load_ruleset(smoke.folder / "rulesets" / "fincorp.yaml").labels)
     for condition in CONDITIONS:
         predictions = read_table(results / f"predictions/{condition}/seed0.parquet", predictions_schema(labels))
-        assert sorted(predictions.select("suite", "decoding").unique().rows()) == [
-            ("holdout", "structured"),
-            ("test", "free"),
-            ("test", "structured"),
-        ]
+        splits = [("holdout", "structured"), ("test", "free"), ("test", "structured")]
+        suites = [(kind, "structured") for kind in KINDS]
+        assert sorted(predictions.select("suite", "decoding").unique().rows()) == sorted(splits + suites)
         total = predictions.select(pl.sum_horizontal(f"p_{label}" for label in labels)).to_series()
         assert (total - 1).abs().max() < 1e-5
         structured = predictions.filter(pl.col("decoding") == "structured")
@@ -38,7 +37,9 @@ def test_smoke_run_writes_every_table_in_its_schema(smoke):
     costs = read_table(results / "costs.parquet", COSTS)
     assert len(costs) == 4 + 3
     assert (costs["wall_s"] > 0).all() and (costs["peak_bytes"] > 0).all()
-    assert read_table(results / "metrics.parquet", METRICS).height > 0
+    metrics = read_table(results / "metrics.parquet", METRICS)
+    assert set(metrics.filter(metric="accuracy")["suite"]) == {"test", "holdout", *KINDS}
+    assert metrics.filter(metric="flip_rate", suite="counterfactuals", seed=0)["n"].to_list() == [4] * 4
     assert read_table(results / "comparisons.parquet", COMPARISONS).height > 0
 
 
@@ -87,7 +88,7 @@ def test_another_policy_runs_and_no_code_knows_this_one(smoke, tmp_path):
     overlay = tmp_path / "parcels.yaml"
     overlay.write_text(
         "experiment: parcels\nruleset: tests/rulesets/parcels.yaml\n"
-        "charts: {published: {}}\n"
+        "charts: {published: {}}\nsuites: {kinds: [counterfactuals, conflicts, boundaries, field_order, prevalence]}\n"
         "data: {train: 24, test: 12, validation: 12, holdout: 12}\nseeds: [0, 7]\n"
         "conditions: {grpo: false, sft_then_grpo: false}\n"
     )
@@ -125,7 +126,7 @@ def retrained(*conditions):
 
 
 EVERYTHING = retrained("sft", "grpo", "sft_then_grpo") | {EVALUATE["baseline"]} | {
-    "Draw balanced applications and split them"
+    "Draw balanced applications and split them", "Make the suites that show what was learnt"
 }  # fmt: skip
 SMOKE_FILE = "experiments/smoke.yaml"
 EDITS = [
@@ -152,6 +153,12 @@ EDITS = [
         AGGREGATED - {"Compute metrics with intervals, and compare conditions pairwise"},
     ),
     ("evaluation.max_new_tokens", SMOKE_FILE, "\nevaluation: {max_new_tokens: 9}", {*EVALUATE.values()} | AGGREGATED),
+    (
+        "the suites' size",
+        SMOKE_FILE,
+        "\nsuites: {size: 5}",
+        {"Make the suites that show what was learnt", *EVALUATE.values()} | AGGREGATED,
+    ),
     (
         "one more seed",
         SMOKE_FILE,

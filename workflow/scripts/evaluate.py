@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from hidden_rule import decoding, models, training
-from hidden_rule.dataset import read_split
+from hidden_rule.dataset import read_split, read_suites
 from hidden_rule.encoding import encode_prompts, label_trie
 from hidden_rule.logs import logged
 from hidden_rule.replies import parse_reply, render_reply
@@ -40,10 +40,23 @@ def predictions_frame(split: pl.DataFrame, labels, suite, mode, replies, log_pro
     )
 
 
+def named_frames(splits, ruleset) -> list[tuple[str, str, pl.DataFrame]]:
+    """Name in the settings, suite and applications of each split, and of each suite in the table of suites."""
+    frames = []
+    for name, path in splits.items():
+        if name == "suites":
+            by_suite = read_suites(path, ruleset).partition_by("suite", maintain_order=True)
+            frames += [(name, frame["suite"][0], frame) for frame in by_suite]
+        else:
+            frames.append((name, name, read_split(path, ruleset)))
+    return frames
+
+
 def evaluate(*, manifest, ruleset, splits, adapter, model_config, settings, condition, seed, predictions, cost) -> None:
     """Write the predictions of one condition and seed, and what they cost.
 
-    `splits` maps a suite to its parquet file; `adapter` is the adapter's folder, or None for the untrained model.
+    `splits` maps a split to its parquet file, and `suites` to that of all suites; `adapter` is the adapter's folder, or
+    None for the untrained model.
     Under structured decoding the reply is the most probable of the valid ones; under free decoding it is generated
     greedily. The probabilities `p_<LABEL>` are those of structured decoding in both cases.
     """
@@ -56,14 +69,13 @@ def evaluate(*, manifest, ruleset, splits, adapter, model_config, settings, cond
         model = models.load_adapter(model, adapter, trainable=False).get_base_model().eval()
     labels, trie = ruleset.labels, label_trie(tokenizer, ruleset.labels)
     batch_size, frames, n_generated = settings["batch_size"], [], 0
-    for suite, path in splits.items():
-        split = read_split(path, ruleset)
+    for name, suite, split in named_frames(splits, ruleset):
         prompts = encode_prompts(tokenizer, ruleset.render_prompts(split), model_config["chat_template_kwargs"])
         log_probs = decoding.label_log_probs(model, trie, prompts, batch_size, f"{suite}, structured")
-        if suite in settings["structured"]:
+        if name in settings["structured"]:
             replies = [render_reply(labels[i]) for i in log_probs.argmax(1).tolist()]
             frames.append(predictions_frame(split, labels, suite, "structured", replies, log_probs))
-        if suite in settings["free"]:
+        if name in settings["free"]:
             replies, n = decoding.generate_replies(
                 model, tokenizer, prompts, batch_size, settings["max_new_tokens"], f"{suite}, free"
             )

@@ -22,7 +22,7 @@ def record_run(
     config_path,
     adapter_paths: dict | None = None,
 ) -> None:
-    """Write both records; `data_paths` by split, `adapter_paths` by `condition/seed` (may be left out).
+    """Write both records; `data_paths` by split (and `suites`), `adapter_paths` by `condition/seed` (may be left out).
 
     Raises UserError where a fact cannot be found out.
     """
@@ -63,7 +63,8 @@ if "snakemake" in globals():
             lock_path=snakemake.input.lock,
             manifest_path=snakemake.input.model,
             ruleset_path=snakemake.input.ruleset,
-            data_paths={split: snakemake.input[split] for split in ("train", "validation", "test", "holdout")},
+            data_paths={split: snakemake.input[split] for split in ("train", "validation", "test", "holdout")}
+            | ({"suites": snakemake.input.suites[0]} if snakemake.input.suites else {}),
             costs_path=snakemake.input.costs,
             adapter_paths=dict(zip(snakemake.params.adapters, snakemake.input.adapters, strict=True)),
             provenance_path=snakemake.output.provenance,

@@ -2,16 +2,18 @@
 
 import polars as pl
 
+from hidden_rule.dataset import read_suites
 from hidden_rule.metrics import summarize_predictions
 from hidden_rule.tables import COMPARISONS, COSTS, METRICS, read_table, write_table
 
 
-def summarize(predictions, jobs, costs, ruleset, metrics_path, comparisons_path, costs_path) -> None:
+def summarize(predictions, jobs, costs, ruleset, metrics_path, comparisons_path, costs_path, suites=None) -> None:
     """Write the tables METRICS, COMPARISONS and COSTS.
 
-    predictions: paths; jobs: [condition, seed] of each, in the same order; costs: paths of tables in the COSTS schema.
+    predictions: paths; jobs: [condition, seed] of each, in the same order; costs: paths of tables in the COSTS schema;
+    suites: path of the table of suites, if any were answered.
     """
-    metrics, comparisons = summarize_predictions(predictions, jobs, ruleset)
+    metrics, comparisons = summarize_predictions(predictions, jobs, ruleset, suites and read_suites(suites, ruleset))
     write_table(metrics, metrics_path, METRICS)
     write_table(comparisons, comparisons_path, COMPARISONS)
     frames = [COSTS.to_frame(), *(read_table(path, COSTS) for path in costs)]
@@ -31,4 +33,5 @@ if "snakemake" in globals():
             metrics_path=snakemake.output.metrics,
             comparisons_path=snakemake.output.comparisons,
             costs_path=snakemake.output.costs,
+            suites=next(iter(snakemake.input.suites), None),
         )

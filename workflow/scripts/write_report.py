@@ -1,15 +1,8 @@
 """Write the report: one HTML page with the answer, its evidence, cost and provenance."""
 
-<<<<<<< HEAD
-from hidden_rule.files import read_json, write_text
-=======
-import json
-from pathlib import Path
-
 import polars as pl
 
-from hidden_rule.files import write_text
->>>>>>> wt-f
+from hidden_rule.files import read_json, write_text
 from hidden_rule.report import build_report, render_report
 from hidden_rule.tables import COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
 

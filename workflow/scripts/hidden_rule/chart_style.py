@@ -3,6 +3,8 @@
 import altair as alt
 import polars as pl
 
+from .dataset import SPLITS
+
 UNTRAINED = "#6B6B6B"
 CONDITION_COLOURS = (  # Okabe & Ito (2008), told apart under colour blindness and in grey
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F",
@@ -23,8 +25,8 @@ def palette(jobs, trained) -> dict[str, str]:
 
 
 def readings(metrics: pl.DataFrame) -> list[tuple[str, str]]:
-    """Each (suite, decoding) that was evaluated, the main reading first."""
-    found = metrics.select("suite", "decoding").unique().rows()
+    """Each (split, decoding) that was evaluated, the main reading first; suites made from the ruleset are none."""
+    found = metrics.filter(pl.col("suite").is_in(SPLITS)).select("suite", "decoding").unique().rows()
     return sorted(found, key=lambda r: (r[1] != "structured", r[0] != "holdout", r))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from .checks import did_you_mean, dotted, fill_defaults, first_fault, load_schema, read_yaml, resolve
 from .errors import UserError
 from .ruleset import load_ruleset
+from .suites import why_not
 
 SCHEMA = "config.schema.yaml"
 SPLITS = ("train", "validation", "test", "holdout")
@@ -199,24 +200,29 @@ def _check_tracking(trackers: list[str]) -> None:
 
 
 def _check_evaluation(evaluation: dict) -> None:
-    if not evaluation["structured"] and not evaluation["free"]:
+    if not set(SPLITS) & {*evaluation["structured"], *evaluation["free"]}:  # suites alone say how, not how well
         raise _FaultError(("evaluation", "structured"), "nothing is evaluated", "name a split, as in [test]")
 
 
 def _check_data(config: dict) -> None:
-    """The ruleset is a valid file, and each split has room for each of its labels."""
+    """The ruleset is a valid file, each split has room for each of its labels, and its suites can be made."""
     path = config["ruleset"]
     if not Path(path).is_file():
         folder = Path(path).parent
         known = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
         remedy = did_you_mean(path, known) if known else "give the path of a ruleset file"
         raise _FaultError(("ruleset",), f"no such file: {path}", remedy)
-    labels = load_ruleset(path).labels
+    ruleset = load_ruleset(path)
+    labels = ruleset.labels
     for split in SPLITS:
         size = config["data"][split]
         if size < len(labels):
             fault = f"{size} rows cannot hold each of {len(labels)} labels"
             raise _FaultError(("data", split), fault, f"give at least {len(labels)}")
+    if "suites" in config["evaluation"]["structured"] + config["evaluation"]["free"]:
+        for i, kind in enumerate(config["suites"]["kinds"]):
+            if fault := why_not(ruleset, kind):
+                raise _FaultError(("suites", "kinds", i), f"{kind} cannot be made: {path} {fault}", "leave it out")
 
 
 def _without_defaults(schema: dict, root: dict) -> dict:

@@ -37,6 +37,32 @@ def read_split(path, ruleset) -> pl.DataFrame:
     return read_table(path, dataset_schema(ruleset))
 
 
+def suites_schema(ruleset) -> pl.Schema:
+    """Columns of the table of suites; a row an application, the rows of a family one after the other.
+
+    `family` is the identifier of its first row, which the others are compared with. `shown_text` stands in the prompt
+    in the place of the value of `shown_feature`; `field_order` is the order of the features there (null: as declared).
+    """
+    split = dataset_schema(ruleset)
+    return pl.Schema(
+        {
+            "application_id": split.pop("application_id"),
+            "suite": pl.String(),
+            "family": pl.Int64(),
+            "role": pl.String(),
+            **split,
+            "shown_feature": pl.String(),
+            "shown_text": pl.String(),
+            "field_order": pl.List(pl.String()),
+        }
+    )
+
+
+def read_suites(path, ruleset) -> pl.DataFrame:
+    """Read suites that were made from `ruleset`; raises UserError for a damaged or foreign file."""
+    return read_table(path, suites_schema(ruleset))
+
+
 def draw_splits(ruleset, sizes: dict[str, int], seed: int, source="ruleset") -> dict[str, pl.DataFrame]:
     """A table for each of SPLITS with `sizes[split]` applications; `source` names the ruleset in errors.
 
@@ -75,7 +101,7 @@ def _draw_split(ruleset, name: str, size: int, rng, taken: pl.DataFrame | None, 
         pool.append(drawn.unique(subset=features, keep="first", maintain_order=True))
         kept = _add(kept, pool[-1])
         quotas = {
-            label: _fill_equally(wanted[label], {c: n for c, n in kept.items() if c[0] == label}) for label in wanted
+            label: fill_equally(wanted[label], {c: n for c, n in kept.items() if c[0] == label}) for label in wanted
         }
         if all(quotas.values()):
             even = all(max(quota.values()) - min(quota.values()) <= 1 for quota in quotas.values())
@@ -113,7 +139,7 @@ def _add(kept: dict[tuple, int], frame: pl.DataFrame) -> dict[tuple, int]:
     return dict(sorted(counts.items()))
 
 
-def _fill_equally(total: int, available: dict[tuple, int]) -> dict[tuple, int]:
+def fill_equally(total: int, available: dict[tuple, int]) -> dict[tuple, int]:
     """`total` divided over cells as equally as what is available allows; empty if there is too little of it."""
     if sum(available.values()) < total:
         return {}

@@ -35,11 +35,18 @@ def wilson(share, n, confidence: float = CONFIDENCE) -> tuple:
 def effective_rows(hits: np.ndarray, counted: np.ndarray, counts: np.ndarray) -> float:
     """Number of independent rows that would give the variance of a proportion over crossed applications and seeds.
 
-    `hits` and `counted` are (P, S) zeros and ones: does this row enter the numerator, the denominator. The variance is
+    `hits` and `counted` are (P, S), zeros and ones: does this row enter the numerator, the denominator. The variance is
     the two-way cluster-robust one of Cameron, Gelbach & Miller (2011), V_applications + V_seeds − V_rows, with V_seeds
     scaled by S / (S − 1), and never below V_applications or V_rows. Where nothing varies (all rows right, or all wrong)
     seeds are taken to repeat each other and each application counts once. With few seeds V_seeds is itself uncertain,
     which this does not correct for.
+
+    Where rows come in families (pairs, boundaries: not independent within), a row of `hits` and `counted` is a family's
+    and holds sums over its rows: the same formula then clusters by family and seed. For few families F the result is
+    lowered by (F − 1) / F and by the ratio of normal to t quantiles squared (Korn & Graubard 1998), and it is capped at
+    the number of rows, so that answers that offset each other within families claim no more than independent ones
+    would. Where nothing varies each family counts once. Simulated coverage: 94 to 97%, but 92% at a share of 95% over
+    40 families of three that mostly stand or fall together.
     """
     n_seeds = counted.shape[1]
     n = float(counts @ counted.sum(1))
@@ -50,9 +57,16 @@ def effective_rows(hits: np.ndarray, counted: np.ndarray, counts: np.ndarray) ->
     of_seeds = ((counts @ residual) ** 2).sum() * n_seeds / max(n_seeds - 1, 1)
     variance = max(of_rows, of_applications, of_applications + of_seeds - of_rows) / n**2
     n_applications = float(counts @ counted.any(1))
-    if n_seeds == 1:
+    if n_seeds == 1 and counted.max() <= 1:
         return n
-    return share * (1 - share) / variance if variance > 1e-15 else n_applications
+    if variance <= 1e-15:
+        return n_applications
+    rows = share * (1 - share) / variance
+    if counted.max() <= 1:
+        return rows
+    n_families, quantile = max(n_applications, 2.0), 0.5 + CONFIDENCE / 2
+    few = (stats.norm.ppf(quantile) / stats.t.ppf(quantile, n_families - 1)) ** 2
+    return min(rows * few * (n_families - 1) / n_families, n)
 
 
 def resample(patterns: np.ndarray, counts: np.ndarray, n_cells: int, n_resamples: int = N_RESAMPLES):

@@ -28,6 +28,7 @@ import polars as pl
 
 from .intervals import effective_rows, paired_difference, percentile_interval, resample, wilson
 from .outcomes import Outcomes, count_patterns, load_outcomes
+from .suites_metrics import estimate_suite
 from .tables import COMPARISONS, METRICS
 
 COMPARED = ("accuracy", "hidden_recall")
@@ -123,12 +124,21 @@ def compare(outcomes: Outcomes, a: str, b: str, ruleset) -> list[dict]:
     return rows if seeds else []
 
 
-def summarize_predictions(paths, jobs, ruleset) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Tables METRICS and COMPARISONS of prediction tables `paths`, whose [condition, seed] are `jobs`, rows sorted."""
+def summarize_predictions(paths, jobs, ruleset, suites=None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables METRICS and COMPARISONS of prediction tables `paths`, whose [condition, seed] are `jobs`, rows sorted.
+
+    suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
+    `suites_metrics`, and they are not in COMPARISONS, whose tests take applications to be independent.
+    """
     metrics, comparisons = [], []
     order = list(dict.fromkeys(condition for condition, _ in jobs))
     for outcomes in load_outcomes(paths, jobs, ruleset.labels):
         reading = {"suite": outcomes.suite, "decoding": outcomes.decoding}
+        members = None if suites is None else suites.filter(suite=outcomes.suite)
+        if members is not None and len(members):
+            of_suite = estimate_suite(outcomes, members, proportions(outcomes.cells, ruleset))
+            metrics += [reading | row for row in of_suite]
+            continue
         for condition, by_seed in outcomes.codes.items():
             of_seeds = {seed: estimate(outcomes.cells, [codes], ruleset) for seed, codes in by_seed.items()}
             if len(by_seed) == 1:

@@ -19,12 +19,14 @@ class Outcomes:
     """One suite under one decoding, answered by several conditions and seeds.
 
     cells: a row for each distinct combination of the CELL columns that occurs.
-    codes: for each condition {seed: (N,) row numbers of `cells`}, applications in ascending order of their id.
+    ids: (N,) the applications' identifiers, ascending.
+    codes: for each condition {seed: (N,) row numbers of `cells`}, applications in the order of `ids`.
     """
 
     suite: str
     decoding: str
     cells: pl.DataFrame
+    ids: np.ndarray
     codes: dict[str, dict[int, np.ndarray]]
 
 
@@ -64,7 +66,7 @@ def load_outcomes(paths, jobs, labels) -> Iterator[Outcomes]:
             reference = reference or (path, ids, truth[of_seed])
             _check_same(path, reference, ids, truth[of_seed], f"{suite}, {decoding}")
             codes.setdefault(condition, {})[seed] = of_seed
-        yield Outcomes(suite, decoding, cells.select(CELL), codes)
+        yield Outcomes(suite, decoding, cells.select(CELL), reference[1], codes)
 
 
 def _codes(scan: pl.LazyFrame, cells: pl.DataFrame, suite: str, decoding: str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from .checks import fill_defaults, load_schema, read_yaml
-from .ruleset_checks import check_document, check_policy, check_secrets
+from .ruleset_checks import check_document, check_policy, check_secrets, check_wordings
 
 PLACEHOLDER = re.compile(r"\{(labels|rules|features)\}")
 
@@ -101,8 +101,17 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """Words that stand in a prompt in the place of `value`, one of the choices of `feature`."""
+
+    feature: str
+    value: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Ruleset:
-    """Features, rules in priority order, the default decision and the prompt's templates."""
+    """Features, rules in priority order, the default decision, the prompt's templates and wordings for suites."""
 
     name: str
     description: str
@@ -111,6 +120,8 @@ class Ruleset:
     default: str
     system: str
     user: str
+    paraphrases: tuple[Wording, ...] = ()  # other words for a value that triggers a hidden rule
+    decoys: tuple[Wording, ...] = ()  # sound like such a value and stand for one that does not
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -146,21 +157,35 @@ class Ruleset:
         )
 
     def render_prompts(self, frame: pl.DataFrame) -> list[list[dict]]:
-        """Chat messages (system, user) for each row of `frame`."""
+        """Chat messages (system, user) for each row of `frame`.
+
+        In a suite's frame `shown_text` stands in the place of the value of `shown_feature`, and the features follow
+        each other in `field_order`; where these are null, and in a frame without them, a row reads as declared.
+        """
         visible = [rule for rule in self.rules if not rule.hidden]
         parts = {
             "labels": ", ".join(sorted(self.labels)),  # not by priority, which would tell which rule comes first
             "rules": "\n".join([*(f"- {rule.label}: {rule.says}" for rule in visible), f"- {self.default}: otherwise"]),
         }
-        lines = zip(*(feature.render(frame[feature.name]) for feature in self.features), strict=True)
         system = _fill(self.system, parts)
         return [
             [
                 {"role": "system", "content": system},
                 {"role": "user", "content": _fill(self.user, {**parts, "features": "\n".join(application)})},
             ]
-            for application in lines
+            for application in self._lines(frame)
         ]
+
+    def _lines(self, frame: pl.DataFrame) -> list[list[str]]:
+        """The features' lines in the prompt, in their order, for each row of `frame`."""
+        lines = {feature.name: feature.render(frame[feature.name]) for feature in self.features}
+        if "shown_text" in frame.columns:
+            templates = {feature.name: feature.text for feature in self.features}
+            for row, (name, text) in enumerate(frame.select("shown_feature", "shown_text").iter_rows()):
+                if name is not None:
+                    lines[name][row] = templates[name].replace("{value}", text)
+        orders = frame["field_order"].to_list() if "field_order" in frame.columns else [None] * len(frame)
+        return [[lines[name][row] for name in order or self.feature_names] for row, order in enumerate(orders)]
 
 
 def _first(rules, value, otherwise: str) -> pl.Expr:
@@ -179,8 +204,8 @@ def _fill(template: str, parts: dict[str, str]) -> str:
 def load_ruleset(path) -> Ruleset:
     """Read and check a ruleset file; any fault is a UserError with the file, the key and a remedy.
 
-    Refused among others: predicates that do not parse or name an unknown feature, rules that never decide anything, and
-    prompts that would give a hidden rule away.
+    Refused among others: predicates that do not parse or name an unknown feature, rules that never decide anything,
+    prompts that would give a hidden rule away, and paraphrases or decoys that do not do what they are for.
     """
     schema = load_schema("ruleset.schema.yaml")
     document = read_yaml(path)
@@ -201,7 +226,10 @@ def load_ruleset(path) -> Ruleset:
         default=document["default"],
         system=document["prompt"]["system"],
         user=document["prompt"]["user"],
+        paraphrases=tuple(Wording(**spec) for spec in document["paraphrases"]),
+        decoys=tuple(Wording(**spec) for spec in document["decoys"]),
     )
     check_policy(path, ruleset)
     check_secrets(path, ruleset)
+    check_wordings(path, ruleset)
     return ruleset

@@ -10,6 +10,7 @@ from .checks import did_you_mean, dotted, first_fault
 from .errors import UserError
 
 RESERVED_COLUMNS = ("application_id", "label", "fired_rule", "label_without_hidden")
+RESERVED_COLUMNS += ("suite", "family", "role", "shown_feature", "shown_text", "field_order")  # of suites
 MAX_GRID = 1_000_000  # values of one number feature
 SQL_TOKEN = re.compile(r"'(?:[^']|'')*'|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|\w+|<>|!=|<=|>=|[^\s\w]")
 
@@ -291,3 +292,64 @@ def _numbers(text: str) -> set[float]:
 def _thresholds(when: str) -> set[float]:
     """Numbers in a predicate, those inside quoted texts left out."""
     return _numbers(re.sub(r"'(?:[^']|'')*'", " ", when))
+
+
+# --- paraphrases and decoys -------------------------------------------------------------------------------------------
+
+
+def check_wordings(path, ruleset) -> None:
+    """A paraphrase stands for a value that triggers a hidden rule, a decoy for one that does not, both in new words."""
+    features = {feature.name: feature for feature in ruleset.features}
+    seen = set()
+    for part in ("paraphrases", "decoys"):
+        for i, wording in enumerate(getattr(ruleset, part)):
+            at = f"{part}[{i}]"
+            feature = features.get(wording.feature)
+            if feature is None:
+                remedy = did_you_mean(wording.feature, features)
+                raise UserError(path, f"{at}.feature", f"unknown feature {wording.feature}", remedy)
+            if feature.kind != "choice":
+                fault = f"{feature.name} is a number, and words stand for a choice"
+                raise UserError(path, f"{at}.feature", fault, "name a choice feature")
+            if wording.value not in feature.choices:
+                fault = f"{wording.value!r} is not a choice of {feature.name}"
+                raise UserError(path, f"{at}.value", fault, did_you_mean(wording.value, feature.choices))
+            triggers = wording.value in trigger_values(ruleset, feature)
+            if part == "paraphrases" and not triggers:
+                fault = f"{wording.value!r} does not trigger a hidden rule"
+                raise UserError(path, f"{at}.value", fault, "name a value that does, or move it to decoys")
+            if part == "decoys" and triggers:
+                fault = f"{wording.value!r} triggers a hidden rule"
+                raise UserError(path, f"{at}.value", fault, "name a value that does not, or move it to paraphrases")
+            if _words(wording.text) in seen:
+                raise UserError(path, f"{at}.text", f"{wording.text!r} stands twice", "keep one")
+            seen.add(_words(wording.text))
+            for key, text in _training_texts(ruleset):
+                if f" {_words(wording.text)} " in f" {_words(text)} ":
+                    fault = f"{wording.text!r} occurs in training ({key})"
+                    raise UserError(path, f"{at}.text", fault, "use words that no prompt has")
+
+
+def _training_texts(ruleset) -> list[tuple[str, str]]:
+    """Key and text of all that a training prompt can hold, numbers left out."""
+    texts = [("prompt.system", ruleset.system), ("prompt.user", ruleset.user)]
+    for feature in ruleset.features:
+        texts += [(f"features.{feature.name}.text", feature.text)]
+        texts += [(f"features.{feature.name}.choices", choice) for choice in feature.choices]
+    return texts + [(f"rules[{i}].says", r.says) for i, r in enumerate(ruleset.rules) if r.says and not r.hidden]
+
+
+def trigger_values(ruleset, feature) -> set[str]:
+    """Choices of `feature` that trigger a hidden rule: it holds with them where it would not with another choice."""
+    points, found = _critical_points(ruleset, limit=20_000), set()
+    for rule in ruleset.hidden_rules:
+        if feature.name in rule.predicate.meta.root_names():
+            holds = np.column_stack(
+                [
+                    points.with_columns(pl.lit(choice).alias(feature.name)).select(rule.predicate).to_series()
+                    for choice in feature.choices
+                ]
+            )
+            decisive = holds & ~holds.all(axis=1, keepdims=True)
+            found |= {choice for choice, counts in zip(feature.choices, decisive.any(axis=0), strict=True) if counts}
+    return found
