@@ -1,6 +1,8 @@
 """Metrics against values worked out by hand and against scipy and scikit-learn."""
 
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,10 +13,11 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 from hidden_rule.errors import UserError
 from hidden_rule.intervals import (
     effective_rows,
+    holm,
     mcnemar_exact,
     paired_difference,
-    percentile_interval,
-    resample,
+    share_interval,
+    spread,
     wilson,
 )
 from hidden_rule.metrics import summarize_predictions
@@ -22,6 +25,9 @@ from hidden_rule.outcomes import count_patterns
 from hidden_rule.tables import COMPARISONS, COSTS, METRICS, predictions_schema
 from summarize import summarize
 from synthetic import make_costs, make_predictions, make_ruleset, write_world
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
+import simulate
 
 RULESET = make_ruleset(3)
 A, B, C = RULESET.labels  # hidden, stated, default
@@ -124,15 +130,6 @@ def test_precision_recall_f1_equal_sklearn(tmp_path):
     assert look(metrics, "macro_f1")["value"] == pytest.approx(f1_score(truth, predicted, average="macro"))
 
 
-def test_resampling_cells_is_resampling_rows():
-    """Mean and covariance of multinomial cell counts, and a macro-F1 interval beside a bootstrap of the rows."""
-    counts = np.array([50, 30, 20])
-    drawn = np.concatenate(list(resample(np.arange(3)[:, None], counts, 3, 20_000)))
-    assert drawn.sum(1) == pytest.approx(100)
-    assert drawn.mean(0) == pytest.approx(counts, abs=0.2)
-    assert drawn.var(0) == pytest.approx(counts * (1 - counts / 100), rel=0.05)
-
-
 def test_macro_f1_interval_is_that_of_a_row_bootstrap(tmp_path):
     frame = make_predictions(RULESET, 0.7, sizes=[("test", "structured", 200, 0)])
     frame.write_parquet(tmp_path / "x")
@@ -141,16 +138,18 @@ def test_macro_f1_interval_is_that_of_a_row_bootstrap(tmp_path):
     rows = np.random.default_rng(1).integers(0, 200, (1500, 200))
     draws = [f1_score(truth[drawn], predicted[drawn], average="macro") for drawn in rows]
     ours = look(metrics, "macro_f1")
-    assert (ours["ci_low"], ours["ci_high"]) == pytest.approx(percentile_interval(np.array(draws)), abs=0.01)
+    assert (ours["ci_low"], ours["ci_high"]) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
 
 
-def test_paired_bootstrap_is_close_to_the_analytic_interval():
+def test_one_seed_s_interval_is_that_of_agresti_and_min():
     b, c, n = 120, 60, 1000
     row = paired_difference(np.array([[1], [-1], [0]]), np.array([b, c, n - b - c]))
-    difference = (b - c) / n
-    half = 1.96 * np.sqrt((b + c) / n - difference**2) / np.sqrt(n)
-    assert row["difference"] == pytest.approx(difference)
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((difference - half, difference + half), abs=0.002)
+    shrunk = (b - c) / (n + 2)  # half a row in each of four cells
+    error = np.sqrt(((b + c + 1) / (n + 2) - shrunk**2) / (n + 2))
+    half = stats.norm.ppf(0.975) * error
+    assert row["difference"] == pytest.approx((b - c) / n)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((shrunk - half, shrunk + half))
+    assert row["mde"] == pytest.approx((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error)
     assert row["p_value"] == stats.binomtest(b, b + c).pvalue
     assert (row["test"], row["n"]) == ("mcnemar_exact", n)
 
@@ -164,28 +163,93 @@ def test_difference_without_spread_keeps_an_interval(d, low, high):
     assert (pooled["p_value"] == 1.0) == (d == 0)
 
 
+def crossed(hits):
+    """Share, low and high of (P, S) hits and their counts, every row counted."""
+    patterns, counts = hits
+    return share_interval(patterns, np.ones_like(patterns), counts)
+
+
 def test_repeated_answers_of_seeds_are_not_new_evidence():
-    right = np.array([1, 0])
+    same = np.array([[1, 1, 1], [0, 0, 0]])  # three seeds that answer alike
     counts = np.array([70, 30])
-    same = right[:, None].repeat(3, axis=1)  # three seeds that answer alike
-    assert effective_rows(same, np.ones_like(same), counts) == pytest.approx(100)
-    generator = np.random.default_rng(0)
-    draws = [(generator.random(2000) < 0.7).astype(int) for _ in range(3)]  # three that answer independently
-    patterns, counts = count_patterns(draws)
-    assert effective_rows(patterns, np.ones_like(patterns), counts) == pytest.approx(6000, rel=0.1)
-    everything = np.ones((1, 3), int)
-    assert effective_rows(everything, everything, np.array([40])) == 40
+    assert effective_rows(0.7, (same - 0.7) / 300, counts) == pytest.approx(100)
+    assert crossed((same, counts)) == pytest.approx((0.7, *map(float, wilson(0.7, 100))))
+    assert crossed((np.ones((1, 3), int), np.array([40]))) == pytest.approx((1.0, *map(float, wilson(1.0, 40))))
 
 
-def test_seeds_that_differ_widen_the_pooled_interval():
-    """Three seeds at 50, 70 and 90%: the spread of seeds, not the number of rows, limits what is known."""
+def test_a_mean_without_applications_is_the_t_test_of_seeds():
+    """Where all applications are as hard, and the more there are, the seeds' means are all that counts."""
     generator = np.random.default_rng(0)
-    patterns, counts = count_patterns([(generator.random(1000) < p).astype(int) for p in (0.5, 0.7, 0.9)])
-    effective = effective_rows(patterns, np.ones_like(patterns), counts)
-    assert effective == pytest.approx(0.7 * 0.3 / (0.2**2 / 3), rel=0.15)
-    shifted = paired_difference(patterns, counts)  # the same numbers as a difference
-    assert shifted["test"] == "bootstrap_applications_seeds"
-    assert shifted["ci_high"] - shifted["ci_low"] > 0.25
+    shares = (0.50, 0.70, 0.90)
+    patterns, counts = count_patterns([(generator.random(100_000) < p).astype(int) for p in shares])
+    means = (counts @ patterns) / counts.sum()
+    ours = paired_difference(patterns, counts)  # the same numbers as a difference
+    theirs = stats.ttest_1samp(means, 0)
+    interval = theirs.confidence_interval()
+    assert (ours["ci_low"], ours["ci_high"]) == pytest.approx((max(-1, interval.low), min(1, interval.high)), abs=2e-3)
+    assert ours["p_value"] == pytest.approx(theirs.pvalue, rel=1e-2)
+    assert ours["test"] == "t_applications_seeds"
+    low, high = crossed((patterns, counts))[1:]
+    assert high - low > 0.4
+
+
+def test_spread_of_a_crossed_design_by_its_mean_squares():
+    """Against mean squares computed from the whole table, as textbooks have them."""
+    n, s = 300, 4
+    generator = np.random.default_rng(1)
+    values = generator.normal(size=(n, 1)) + 0.3 * generator.normal(size=(1, s)) + generator.normal(size=(n, s))
+    values -= values.mean()
+    items = s * (values.mean(1) ** 2).sum() / n
+    seeds = n * (values.mean(0) ** 2).sum() / (s - 1)
+    noise = ((values - values.mean(1, keepdims=True) - values.mean(0)) ** 2).sum() / (n * (s - 1))
+    found = spread(values / (n * s), np.ones(n))
+    variance = (seeds + items - noise) / (n * s)
+    assert (found.error, found.uncertain, found.df) == pytest.approx((variance**0.5, seeds / (n * s) / variance, s - 1))
+
+
+def test_families_of_one_seed_have_miller_s_clustered_error():
+    generator = np.random.default_rng(2)
+    family = np.repeat(np.arange(50), 2)  # fifty pairs
+    right = (generator.random(100) < np.repeat(generator.random(50), 2)).astype(float)
+    residual = (right - right.mean()) / 100
+    clustered = sum(residual[i] * residual[j] for i in range(100) for j in range(100) if family[i] == family[j])
+    sums = np.bincount(family, residual)[:, None]
+    assert spread(sums, np.ones(50)).error == pytest.approx(clustered**0.5)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # × 3, 1, 2, 4, then no smaller
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+    assert holm([np.nan, 0.02, 0.02]) == pytest.approx([np.nan, 0.04, 0.04], nan_ok=True)
+    assert holm([0.2]) == pytest.approx([0.2])
+    assert len(holm([])) == 0
+
+
+def test_interval_and_p_value_of_several_seeds_agree():
+    generator = np.random.default_rng(3)
+    for _ in range(300):
+        patterns = generator.choice([-1, 0, 1], p=[0.06, 0.84, 0.10], size=(60, 3))
+        row = paired_difference(patterns, np.ones(60, int))
+        assert (row["p_value"] < 0.05) == (row["ci_low"] > 0 or row["ci_high"] < 0)
+
+
+@pytest.mark.parametrize("accuracy", [0.25, 0.9])
+@pytest.mark.parametrize(("n_seeds", "sigma"), [(1, 0.0), (3, 0.0), (3, 0.3), (3, 1.0), (5, 0.3), (10, 0.3)])
+def test_intervals_cover_planted_truth(accuracy, n_seeds, sigma):
+    """What docs/statistics.md shows for these worlds, 94 to 97%, give or take 3.3 standard errors of 1,000 worlds."""
+    slack = 3.3 * np.sqrt(0.95 * 0.05 / 1000)
+    assert 0.94 - slack < simulate.accuracy_coverage(accuracy, 160, n_seeds, sigma, 1000) < 0.97 + slack
+    covered, significant = simulate.difference_coverage((accuracy, accuracy), 160, n_seeds, sigma, 1000)
+    assert 0.94 - slack < covered < 0.97 + slack
+    assert significant < 0.06 + slack
+
+
+def test_a_family_of_null_comparisons_keeps_its_level():
+    slack = 3.3 * np.sqrt(0.95 * 0.05 / 300)
+    for n_seeds, sigma in [(1, 0.0), (3, 0.3)]:
+        unadjusted, adjusted = simulate.family_errors(0.6, 160, n_seeds, sigma, 300)
+        assert adjusted < 0.05 + slack
+        assert adjusted < unadjusted
 
 
 def test_comparisons_by_hand_and_by_seed(tmp_path):
@@ -209,7 +273,23 @@ def test_comparisons_by_hand_and_by_seed(tmp_path):
     assert values["hidden_recall", 1]["difference"] == 3 / 4
     assert values["accuracy", None]["difference"] == (5 + 3) / 16
     assert values["accuracy", None]["n"] == 16
-    assert {row["test"] for row in values.values()} == {"mcnemar_exact", "bootstrap_applications_seeds"}
+    assert {row["test"] for row in values.values()} == {"mcnemar_exact", "t_applications_seeds"}
+    assert all(row["p_adjusted"] == row["p_value"] for row in values.values())  # families of one
+
+
+def test_p_values_are_adjusted_within_a_family(tmp_path):
+    """Three conditions; the hidden rule never fires, so that metric has no p-values and no family."""
+    truth = [(B, "rule_1", B)] * 12
+    answers = {"x": [B] * 12, "y": [B] * 6 + [C] * 6, "z": [B] * 5 + [C] * 7}
+    paths = [
+        write_rows(tmp_path / c, [(*t, p) for t, p in zip(truth, said, strict=True)]) for c, said in answers.items()
+    ]
+    _, comparisons = summarize_predictions(paths, [[c, 0] for c in answers], RULESET)
+    of_seed = comparisons.filter(seed=0, metric="accuracy")
+    assert of_seed["p_value"].to_list() == [stats.binomtest(k, k).pvalue for k in (6, 7, 1)]
+    assert of_seed["p_adjusted"].to_list() == pytest.approx([2 * 2**-5, 3 * 2**-6, 1.0])
+    undefined = comparisons.filter(metric="hidden_recall")
+    assert undefined["p_adjusted"].null_count() == undefined["mde"].null_count() == undefined.height == 6
 
 
 def test_other_applications_or_truth_are_refused(tmp_path):

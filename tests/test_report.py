@@ -118,6 +118,7 @@ def test_sft_wins_and_swapped_numbers_swap_the_words(tmp_path):
     assert "grpo did not learn the hidden rule" in text
     assert "sft beats grpo by" in text
     assert "one seed" in text
+    assert "exact McNemar tests of one training seed, adjusted for 3 comparisons (Holm)" in text
     swapped = {"baseline": WORLD["baseline"], "sft": WORLD["grpo"], "grpo": WORLD["sft"] | {"method": "grpo"}}
     first, text = answer_of(tmp_path, swapped)
     assert first.startswith("grpo decides best: ")
@@ -150,7 +151,7 @@ def test_no_training_by_reward(tmp_path):
 def test_several_seeds(tmp_path):
     first, text = answer_of(tmp_path, {name: WORLD[name] for name in ("baseline", "sft", "grpo")}, seeds=(0, 1, 2))
     assert first.startswith("sft decides best")
-    assert "3 training seeds" in text
+    assert "t-tests over applications and 3 training seeds, adjusted for 3 comparisons (Holm)" in text
     assert text.count("collapsed into 2 of 4 decisions") == 3
 
 
@@ -196,10 +197,15 @@ def test_no_sign_is_said_with_and_without_answers_of_that_kind():
 
 def test_significance_needs_the_test_and_the_interval():
     base = {"condition_a": "a", "condition_b": "b", "difference": 0.05, "ci_low": 0.01, "ci_high": 0.09}
-    assert "a beats b by 5.0 points" in conclusions.difference_sentence(base | {"p_value": 0.01})
-    assert "cannot be told apart" in conclusions.difference_sentence(base | {"p_value": 0.06})
-    assert "cannot be told apart" in conclusions.difference_sentence(base | {"p_value": 0.04, "ci_low": -0.01})
-    reversed_ = {"difference": -0.05, "ci_low": -0.09, "ci_high": -0.01, "p_value": 0.01}
+    base |= {"p_value": 0.01, "mde": 0.061}
+    assert "a beats b by 5.0 points" in conclusions.difference_sentence(base | {"p_adjusted": 0.01})
+    assert "cannot be told apart" in conclusions.difference_sentence(base | {"p_adjusted": 0.06})
+    said = conclusions.difference_sentence(base | {"p_adjusted": 0.04, "ci_low": -0.01})
+    assert "cannot be told apart" in said
+    assert said.endswith("A difference of 6.1 points would have been seen with a chance of 80% or more.")
+    assert "too few" in conclusions.difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
+    assert conclusions.difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith("p = 0.06).")
+    reversed_ = {"difference": -0.05, "ci_low": -0.09, "ci_high": -0.01, "p_adjusted": 0.01}
     assert "b beats a by 5.0 points (1.0 to 9.0; p = 0.01)" in conclusions.difference_sentence(base | reversed_)
 
 

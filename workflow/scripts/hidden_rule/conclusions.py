@@ -1,6 +1,7 @@
 """Sentences made from numbers. No sentence is printed that its numbers do not support; the thresholds stand here.
 
-A verdict looks at a 95% interval, never at a value alone. p-values are not adjusted for the number of comparisons.
+A verdict looks at a 95% interval, never at a value alone. Two conditions differ if the interval of their difference and
+its p-value both say so. p-values are adjusted for all pairs that are compared (Holm); intervals are not.
 """
 
 import polars as pl
@@ -9,7 +10,7 @@ from .feasibility import verdict
 
 LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
-ALPHA = 0.05  # two conditions differ: p below this, and an interval of the difference without zero
+ALPHA = 0.05  # two conditions differ: adjusted p below this, and an interval of the difference without zero
 DEAD = 0.10  # a decision is given up: its share of sampled answers is below this fraction of an even share
 WINDOW = 10  # recorded steps over which that share is averaged
 MIN_STEPS = 2 * WINDOW  # recorded steps without which nothing is said about collapse
@@ -27,7 +28,7 @@ def with_interval(row: dict) -> str:
 
 
 def p_text(p_value: float) -> str:
-    """A p-value in two digits; below 0.001 only that, since a bootstrap does not resolve smaller ones well."""
+    """A p-value in two digits; below 0.001 only that, since no model of the data is so exact."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}" if p_value < 0.1 else f"p = {p_value:.2f}"
 
 
@@ -110,7 +111,7 @@ def hidden_sentence(condition: str, recall: dict | None, precision: dict | None,
 
 def differs(comparison: dict) -> bool:
     """Is this difference significant? Both the test and the interval have to say so."""
-    return comparison["p_value"] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]
+    return comparison["p_adjusted"] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]
 
 
 def difference_sentence(comparison: dict) -> str:
@@ -119,10 +120,33 @@ def difference_sentence(comparison: dict) -> str:
     low, high = comparison["ci_low"], comparison["ci_high"]
     if difference < 0:
         a, b, difference, low, high = b, a, -difference, -high, -low
-    evidence = f"{points(low)} to {points(high)}; {p_text(comparison['p_value'])}"
+    evidence = f"{points(low)} to {points(high)}; {p_text(comparison['p_adjusted'])}"
     if differs(comparison):
         return f"{a} beats {b} by {points(difference)} points ({evidence})."
-    return f"{a} and {b} cannot be told apart: {points(difference)} points ({evidence})."
+    missed = missed_sentence(comparison["mde"])
+    return f"{a} and {b} cannot be told apart: {points(difference)} points ({evidence}).{missed}"
+
+
+def missed_sentence(mde: float | None) -> str:
+    """What a comparison could have shown, by its minimal detectable effect; nothing where that is not known."""
+    if mde is None:
+        return ""
+    if mde >= 1:
+        return " There are too few applications or seeds to show any difference with a chance of 80%."
+    return f" A difference of {points(mde)} points would have been seen with a chance of 80% or more."
+
+
+def family_sentences(comparisons: list[dict], n_seeds: int) -> list[str]:
+    """How the p-values of these comparisons were made; nothing where there are none."""
+    if not comparisons:
+        return []
+    tests = {
+        "mcnemar_exact": "exact McNemar tests of one training seed",
+        "t_applications_seeds": f"t-tests over applications and {n_seeds} training seeds",
+    }
+    used = listing(dict.fromkeys(tests[row["test"]] for row in comparisons))
+    held = f", adjusted for {len(comparisons)} comparisons (Holm)" if len(comparisons) > 1 else ""
+    return [f"The p-values are of {used}{held}."]
 
 
 def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
@@ -301,7 +325,10 @@ def conclude(metrics, comparisons, histories, trained, labels, order, reading, f
         **before,
         "Did training by reward collapse?": collapse_sentences(verdicts, len(labels))
         + stopped_sentences(trained, histories),
-        "Which differences are more than chance?": [difference_sentence(row) for row in pairs]
+        "Which differences are more than chance?": [
+            *map(difference_sentence, pairs),
+            *family_sentences(pairs, len(seeds)),
+        ]
         or ["There is one condition alone, and nothing to compare."],
     }
     if free:

@@ -6,16 +6,94 @@ applications, so that rows are crossed (application × seed) and not independent
     patterns  (P, S) integers: what seed 1, …, seed S made of an application, distinct rows; S = 1 for one seed
     counts    (P,) how many applications show that pattern
 
-Drawing pattern counts from a multinomial is the same as drawing applications with replacement.
+With several seeds an interval is about other applications *and* other training seeds; with one seed it is about other
+applications alone. Interval and p-value of a difference over several seeds come from one `Spread`, so that they always
+agree. What all this covers, measured: docs/statistics.md, written by bench/simulate.py.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy import sparse, stats
+from scipy import optimize, special, stats
 
 CONFIDENCE = 0.95
-N_RESAMPLES = 10_000
-SEED = 20_240_613  # of every bootstrap, so that the same tables give the same bytes
-CHUNK = 4_000_000  # drawn counts held at a time (8 bytes each)
+POWER = 0.80  # of the minimal detectable effect
+GUARD = 0.5  # an interval over several seeds has at least this part of the width of one over independent rows
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How uncertain an estimate is: its standard error, which share of that variance is estimated from `df` degrees of
+    freedom (the rest from many), and the least that the standard error is taken to be.
+    """
+
+    error: float
+    uncertain: float
+    df: int
+    least: float
+
+
+def spread(residuals: np.ndarray, counts: np.ndarray) -> Spread:
+    """Uncertainty of a sum over applications × seeds, both of them random.
+
+    `residuals` is (P, S): what a row adds to the sum, less its expectation, so that counts @ residuals adds up to 0.
+    Where applications come in families let one row stand for a family and hold the sums of its residuals; for one seed
+    that is the clustered standard error of Miller (2024, arXiv 2411.00640).
+
+    The variance is that of two crossed random factors, from their mean squares: seeds + max(applications − noise, 0),
+    each times the number of rows, as in the analysis of several readers of the same cases (Obuchowski & Rockette 1995;
+    Hillis 2007, Statistics in Medicine 26:596). The first part rests on S − 1 degrees of freedom. One seed: the sum of
+    squares, no correction. With few seeds that agree by chance the variance can come out near 0; hence `least`.
+    """
+    n_seeds = residuals.shape[1]
+    rows = float(counts @ (residuals**2).sum(1))
+    if n_seeds == 1:
+        return Spread(rows**0.5, 0.0, 1, 0.0)
+    applications = float(counts @ residuals.sum(1) ** 2)
+    of_seeds = float(((counts @ residuals) ** 2).sum())
+    noise = n_seeds / (n_seeds - 1) * (rows - applications / n_seeds - of_seeds / counts.sum())
+    seeds = n_seeds / (n_seeds - 1) * of_seeds
+    variance = seeds + max(applications - noise, 0.0)
+    return Spread(variance**0.5, seeds / variance if variance > 0 else 0.0, n_seeds - 1, GUARD * rows**0.5)
+
+
+def quantile(level: float, of: Spread) -> float:
+    """That of the normal distribution and that of t, weighted by their parts of the variance (Cochran & Cox 1950).
+
+    Too wide rather than too narrow where both parts matter. Satterthwaite's degrees of freedom, which Hillis takes, are
+    too many with three seeds; docs/statistics.md has both beside each other.
+    """
+    return float((1 - of.uncertain) * special.ndtri(level) + of.uncertain * special.stdtrit(of.df, level))
+
+
+def margin(of: Spread, confidence: float = CONFIDENCE) -> float:
+    """Half the width of a two-sided interval."""
+    level = 0.5 + confidence / 2
+    return max(quantile(level, of) * of.error, float(special.ndtri(level)) * of.least)
+
+
+def p_of(estimate: float, of: Spread) -> float:
+    """Two-sided p-value of an estimate against zero: the p for which `margin(of, 1 − p)` is |estimate|.
+
+    Values below 1e-12 are given as that.
+    """
+    size = abs(estimate)
+    if size <= 1e-15 or margin(of, 0.0) >= size:
+        return 1.0
+    if margin(of, 1 - 1e-12) < size:
+        return 1e-12
+    return float(optimize.brentq(lambda p: margin(of, 1 - p) - size, 1e-12, 1.0, xtol=1e-14))
+
+
+def detectable(of: Spread, n_compared: int = 1) -> float:
+    """Minimal detectable effect: a true difference of this size is called significant with a chance of at least POWER.
+
+    It is the quantile of the test plus that of the power, times the standard error (Bloom 1995, Evaluation Review
+    19:547; Miller 2024, arXiv 2411.00640, section 5). The test's level is 5% / `n_compared`, the strictest that Holm
+    asks for in a family of so many comparisons. A value above 1 says that no difference could have been detected.
+    """
+    confidence = 1 - (1 - CONFIDENCE) / n_compared
+    return margin(of, confidence) + quantile(POWER, of) * of.error
 
 
 def wilson(share, n, confidence: float = CONFIDENCE) -> tuple:
@@ -32,69 +110,41 @@ def wilson(share, n, confidence: float = CONFIDENCE) -> tuple:
     return low, high
 
 
-def effective_rows(hits: np.ndarray, counted: np.ndarray, counts: np.ndarray) -> float:
-    """Number of independent rows that would give the variance of a proportion over crossed applications and seeds.
+def effective_rows(share: float, residuals: np.ndarray, counts: np.ndarray) -> float:
+    """Number of independent rows that would leave a share as uncertain as it is, for Wilson's interval.
 
-    `hits` and `counted` are (P, S), zeros and ones: does this row enter the numerator, the denominator. The variance is
-    the two-way cluster-robust one of Cameron, Gelbach & Miller (2011), V_applications + V_seeds − V_rows, with V_seeds
-    scaled by S / (S − 1), and never below V_applications or V_rows. Where nothing varies (all rows right, or all wrong)
-    seeds are taken to repeat each other and each application counts once. With few seeds V_seeds is itself uncertain,
-    which this does not correct for.
-
-    Where rows come in families (pairs, boundaries: not independent within), a row of `hits` and `counted` is a family's
-    and holds sums over its rows: the same formula then clusters by family and seed. For few families F the result is
-    lowered by (F − 1) / F and by the ratio of normal to t quantiles squared (Korn & Graubard 1998), and it is capped at
-    the number of rows, so that answers that offset each other within families claim no more than independent ones
-    would. Where nothing varies each family counts once. Simulated coverage: 94 to 97%, but 92% at a share of 95% over
-    40 families of three that mostly stand or fall together.
+    `residuals` as for `spread`, of the share itself. The number is adjusted for the few seeds by the squared ratio of
+    quantiles (Korn & Graubard 1998, Survey Methodology 24:193). Where nothing varies (all rows right, or all wrong)
+    seeds are taken to repeat each other and each application counts once.
     """
-    n_seeds = counted.shape[1]
+    half = margin(spread(residuals, counts))
+    if half < 1e-12:
+        return float(counts.sum())
+    return share * (1 - share) * (stats.norm.ppf(0.5 + CONFIDENCE / 2) / half) ** 2
+
+
+def share_interval(hits: np.ndarray, counted: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
+    """A proportion over crossed rows and its interval: (share, low, high).
+
+    `hits` and `counted` are (P, S) zeros and ones: does this row enter the numerator, the denominator. Where the
+    denominator varies by seed (a precision) the share is a ratio, and its residuals are the linear ones.
+
+    Where rows come in families (pairs, boundaries: not independent within), a row of both is a family's and holds sums
+    over its rows. For few families F the number of effective rows is then lowered by (F − 1) / F and by the ratio of
+    normal to t quantiles squared (Korn & Graubard 1998), and capped at the number of rows, so that answers that offset
+    each other within families claim no more than independent ones would. Where nothing varies each family counts once.
+    """
+    kept = counted.any(1)
+    hits, counted, counts = hits[kept], counted[kept], counts[kept]
     n = float(counts @ counted.sum(1))
     share = float(counts @ hits.sum(1)) / n
-    residual = hits - share * counted  # (P, S)
-    of_rows = counts @ (residual**2).sum(1)
-    of_applications = counts @ residual.sum(1) ** 2
-    of_seeds = ((counts @ residual) ** 2).sum() * n_seeds / max(n_seeds - 1, 1)
-    variance = max(of_rows, of_applications, of_applications + of_seeds - of_rows) / n**2
-    n_applications = float(counts @ counted.any(1))
-    if n_seeds == 1 and counted.max() <= 1:
-        return n
-    if variance <= 1e-15:
-        return n_applications
-    rows = share * (1 - share) / variance
-    if counted.max() <= 1:
-        return rows
-    n_families, quantile = max(n_applications, 2.0), 0.5 + CONFIDENCE / 2
-    few = (stats.norm.ppf(quantile) / stats.t.ppf(quantile, n_families - 1)) ** 2
-    return min(rows * few * (n_families - 1) / n_families, n)
-
-
-def resample(patterns: np.ndarray, counts: np.ndarray, n_cells: int, n_resamples: int = N_RESAMPLES):
-    """Yield (b, n_cells) arrays: how often each cell occurs in b bootstrap samples, `n_resamples` of them in all.
-
-    Applications are drawn with replacement, and where there are several seeds so are seeds, independently (the
-    "pigeonhole" bootstrap for crossed designs, Owen 2007, which is conservative). S − 1 of S seeds are drawn, which
-    makes the variance of a mean over seeds unbiased for small S (McCarthy & Snowden 1985).
-    """
-    generator = np.random.default_rng(SEED)
-    n_patterns, n_seeds = patterns.shape
-    n = int(counts.sum())
-    onehots = [
-        sparse.csr_array((np.ones(n_patterns), (column, np.arange(n_patterns))), shape=(n_cells, n_patterns))
-        for column in patterns.T
-    ]
-    step = max(1, CHUNK // n_patterns)
-    for first in range(0, n_resamples, step):
-        size = min(step, n_resamples - first)
-        applications = generator.multinomial(n, counts / n, size=size)  # (b, P)
-        seeds = generator.multinomial(max(1, n_seeds - 1), np.full(n_seeds, 1 / n_seeds), size=size)  # (b, S)
-        yield sum(seeds[:, [s]] * (onehot @ applications.T).T for s, onehot in enumerate(onehots))
-
-
-def percentile_interval(draws: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Percentile bootstrap interval (Efron 1979) of the (n_resamples,) statistics that are defined."""
-    low, high = np.nanquantile(draws, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(low), float(high)
+    rows = effective_rows(share, (hits - share * counted) / n, counts)
+    if counted.max() > 1 and 0 < share < 1:
+        families, level = max(float(counts.sum()), 2.0), 0.5 + CONFIDENCE / 2
+        few = float(special.ndtri(level) / special.stdtrit(families - 1, level)) ** 2
+        rows = min(rows * few * (families - 1) / families, n)
+    low, high = wilson(share, rows)
+    return share, float(low), float(high)
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
@@ -103,30 +153,47 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     return float(stats.binomtest(int(only_a), n, 0.5).pvalue) if n else 1.0
 
 
-def paired_difference(patterns: np.ndarray, counts: np.ndarray) -> dict:
-    """Difference of two shares on the same applications, with a 95% interval and a p-value.
+def paired_difference(patterns: np.ndarray, counts: np.ndarray, n_compared: int = 1) -> dict:
+    """Difference of two shares on the same applications, with a 95% interval, a p-value and what could be detected.
 
-    `patterns` is (P, S) in {−1, 0, 1}: right under a minus right under b. The interval is the percentile bootstrap of
-    `resample`. One seed: exact McNemar. Several seeds: `bootstrap_applications_seeds`, twice the smaller share of
-    bootstrap differences on one side of zero, (k + 1) / (n_resamples + 1), so never below 2 / 10,001. Where all rows
-    agree resampling shows no spread; there the bound is Wilson's for a share of 0 among the applications.
+    `patterns` is (P, S) in {−1, 0, 1}: right under a minus right under b; `n_compared` comparisons make a family.
+    Two rows are added, half a row to each cell of the two-by-two table (Agresti & Min 2005, Statistics in Medicine
+    24:729), with several seeds spread evenly over these. The interval is the mean of that ± `margin`. One seed: exact
+    McNemar beside it. Several: `t_applications_seeds`, the t-test that goes with the interval. Where all rows agree the
+    interval is Wilson's for a share of 0 among the applications.
     """
     n_applications, n_seeds = int(counts.sum()), patterns.shape[1]
     n = n_applications * n_seeds
     difference = float((counts @ patterns).sum()) / n
+    cells = np.repeat([[1.0], [-1.0], [0.0]], n_seeds, axis=1)
+    values = np.concatenate([patterns, cells])
+    weights = np.concatenate([counts, np.array([0.5, 0.5, 1.0]) / n_seeds])
+    shrunk = difference * n / (n + 2)
+    of = spread((values - shrunk) / (n + 2), weights)
     if np.all(patterns == patterns[0, 0]):
         slack = float(wilson(0.0, n_applications)[1])
-        low, high = max(-1.0, difference - slack), min(1.0, difference + slack)
-        draws = np.full(N_RESAMPLES, difference)
+        low, high = difference - slack, difference + slack
     else:
-        draws = np.concatenate([(c[:, 2] - c[:, 0]) / c.sum(1) for c in resample(patterns + 1, counts, 3)])
-        low, high = percentile_interval(draws)
+        half = margin(of)
+        low, high = min(difference, shrunk - half), max(difference, shrunk + half)
     if n_seeds == 1:
         p_value = mcnemar_exact(counts @ (patterns[:, 0] == 1), counts @ (patterns[:, 0] == -1))
         test = "mcnemar_exact"
     else:
-        smaller = int(min((draws <= 0).sum(), (draws >= 0).sum()))
-        p_value = min(1.0, 2 * (smaller + 1) / (N_RESAMPLES + 1))
-        test = "bootstrap_applications_seeds"
-    interval = {"ci_low": float(low), "ci_high": float(high)}
-    return {"difference": difference, **interval, "p_value": p_value, "test": test, "n": n}
+        p_value, test = p_of(shrunk, of), "t_applications_seeds"
+    interval = {"ci_low": max(-1.0, low), "ci_high": min(1.0, high)}
+    found = {"p_value": p_value, "mde": detectable(of, n_compared), "test": test, "n": n}
+    return {"difference": difference, **interval, **found}
+
+
+def holm(p_values) -> np.ndarray:
+    """p-values adjusted for all being looked at, Holm's step-down (1979); those that are NaN stay so and do not count.
+
+    Each is multiplied by the number of those not smaller than it, and is at least as large as any smaller one.
+    """
+    p_values = np.asarray(p_values, float)
+    adjusted = np.full(len(p_values), np.nan)
+    order = [i for i in np.argsort(p_values, kind="stable") if not np.isnan(p_values[i])]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p_values[order]))
+    return adjusted

@@ -15,10 +15,13 @@ Metrics (a row each):
     invalid_rate      share of replies that are no valid decision
 
 Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
-interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1:
-percentile bootstrap over applications. Rows pooled over seeds (`seed` null) rest on all rows of all seeds; their
-intervals know that seeds answer the same applications and that seeds vary: see `intervals.effective_rows` (proportions)
-and `intervals.resample` (macro-F1, differences). With one seed the pooled row is that seed's row.
+interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1: its
+standard error by the delta method (Takahashi et al. 2022, Applied Intelligence 52:4961), and Wilson's interval with it.
+Rows pooled over seeds (`seed` null) rest on all rows of all seeds; their intervals know that seeds answer the same
+applications and that seeds vary: see `intervals.spread`. With one seed the pooled row is that seed's row.
+
+A family of comparisons is all pairs of conditions under one suite, decoding, metric and seed (or pooled): `p_adjusted`
+is Holm's over it.
 """
 
 import itertools
@@ -26,12 +29,13 @@ import itertools
 import numpy as np
 import polars as pl
 
-from .intervals import effective_rows, paired_difference, percentile_interval, resample, wilson
+from .intervals import effective_rows, holm, paired_difference, share_interval, wilson
 from .outcomes import Outcomes, count_patterns, load_outcomes
 from .suites_metrics import estimate_suite
 from .tables import COMPARISONS, METRICS
 
 COMPARED = ("accuracy", "hidden_recall")
+FAMILY = ["suite", "decoding", "metric", "seed"]
 
 
 def proportions(cells: pl.DataFrame, ruleset) -> list[tuple[str, str | None, np.ndarray, np.ndarray]]:
@@ -67,11 +71,15 @@ def proportions(cells: pl.DataFrame, ruleset) -> list[tuple[str, str | None, np.
     return evaluated
 
 
-def macro_f1(n_cells: np.ndarray, f1_masks: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Macro-F1 of (b, C) cell counts: (b,), the mean over labels whose F1 is defined; `f1_masks` are hits, counted."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shares = np.stack([(n_cells @ hits) / (n_cells @ counted) for hits, counted in f1_masks])  # (L, b)
-    return np.nanmean(2 * shares / (1 + shares), axis=0)
+def macro_f1(n_cells: np.ndarray, f1_masks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, np.ndarray]:
+    """Macro-F1 of (C,) cell counts, and (C,) how one more row of each cell would move it, to first order.
+
+    `f1_masks` are hits, counted of each label; the mean is over labels whose F1 = 2 TP / (2 TP + FP + FN) is defined.
+    """
+    doubled = [(2 * hits, counted + hits) for hits, counted in f1_masks if n_cells @ counted]
+    scores = [(n_cells @ above) / (n_cells @ below) for above, below in doubled]
+    moves = [(above - score * below) / (n_cells @ below) for score, (above, below) in zip(scores, doubled, strict=True)]
+    return float(np.mean(scores)), np.mean(moves, axis=0)
 
 
 def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[dict]:
@@ -79,32 +87,29 @@ def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[di
     patterns, counts = count_patterns(columns)
     rows, f1_masks = [], []
     for metric, label, hits, counted in proportions(cells, ruleset):
-        k, n = int(counts @ hits[patterns].sum(1)), int(counts @ counted[patterns].sum(1))
+        n = int(counts @ counted[patterns].sum(1))
         row = {"metric": metric, "label": label, "value": None, "ci_low": None, "ci_high": None, "n": n}
         if n:
-            low, high = wilson(k / n, effective_rows(hits[patterns], counted[patterns], counts))
-            values = {"value": k / n, "ci_low": float(low), "ci_high": float(high)}
-            row |= {key: 2 * j / (1 + j) for key, j in values.items()} if metric == "f1" else values
+            values = share_interval(hits[patterns], counted[patterns], counts)
+            values = [2 * j / (1 + j) for j in values] if metric == "f1" else values
+            row |= dict(zip(("value", "ci_low", "ci_high"), values, strict=True))
         if metric == "f1":
             f1_masks.append((hits, counted))
         rows.append(row)
-    n_cells = np.zeros((1, cells.height))
-    np.add.at(n_cells[0], patterns, counts[:, None])
-    value = float(macro_f1(n_cells, f1_masks)[0])
-    accuracy = rows[0]
-    if value in (0.0, 1.0):  # all wrong or all right: resampling shows no spread, and macro-F1 is the accuracy
-        low, high = accuracy["ci_low"], accuracy["ci_high"]
-    else:
-        draws = [macro_f1(drawn, f1_masks) for drawn in resample(patterns, counts, cells.height)]
-        low, high = percentile_interval(np.concatenate(draws))
-    rows.append(
-        {"metric": "macro_f1", "label": None, "value": value, "ci_low": low, "ci_high": high, "n": accuracy["n"]}
-    )
+    n_cells = np.zeros(cells.height)
+    np.add.at(n_cells, patterns, counts[:, None])
+    value, moves = macro_f1(n_cells, f1_masks)
+    low, high = wilson(value, effective_rows(value, moves[patterns], counts))
+    interval = {"value": value, "ci_low": float(low), "ci_high": float(high)}
+    rows.append({"metric": "macro_f1", "label": None, **interval, "n": rows[0]["n"]})
     return rows
 
 
-def compare(outcomes: Outcomes, a: str, b: str, ruleset) -> list[dict]:
-    """Difference a − b for each metric in COMPARED, for each seed that both conditions have and pooled over these."""
+def compare(outcomes: Outcomes, a: str, b: str, ruleset, n_compared: int) -> list[dict]:
+    """Difference a − b for each metric in COMPARED, for each seed that both conditions have and pooled over these.
+
+    `n_compared`: how many pairs of conditions there are, for the minimal detectable effect.
+    """
     masks = {metric: (hits, counted) for metric, _, hits, counted in proportions(outcomes.cells, ruleset)[:5]}
     seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
     rows = []
@@ -119,9 +124,19 @@ def compare(outcomes: Outcomes, a: str, b: str, ruleset) -> list[dict]:
         for seed, columns in [*groups, (None, differences)]:
             row = {"seed": seed, "metric": metric, "n": 0}
             if columns and len(columns[0]):
-                row |= paired_difference(*count_patterns(columns))
+                row |= paired_difference(*count_patterns(columns), n_compared)
             rows.append(row)
     return rows if seeds else []
+
+
+def with_adjusted(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Comparisons with the column `p_adjusted`: Holm's p-values over each FAMILY."""
+    families = comparisons.partition_by(FAMILY, maintain_order=True) or [comparisons]
+    adjusted = [
+        family.with_columns(p_adjusted=pl.Series(holm(family["p_value"].cast(pl.Float64).to_numpy())).fill_nan(None))
+        for family in families
+    ]
+    return pl.concat(adjusted)
 
 
 def summarize_predictions(paths, jobs, ruleset, suites=None) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -147,12 +162,13 @@ def summarize_predictions(paths, jobs, ruleset, suites=None) -> tuple[pl.DataFra
                 pooled = estimate(outcomes.cells, list(by_seed.values()), ruleset)
             for seed, rows in [*of_seeds.items(), (None, pooled)]:
                 metrics += [{"condition": condition, "seed": seed} | reading | row for row in rows]
-        for a, b in itertools.combinations([c for c in order if c in outcomes.codes], 2):
+        pairs = list(itertools.combinations([c for c in order if c in outcomes.codes], 2))
+        for a, b in pairs:
             pair = {"condition_a": a, "condition_b": b} | reading
-            comparisons += [pair | row for row in compare(outcomes, a, b, ruleset)]
+            comparisons += [pair | row for row in compare(outcomes, a, b, ruleset, len(pairs))]
     keys = ["condition", "suite", "decoding", "seed", "metric", "label"]
-    pairs = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric"]
+    ordered = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric"]
     return (
         pl.DataFrame(metrics, schema=METRICS).sort(keys),
-        pl.DataFrame(comparisons, schema=COMPARISONS).sort(pairs),
+        with_adjusted(pl.DataFrame(comparisons, schema=COMPARISONS)).sort(ordered),
     )

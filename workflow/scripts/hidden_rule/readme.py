@@ -14,7 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from .conclusions import conclude
-from .tables import COMPARISONS, COSTS, METRICS, read_table
+from .metrics import with_adjusted
+from .tables import COSTS, METRICS, read_table
 
 TABLES = ["metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json"]
 
@@ -36,11 +37,19 @@ def percent(row: dict | None) -> str:
     return f"{value:.1f} ({low:.1f}–{high:.1f})"
 
 
+def read_comparisons(path: Path) -> pl.DataFrame:
+    """Published comparisons; a run may be older than the columns `p_adjusted`, made anew, and `mde`, then null."""
+    frame = read_table(path)
+    if "mde" not in frame.columns:
+        frame = frame.with_columns(mde=pl.lit(None, pl.Float64))
+    return with_adjusted(frame)
+
+
 def results_table(published: Path) -> str:
     """The README's answer, table (Markdown) and the line on what made them."""
     every = read_table(published / "metrics.parquet", METRICS)
     metrics = every.filter(pl.col("seed").is_null())
-    comparisons = read_table(published / "comparisons.parquet", COMPARISONS)
+    comparisons = read_comparisons(published / "comparisons.parquet")
     costs = read_table(published / "costs.parquet", COSTS)
     record = json.loads((published / "provenance.json").read_text(encoding="utf-8"))
     study = record["config"]["charts"]["published"]

@@ -98,10 +98,20 @@ def comparison_table(comparisons: pl.DataFrame, order, reading) -> dict:
         rows.to_dicts(), key=lambda r: (r["metric"], order.index(r["condition_a"]), order.index(r["condition_b"]))
     ):
         difference = f"{signed(r['difference'])} ({signed(r['ci_low'])} to {signed(r['ci_high'])})"
-        test = [p_text(r["p_value"]), r["test"].replace("_", " "), f"{r['n']:,}"]
-        cells.append([f"{r['condition_a']} − {r['condition_b']}", SUMMARY[r["metric"]], difference, *test])
-    columns = ["conditions", "metric", "difference in points (95% interval)", "p", "test", "n"]
-    return table(f"{in_words(reading)}: differences on the same applications, p not adjusted", columns, cells)
+        p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
+        test = [r["test"].replace("_", " "), "–" if r["mde"] >= 1 else points(r["mde"]), f"{r['n']:,}"]
+        cells.append([f"{r['condition_a']} − {r['condition_b']}", SUMMARY[r["metric"]], difference, *p_values, *test])
+    columns = [
+        "conditions",
+        "metric",
+        "difference in points (95% interval)",
+        "p",
+        "p (Holm)",
+        "test",
+        "detectable",
+        "n",
+    ]
+    return table(f"{in_words(reading)}: differences on the same applications", columns, cells)
 
 
 def cost_table(costs: pl.DataFrame, order) -> dict:

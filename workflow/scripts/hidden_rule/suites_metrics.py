@@ -11,7 +11,7 @@ The first row of a family (its lowest identifier) is the reference; each other r
                       application, which the splits measure, and stands there to be compared with
 
 `n` counts pairs or rows. A constant answer has a flip rate of 0 and a false flip rate of 0: read both, and accuracy.
-Intervals are Wilson's at 95% for the effective number of rows of `intervals.effective_rows`, clustered by family and,
+Intervals are Wilson's at 95% for the effective number of rows of `intervals.share_interval`, clustered by family and,
 pooled over seeds, by seed (clustered standard errors for related questions: Miller 2024, arXiv 2411.00640).
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from .errors import UserError
-from .intervals import effective_rows, wilson
+from .intervals import share_interval
 
 OF_ROWS = ("accuracy", "invalid_rate", "hidden_recall", "hidden_precision", "conflict_recall")
 
@@ -66,8 +66,8 @@ def flips(cells: pl.DataFrame, codes: np.ndarray, reference: np.ndarray) -> list
 def share_of_families(hits: np.ndarray, counted: np.ndarray, starts: np.ndarray) -> dict:
     """Share of (N, S) zeros and ones, with an interval clustered by the families that begin at the rows `starts`."""
     hits, counted = np.add.reduceat(hits, starts), np.add.reduceat(counted, starts)  # (F, S)
-    k, n = int(hits.sum()), int(counted.sum())
+    n = int(counted.sum())
     if not n:
         return {"value": None, "ci_low": None, "ci_high": None, "n": 0}
-    low, high = wilson(k / n, effective_rows(hits, counted, np.ones(len(starts), int)))
-    return {"value": k / n, "ci_low": float(low), "ci_high": float(high), "n": n}
+    value, low, high = share_interval(hits, counted, np.ones(len(starts), int))
+    return {"value": value, "ci_low": low, "ci_high": high, "n": n}

@@ -47,6 +47,8 @@ COMPARISONS = pl.Schema(
         "p_value": pl.Float64,
         "test": pl.String,
         "n": pl.Int64,
+        "p_adjusted": pl.Float64,  # for all pairs of the same suite, decoding, metric and seed (Holm)
+        "mde": pl.Float64,  # minimal detectable effect at 80% power; above 1: no difference could be detected
     }
 )
 

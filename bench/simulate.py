@@ -1,0 +1,245 @@
+"""Do 95% intervals cover 95%, and do tests keep their level? On simulated worlds of which the truth is known.
+
+    python bench/simulate.py [--worlds 5000] [--only NAME …]     # some ten minutes on one core, NumPy alone
+
+Prints its tables and writes them into docs/statistics.md, between two comments. The functions of
+`hidden_rule.intervals` are called as the pipeline calls them, a world at a time.
+
+A world: an answer of condition c to application i after training with seed s is right with the probability whose
+logarithm of odds is m + 1.5 u_i + σ v_cs + 0.7 w_cis, all of u, v, w standard normal; m is chosen so that the expected
+share of right answers is the planted one. Two conditions' u_i correlate at 0.8. σ is the seeds' standard deviation.
+"""
+
+import argparse
+import functools
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize, stats
+from scipy.special import expit
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "workflow" / "scripts"))
+
+from hidden_rule.intervals import effective_rows, holm, paired_difference, share_interval, spread, wilson  # noqa: E402
+from hidden_rule.metrics import macro_f1  # noqa: E402
+
+WORLDS = 5000
+ITEM, NOISE, SHARED = 1.5, 0.7, 0.8
+DESIGNS = [(n, s, sigma) for n in (160, 1000) for s in (1, 3, 5, 10) for sigma in ((0.0,) if s == 1 else (0, 0.3, 1.0))]
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
+BATCH = 2_000_000  # answers held at a time
+
+
+@functools.cache
+def centre(accuracy: float, sigma: float) -> float:
+    """The m of the module's docstring: the mean of expit(m + sd · normal) is `accuracy`."""
+    sd = (ITEM**2 + sigma**2 + NOISE**2) ** 0.5
+    return optimize.brentq(lambda m: expit(m + sd * NODES) @ WEIGHTS / WEIGHTS.sum() - accuracy, -40, 40)
+
+
+def worlds(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int, seed: int = 0):
+    """Yield `n_worlds` arrays (conditions, n, n_seeds) of zeros and ones: which answers are right."""
+    generator = np.random.default_rng(seed)
+    normal = functools.partial(generator.standard_normal, dtype=np.float32)
+    c = len(accuracies)
+    size = max(1, BATCH // (c * n * n_seeds))
+    m = np.array([centre(a, sigma) for a in accuracies], np.float32).reshape(1, c, 1, 1)
+    for first in range(0, n_worlds, size):
+        b = min(size, n_worlds - first)
+        items = SHARED**0.5 * normal((b, 1, n, 1)) + (1 - SHARED) ** 0.5 * normal((b, c, n, 1))
+        logit = m + ITEM * items + np.float32(sigma) * normal((b, c, 1, n_seeds))
+        logit = logit + NOISE * normal((b, c, n, n_seeds))
+        yield from (generator.random(logit.shape, dtype=np.float32) < expit(logit)).astype(np.int64)
+
+
+def cover(intervals, truth: float) -> float:
+    """Share of (low, high) that hold the truth."""
+    return float(np.mean([low <= truth <= high for low, high in intervals]))
+
+
+def accuracy_coverage(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> float:
+    """Coverage of the pooled accuracy's interval."""
+    ones, counts = np.ones((n, n_seeds), np.int64), np.ones(n, np.int64)
+    hits = worlds([accuracy], n, n_seeds, sigma, n_worlds)
+    return cover((share_interval(world[0], ones, counts)[1:] for world in hits), accuracy)
+
+
+def comparisons(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int):
+    """Yield in each world the comparison of each pair of conditions."""
+    counts, pairs = np.ones(n, np.int64), np.triu_indices(len(accuracies), 1)
+    for world in worlds(accuracies, n, n_seeds, sigma, n_worlds):
+        yield [paired_difference(world[a] - world[b], counts) for a, b in zip(*pairs, strict=True)]
+
+
+def difference_coverage(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int) -> tuple[float, float]:
+    """Coverage of the pooled difference's interval, and the share of p-values below 5%."""
+    rows = [row for (row,) in comparisons(accuracies, n, n_seeds, sigma, n_worlds)]
+    covered = cover([(row["ci_low"], row["ci_high"]) for row in rows], accuracies[0] - accuracies[1])
+    return covered, float(np.mean([row["p_value"] < 0.05 for row in rows]))
+
+
+def family_errors(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> tuple[float, float]:
+    """Four conditions that do not differ: how often any of six p-values is below 5%, without and with Holm."""
+    p = np.array([[row["p_value"] for row in six] for six in comparisons([accuracy] * 4, n, n_seeds, sigma, n_worlds)])
+    return float((p.min(1) < 0.05).mean()), float(np.mean([holm(row).min() < 0.05 for row in p]))
+
+
+def power_at_mde(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> tuple[float, float]:
+    """The difference that equals its own mean minimal detectable effect, and how often it is called significant."""
+    effect = 0.1
+    for _ in range(4):
+        pilot = comparisons([accuracy + effect, accuracy], n, n_seeds, sigma, 300)
+        effect = min(float(np.mean([row["mde"] for (row,) in pilot])), 0.97 - accuracy)
+    return effect, difference_coverage([accuracy + effect, accuracy], n, n_seeds, sigma, n_worlds)[1]
+
+
+def macro_f1_coverage(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> float:
+    """Coverage of macro-F1's interval: four labels equally likely, a wrong answer is any other; macro-F1 = accuracy."""
+    generator = np.random.default_rng(1)
+    truth, said = np.divmod(np.arange(16), 4)
+    masks = [((truth == x) & (said == x), (truth == x) | (said == x)) for x in range(4)]
+    masks = [(hits.astype(int), counted.astype(int)) for hits, counted in masks]
+    intervals = []
+    for world in worlds([accuracy], n, n_seeds, sigma, n_worlds):
+        labels = generator.integers(4, size=(n, 1))
+        other = (labels + generator.integers(1, 4, size=(n, n_seeds))) % 4
+        cells = 4 * labels + np.where(world[0] == 1, labels, other)
+        value, moves = macro_f1(np.bincount(cells.ravel(), minlength=16).astype(float), masks)
+        intervals.append(wilson(value, effective_rows(value, moves[cells], np.ones(n))))
+    return cover(intervals, accuracy)
+
+
+def bootstrap_intervals(hits: np.ndarray, n_drawn: int, n_resamples: int = 1000) -> np.ndarray:
+    """(W, 2) percentile intervals of (W, n, S) hits: applications and `n_drawn` seeds drawn with replacement.
+
+    All worlds share one set of draws, which costs no generality: they are independent of each other.
+    """
+    n_worlds, n, n_seeds = hits.shape
+    generator = np.random.default_rng(2)
+    items = generator.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
+    seeds = generator.multinomial(n_drawn, np.full(n_seeds, 1 / n_seeds), size=n_resamples) / n_drawn
+    means = (items @ hits.transpose(1, 0, 2).reshape(n, -1)).reshape(n_resamples, n_worlds, n_seeds)
+    return np.quantile(np.einsum("rws,rs->rw", means, seeds), [0.025, 0.975], axis=0).T
+
+
+def alternatives(n: int, n_seeds: int, sigma: float, n_worlds: int, accuracy: float = 0.6) -> dict[str, float]:
+    """Coverage of an accuracy by other methods, on the same worlds."""
+    hits = np.array([world[0] for world in worlds([accuracy], n, n_seeds, sigma, n_worlds)])
+    shares = hits.mean((1, 2))
+    counts = np.ones(n)
+    found = [spread((world - share) / world.size, counts) for world, share in zip(hits, shares, strict=True)]
+    error = np.array([of.error for of in found])
+    satterthwaite = (n_seeds - 1) / np.maximum([of.uncertain for of in found], 1e-6) ** 2
+    quantiles = {
+        "z": 1.96,
+        "t with S − 1": stats.t.ppf(0.975, n_seeds - 1),
+        "t, Satterthwaite": stats.t.ppf(0.975, satterthwaite),
+    }
+    covered = {"ours": accuracy_coverage(accuracy, n, n_seeds, sigma, n_worlds)}
+    covered |= {name: float(np.mean(abs(shares - accuracy) <= q * error)) for name, q in quantiles.items()}
+    for name, n_drawn in {"bootstrap of S seeds": n_seeds, "of S − 1 seeds": n_seeds - 1}.items():
+        intervals = [bootstrap_intervals(some, n_drawn) for some in np.array_split(hits, 50)]
+        covered[name] = cover(np.concatenate(intervals), accuracy)
+    return covered
+
+
+def table(heading: str, columns: list[str], rows) -> str:
+    """A Markdown table under its heading, cells as text."""
+    lines = [f"### {heading}", "", f"| {' | '.join(columns)} |", f"|{' ---: |' * len(columns)}"]
+    return "\n".join(lines + [f"| {' | '.join(map(str, row))} |" for row in rows])
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def of_designs(heading: str, over: dict, measure, n_worlds: int) -> str:
+    """A table with a row for each design and a column for each planted truth."""
+    rows = [
+        [n, s, sigma, *(percent(measure(t, n, s, sigma, n_worlds)) for t in over.values())] for n, s, sigma in DESIGNS
+    ]
+    return table(heading, ["applications", "seeds", "σ", *over], rows)
+
+
+def accuracy_table(n_worlds: int) -> str:
+    over = {str(a): a for a in (0.25, 0.6, 0.9, 0.98)}
+    return of_designs("Accuracy: coverage in percent, by planted accuracy", over, accuracy_coverage, n_worlds)
+
+
+def difference_table(n_worlds: int) -> str:
+    pairs = [(0.6, 0.25), (0.6, 0.6), (0.9, 0.9), (0.98, 0.9), (0.98, 0.98)]
+    over = {f"{a} − {b}": (a, b) for a, b in pairs}
+    heading = "Difference of two conditions: coverage in percent, by planted accuracies"
+    return of_designs(heading, over, lambda *of: difference_coverage(*of)[0], n_worlds)
+
+
+def macro_f1_table(n_worlds: int) -> str:
+    over = {str(a): a for a in (0.25, 0.6, 0.9, 0.98)}
+    return of_designs(
+        "Macro-F1 of four labels: coverage in percent, by planted value", over, macro_f1_coverage, n_worlds
+    )
+
+
+def error_table(n_worlds: int) -> str:
+    rows = []
+    for n, n_seeds, sigma in DESIGNS:
+        for accuracy in (0.6, 0.9):
+            single = difference_coverage([accuracy] * 2, n, n_seeds, sigma, n_worlds)[1]
+            any_p, any_holm = family_errors(accuracy, n, n_seeds, sigma, n_worlds)
+            test = "exact McNemar" if n_seeds == 1 else "t"
+            rows.append([n, n_seeds, sigma, accuracy, test, percent(single), percent(any_p), percent(any_holm)])
+    columns = ["applications", "seeds", "σ", "accuracy", "test", "one pair", "any of 6 pairs", "any of 6, Holm"]
+    return table("Conditions that do not differ: called significant at 5%, in percent of worlds", columns, rows)
+
+
+def power_table(n_worlds: int) -> str:
+    rows = []
+    for n, n_seeds, sigma in DESIGNS:
+        effect, power = power_at_mde(0.5, n, n_seeds, sigma, n_worlds)
+        rows.append([n, n_seeds, sigma, percent(effect), percent(power)])
+    columns = ["applications", "seeds", "σ", "minimal detectable effect, points", "called significant, %"]
+    return table("A true difference of the minimal detectable size from 50% (at most 47 points)", columns, rows)
+
+
+def alternatives_table(n_worlds: int) -> str:
+    designs = [design for design in DESIGNS if design[0] == 160 and design[1] > 1]
+    measured = [alternatives(*design, n_worlds) for design in designs]
+    rows = [[*design, *map(percent, row.values())] for design, row in zip(designs, measured, strict=True)]
+    return table("Other methods: coverage of an accuracy of 60%", ["applications", "seeds", "σ", *measured[0]], rows)
+
+
+PARTS = {
+    "accuracy": accuracy_table,
+    "difference": difference_table,
+    "errors": error_table,
+    "power": power_table,
+    "macro_f1": macro_f1_table,
+    "alternatives": alternatives_table,
+}
+
+
+def main(n_worlds: int, only: list[str]) -> None:
+    page = ROOT / "docs" / "statistics.md"
+    for part in only:
+        began = time.perf_counter()
+        made = f"{PARTS[part](n_worlds)}\n\n{n_worlds:,} worlds a cell."
+        print(f"{made}\n\n{part}: {time.perf_counter() - began:.0f} s\n", flush=True)
+        begin, end = f"<!-- generated by bench/simulate.py: {part} -->", f"<!-- end of {part} -->"
+        inserted = f"{begin}\n{made}\n{end}"
+        text = page.read_text(encoding="utf-8")
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"{page} has no part between {begin} and {end}")
+        page.write_text(pattern.sub(lambda _, inserted=inserted: inserted, text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=WORLDS)
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    chosen = parser.parse_args()
+    main(chosen.worlds, chosen.only)
