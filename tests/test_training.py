@@ -1,5 +1,8 @@
 """Real trainings of the embedded model: what moves, what does not, and that it learns."""
 
+import os
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
 import torch
@@ -80,6 +83,26 @@ def test_grpo_explores_freely(job, tiny_manifest):
     assert curve(arguments["history"], "reward") == [float(settings["reward"]["invalid"])] * 4
     cost = pl.read_parquet(arguments["cost"]).row(0, named=True)
     assert 0 < cost["n_tokens_generated"] <= 16 * settings["group_size"] * 5
+
+
+def test_a_tracker_gets_what_a_training_logs(job, tiny_manifest, monkeypatch):
+    """TensorBoard's events, read by its own reader, beside the history."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    arguments = job("tracked", settings={**job.config["sft"], "epochs": 1, "batch_size": 8}, manifest=tiny_manifest)
+    resources, wildcards = SimpleNamespace(tracking="tensorboard"), SimpleNamespace(condition="sft", seed="3")
+    output = SimpleNamespace(history=str(job.folder / "results/mine/training/sft/seed3/history.parquet"))
+    monkeypatch.setattr(training.os, "environ", dict(os.environ))
+    trackers = training.trackers(SimpleNamespace(resources=resources, wildcards=wildcards, output=output))
+    assert trackers == ["tensorboard"] and training.os.environ["WANDB_NAME"] == "sft-seed3"
+    assert training.os.environ["MLFLOW_EXPERIMENT_NAME"] == "mine"
+    monkeypatch.undo()
+    folder = job.folder / "tensorboard"
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(folder))
+    train_sft.train_sft(**arguments, tracking=trackers)
+    events = EventAccumulator(str(folder)).Reload()
+    logged = [event.value for event in events.Scalars("train/loss")]
+    assert logged == pytest.approx(curve(arguments["history"], "loss"))
 
 
 def test_a_training_without_any_signal_stops(job, tiny_manifest, caplog):
