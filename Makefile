@@ -1,5 +1,6 @@
 # make results   the default experiment, from a clean checkout to results/laptop/report.html
 # make test      the tests
+# make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
 # make lint      ruff, snakefmt, snakemake --lint
 # make bench     how fast it is beside plain TRL: results/published/bench.json
 # make verify    is a results folder as it was written? RESULTS=results/laptop
@@ -10,7 +11,7 @@ RESULTS ?= results/laptop
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: results setup test lint format lock verify publish bench clean
+.PHONY: results setup test test-cluster lint format lock verify publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -27,8 +28,15 @@ $(VENV)/.installed-test: $(VENV)/.installed envs/test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/test.txt
 	touch $@
 
+$(VENV)/.installed-slurm: $(VENV)/.installed envs/slurm.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/slurm.txt
+	touch $@
+
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+test-cluster: $(VENV)/.installed-test $(VENV)/.installed-slurm
+	$(BIN)/python tests/cluster.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -49,6 +57,7 @@ lock: setup
 	cd envs && ../$(COMPILE) --output-file requirements.txt requirements.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/requirements.txt
 	cd envs && ../$(COMPILE) --output-file test.txt test.in
+	cd envs && ../$(COMPILE) --output-file slurm.txt slurm.in
 	cd envs && ../$(COMPILE) --output-file vllm.txt vllm.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/vllm.txt
 

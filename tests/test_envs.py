@@ -21,9 +21,11 @@ def test_conda_and_pip_pin_the_same():
 def test_the_locks_hold_what_was_asked_for():
     lock = {pin.lower() for pin in pins("requirements.txt")}
     assert {pin.lower() for pin in pins("requirements.in")} <= lock
-    assert all("==" in pin for pin in lock | pins("test.txt"))
+    beside = pins("test.txt") | pins("slurm.txt")
+    assert pins("test.in") | pins("slurm.in") <= beside
+    assert all("==" in pin for pin in lock | beside)
     versions = dict(pin.split("==") for pin in lock)
-    for pin in pins("test.txt"):  # what both locks name, both name alike
+    for pin in beside:  # what two locks name, both name alike
         name, version = pin.lower().split("==")
         assert versions.get(name, version) == version
 
