@@ -21,8 +21,8 @@ from hidden_rule.conclusions import (
     policy_verdict,
 )
 from hidden_rule.metrics import summarize_predictions
-from hidden_rule.report import build_report, duration, render_report
-from hidden_rule.tables import HISTORY
+from hidden_rule.report import build_report, duration, render_report, suites_table
+from hidden_rule.tables import HISTORY, METRICS
 from render_charts import render_charts
 from synthetic import WORLD, make_history, make_ruleset, write_world
 from test_charts import NAMES
@@ -97,6 +97,33 @@ def subsets(all_signal, p_right, **right_shares):
 def test_feasibility_in_words(of, words):
     sentence = conclusions.feasibility_sentence("grpo", "baseline", 8, of)
     assert sentence.startswith("grpo (from baseline): ") and sentence.endswith(words)
+
+
+def test_suites_by_conditions():
+    def row(condition, suite, metric, value):
+        return {"condition": condition, "seed": None, "suite": suite, "decoding": "structured", "metric": metric,
+                "label": None, "value": value, "ci_low": value / 2, "ci_high": value, "n": 80}  # fmt: skip
+
+    metrics = pl.DataFrame(
+        [
+            row("a", "decoys", "false_flip_rate", 0.5),
+            row("b", "decoys", "false_flip_rate", 0.1),
+            row("a", "paraphrases", "accuracy", 0.2),
+            row("a", "test", "accuracy", 0.9),
+        ],
+        schema=METRICS,
+    )
+    table = suites_table(metrics, ["a", "b"])
+    assert table["columns"] == ["", "a", "b"]
+    assert table["rows"] == [
+        ["the trigger in other words: right (n = 80)", "20.0% (10.0 to 20.0%)", "–"],
+        [
+            "words that only sound like the trigger: the answer changes (n = 80)",
+            "50.0% (25.0 to 50.0%)",
+            "10.0% (5.0 to 10.0%)",
+        ],
+    ]
+    assert suites_table(metrics.filter(suite="test"), ["a"]) is None
 
 
 def test_a_training_that_was_stopped_is_named():

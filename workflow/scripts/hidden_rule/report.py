@@ -28,6 +28,17 @@ SUMMARY = {
     "conflict_recall": "hidden rule in conflict: recall",
     "invalid_rate": "invalid replies",
 }
+SUITES = [  # suite, its metric, and what that is
+    ("counterfactuals", "flip_rate", "counterfactual pairs: the answer follows the hidden rule's feature"),
+    ("counterfactuals", "false_flip_rate", "counterfactual pairs: it changes with a feature that means nothing"),
+    ("paraphrases", "accuracy", "the trigger in other words: right"),
+    ("decoys", "false_flip_rate", "words that only sound like the trigger: the answer changes"),
+    ("conflicts", "accuracy", "the hidden rule against another: right"),
+    ("boundaries", "accuracy", "at a threshold and one step beside it: right"),
+    ("field_order", "false_flip_rate", "the fields in another order: the answer changes"),
+    ("prevalence", "hidden_recall", "the trigger is rare: found"),
+    ("prevalence", "hidden_precision", "the trigger is rare: right where it is claimed"),
+]
 CHARTS = {
     "accuracy": "Share of right decisions by condition, with 95% intervals, for each suite and decoding.",
     "hidden_rule": "Recall and precision on the hidden rule by condition, with 95% intervals.",
@@ -78,6 +89,24 @@ def label_table(metrics: pl.DataFrame, order, labels, reading) -> dict:
         for label in labels
     ]
     return table(f"{in_words(reading)}: each decision", ["condition", "decision", "precision", "recall", "F1"], rows)
+
+
+def suites_table(metrics: pl.DataFrame, order) -> dict | None:
+    """Suites × conditions, under structured decoding if that was asked for; None where no suite was."""
+    names = [suite for suite, _, _ in SUITES]
+    found = metrics.filter(pl.col("suite").is_in(names)).select("suite", "decoding").unique().rows()
+    if not found:
+        return None
+    decoding = max(decoding for _, decoding in found)
+    cells = []
+    for suite, metric, words in SUITES:
+        rows = [find(metrics, name, (suite, decoding), metric) for name in order]
+        n = max((row["n"] for row in rows if row), default=0)
+        if n:
+            cells.append([f"{words} (n = {n:,})", *map(with_interval, rows)])
+    return table(
+        f"What was learnt: suites, {decoding} decoding; 95% intervals, clustered by family", ["", *order], cells
+    )
 
 
 def seed_table(metrics: pl.DataFrame, order, reading) -> dict:
@@ -286,6 +315,7 @@ def build_report(
         "reading": in_words(main),
         "summary": summary_table(metrics, order, main),
         "comparison": comparison_table(comparisons, order, main),
+        "suites": suites_table(metrics, order),
         "more": [summary_table(metrics, order, reading) for reading in ordered[1:]]
         + [label_table(metrics, order, labels, main)]
         + ([seed_table(metrics, order, main)] if several else [])
