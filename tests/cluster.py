@@ -1,17 +1,18 @@
 """The smoke experiment through a real Slurm on this machine: `make test-cluster`, as root on Debian.
 
-Starts munge, slurmctld and slurmd on one node with two made-up GPUs, submits the smoke experiment with profiles/slurm
-(as --workflow-profile and as --profile), and looks at Slurm's own records: only trainings and evaluations were
-submitted, each asked for one GPU, no two held the same one at a time, more than one ran at once, and a job that was
-killed for its memory was submitted again with more and ended well. Results are those of a local run. Stops what it
-started, and nothing else.
+Starts munge, slurmctld and slurmd, a cluster of one node with two made-up GPUs, and submits the experiment twice: with
+profiles/slurm as it is, by --workflow-profile, and with the lines in it that are for another cluster, by --profile. In
+the second run a training hangs after its first checkpoint until Slurm kills it for its time.
+
+What must hold, by Slurm's own records: only trainings and evaluations were submitted, each asked for one GPU, no two
+held the same one at a time, two ran at once, and what was killed ran again with twice the memory and time. It went on
+from its checkpoint, and all results are byte for byte those of a local run. Stops what it started, and nothing else.
 """
 
-import argparse
+import contextlib
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -35,116 +36,211 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-MinJobAge=3600
+MailProg=/bin/true
+MinJobAge=7200
+Prolog={folder}/prolog
 ReturnToService=2
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=32 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=32 RealMemory=512000 Gres=gpu:a100:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES State=UP DefMemPerCPU=500
+PartitionName=gpu Nodes=ALL State=UP DefMemPerCPU=500
 """
-GPUS = "Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n"
-OPTIONS = [  # what a cluster of one node without accounting needs
-    "--slurm-status-command", "squeue",
-    "--slurm-init-seconds-before-status-checks", "3",
-    "--latency-wait", "15",
-    "--set-threads", "train_sft=1", "train_grpo=1", "evaluate=1",
-]  # fmt: skip
+GPUS = f"{MARK}\nName=gpu Type=a100 File=/dev/null\nName=gpu Type=a100 File=/dev/zero\n"
+# which GPU a job got; Slurm's record of it forgets that when the job ends
+PROLOG = '#!/bin/sh\necho "$SLURM_JOB_ID $SLURM_JOB_GPUS" >> {folder}/gpus\n'
+ONE_THREAD = ("--set-threads", "train_sft=1", "train_grpo=1", "evaluate=1")
+# quicker than a cluster with users wants it
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
+
+
+def output(*command: str) -> str:
+    """What a command prints; it has to end well."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def install() -> None:
-    """Debian's Slurm, and Snakemake's executor for it."""
+    """Debian's Slurm."""
     if shutil.which("slurmctld") is None:
-        packages = ["slurm-wlm", "munge"]
-        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages], check=True)
-    lock = Path(__file__).resolve().parent.parent / "envs" / "slurm.txt"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "-r", str(lock)], check=True)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "slurm-wlm", "munge"]):
+            subprocess.run(["apt-get", "-qq", *command], check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
-def start(folder: Path) -> None:
-    """Start the three daemons; refuses to touch a Slurm that somebody else configured."""
-    config = SLURM / "slurm.conf"
-    if config.exists() and MARK not in config.read_text():
-        sys.exit(f"{config} is not this test's: run it on a machine without Slurm")
+def start(stack: contextlib.ExitStack, log: Path, *command: str, **options) -> None:
+    """Start a daemon that ends when the stack is left."""
+
+    def stop() -> None:
+        process.terminate()
+        process.wait(30)
+
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True, **options)
+    stack.callback(stop)
+
+
+def start_slurm(stack: contextlib.ExitStack, folder: Path) -> None:
+    """A cluster of this machine; refuses to touch one that somebody else configured."""
+    files = {
+        "slurm.conf": CONFIG.format(mark=MARK, host=socket.gethostname().split(".")[0], folder=folder),
+        "gres.conf": GPUS,
+    }
+    for name, text in files.items():
+        if (SLURM / name).exists() and not (SLURM / name).read_text().startswith(MARK):
+            sys.exit(f"{SLURM / name} is not this test's: run it on a machine without Slurm")
+        SLURM.mkdir(exist_ok=True)
+        (SLURM / name).write_text(text)
+        stack.callback((SLURM / name).unlink)
     for name in ("state", "spool"):
         (folder / name).mkdir()
-    SLURM.mkdir(exist_ok=True)
-    config.write_text(CONFIG.format(mark=MARK, host=socket.gethostname().split(".")[0], folder=folder))
-    (SLURM / "gres.conf").write_text(GPUS)
-    Path("/run/munge").mkdir(exist_ok=True)
-    shutil.chown("/run/munge", "munge", "munge")
-    munged = f"/usr/sbin/munged --force --pid-file=/run/munge/munged.pid --log-file={folder}/munged.log"
-    os.chmod(folder, 0o777)
-    subprocess.run(["su", "-s", "/bin/sh", "munge", "-c", munged], check=True)
-    subprocess.run(["slurmctld"], check=True)
-    subprocess.run(["slurmd"], check=True)
-    for _ in range(30):
+    (folder / "prolog").write_text(PROLOG.format(folder=folder))
+    (folder / "prolog").chmod(0o755)
+    if subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode != 0:
+        Path("/run/munge").mkdir(exist_ok=True)
+        shutil.chown("/run/munge", "munge", "munge")
+        munge = {"user": "munge", "group": "munge", "extra_groups": []}
+        start(stack, folder / "munged.log", "/usr/sbin/munged", "--foreground", **munge)
+    start(stack, folder / "slurmctld.log", "slurmctld", "-D")
+    start(stack, folder / "slurmd.log", "slurmd", "-D")
+    stack.callback(cancel_all)
+    for _ in range(60):
         if "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, check=False).stdout:
             return
-        time.sleep(1)
+        time.sleep(0.5)
     sys.exit("the node did not come up:\n" + (folder / "slurmctld.log").read_text()[-2000:])
 
 
-def stop(folder: Path) -> None:
-    """Stop the daemons by their pid files and remove the configuration."""
-    for path in (folder / "slurmd.pid", folder / "slurmctld.pid", Path("/run/munge/munged.pid")):
-        if path.exists():
-            os.kill(int(path.read_text()), signal.SIGTERM)
-    for name in ("slurm.conf", "gres.conf"):
-        (SLURM / name).unlink(missing_ok=True)
+def cancel_all() -> None:
+    """End every job of this cluster, after a failure, before its daemons go."""
+    for signal in ("CONT", "KILL"):
+        subprocess.run(["scancel", f"--signal={signal}", "--full", "--user=root"], capture_output=True, check=False)
+    for _ in range(60):
+        if not subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=False).stdout:
+            return
+        time.sleep(0.5)
 
 
 def records() -> list[dict[str, str]]:
-    """Slurm's record of every job, a dictionary each."""
-    listed = subprocess.run(["scontrol", "show", "job", "-d", "-o"], capture_output=True, text=True, check=True).stdout
-    return [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in listed.splitlines() if line.startswith("JobId=")]
+    """Slurm's record of every job so far, a dictionary each, in the order of submission."""
+    lines = output("scontrol", "show", "job", "-d", "-o").splitlines()
+    jobs = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines if line.startswith("JobId=")]
+    return sorted(jobs, key=lambda job: int(job["JobId"]))
 
 
-def check(jobs: list[dict[str, str]]) -> None:
+def of_rule(jobs: list[dict[str, str]], name: str) -> list[dict[str, str]]:
+    """The jobs of a rule, by their comment: `rule_<name>_wildcards_…`."""
+    return [job for job in jobs if job["Comment"].startswith(f"rule_{name}_")]
+
+
+def submit(checkout: Checkout, log: Path, *arguments: str) -> subprocess.Popen:
+    """Start snakemake as a user of a cluster does."""
+    command = [sys.executable, "-m", "snakemake", *SMOKE, *QUICK, *ONE_THREAD, *arguments]
+    with log.open("w") as stream:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        return subprocess.Popen(command, cwd=checkout.folder, stdout=stream, stderr=stream, env=environment)
+
+
+def finish(run: subprocess.Popen, log: Path) -> None:
+    """Wait for a run, which has to end well."""
+    try:
+        status = run.wait(1200)
+    finally:
+        run.kill()
+    assert status == 0, log.read_text()[-8000:]
+
+
+def take_in_the_changes(profile: Path) -> None:
+    """What the profile says to change for another cluster: its lines for GPU nodes and for one without accounting."""
+    text = profile.read_text()
+    for key in ("set-resources:", "  train_sft:", "  train_grpo:", "  evaluate:", "slurm-status-command:"):
+        assert f"\n#{key}" in text
+        text = text.replace(f"\n#{key}", f"\n{key}")
+    profile.write_text(text)
+
+
+def hang(checkout: Checkout, run: subprocess.Popen) -> dict[str, str]:
+    """Stop the SFT training after its first checkpoint, and leave it a minute, the least that Slurm knows.
+
+    Returns its record as it was before.
+    """
+    while not list(checkout.folder.glob("results/smoke/checkpoints/sft/seed0/*/checkpoint-*/whole.json")):
+        assert run.poll() is None, "the run ended before a checkpoint was seen"
+        time.sleep(0.1)
+    (job,) = [job for job in of_rule(records(), "train_sft") if job["JobState"] == "RUNNING"]
+    output("scancel", "--signal=STOP", job["JobId"])
+    output("scontrol", "update", f"JobId={job['JobId']}", "TimeLimit=1")
+    return job
+
+
+def check_records(folder: Path, jobs: list[dict[str, str]]) -> None:
     """What Slurm's records have to say of a run."""
-    assert jobs
+    gpus = dict(line.split(" ") for line in (folder / "gpus").read_text().splitlines())
+    assert len(of_rule(jobs, "train_sft") + of_rule(jobs, "train_grpo") + of_rule(jobs, "evaluate")) == len(jobs)
     spans = []
     for job in jobs:
-        assert re.search(r"gres[:/]gpu[:=]1", job.get("TresPerJob", "") + job.get("TRES", "")), job
-        device = re.search(r"IDX:(\d+)", job["GRES"])[1]
-        spans.append((device, job["StartTime"], job["EndTime"]))
-    for i, (device, began, ended) in enumerate(spans):
-        for other, other_began, other_ended in spans[i + 1 :]:
-            assert device != other or ended <= other_began or other_ended <= began, (spans[i], other)
-    together = any(a[1] < b[2] and b[1] < a[2] for i, a in enumerate(spans) for b in spans[i + 1 :])
-    assert together, "no two jobs ran at once: something throttles the cluster"
+        assert re.fullmatch(r"gres:gpu(:a100)?:1", job["TresPerJob"]) and job["JOB_GRES"] == "gpu:a100:1", job
+        spans.append((gpus[job["JobId"]], job["StartTime"], job["EndTime"]))
+    assert {gpu for gpu, _, _ in spans} == {"0", "1"}
+    pairs = [(a, b) for i, a in enumerate(spans) for b in spans[i + 1 :] if a[1] < b[2] and b[1] < a[2]]
+    assert pairs, "no two jobs ran at once: something throttles the cluster"
+    assert not [(a, b) for a, b in pairs if a[0] == b[0]], "two jobs held one GPU"
+
+
+def check_retry(checkout: Checkout, log: Path, hung: dict[str, str], jobs: list[dict[str, str]]) -> None:
+    """What was killed for its time ran again with more, from its checkpoint; and where its logs are was said."""
+    first, second = of_rule(jobs, "train_sft")
+    assert (first["JobId"], first["JobState"]) == (hung["JobId"], "TIMEOUT")
+    assert (hung["TimeLimit"], second["TimeLimit"]) == ("12:00:00", "1-00:00:00")
+    assert (hung["MinMemoryNode"], second["MinMemoryNode"]) == ("62.50G", "125G")
+    rule_log = "results/smoke/logs/train_sft/sft_seed0.log"
+    assert re.search(r"going on from .*checkpoint-\d", (checkout.folder / rule_log).read_text())
+    slurm_log = checkout.folder / f".snakemake/slurm_logs/rule_train_sft/sft_0/{first['JobId']}.log"
+    said = slurm_log.read_text()
+    assert "DUE TO TIME LIMIT" in said and "stopped by SIGTERM after step" in said  # Slurm's words and the training's
+    _, _, error = log.read_text().partition("Error in rule train_sft")
+    assert rule_log in error and str(slurm_log) in error
 
 
 def main() -> None:
     """Run everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
     install()
-    with tempfile.TemporaryDirectory() as name:
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - began:4.0f} s  {what}", flush=True)
+
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        try:
-            start(folder)
-            local = Checkout(folder / "local")
-            local.run(*SMOKE, "--set-threads", "train_sft=1", "train_grpo=1", "evaluate=1")
-            seen: set[str] = set()
-            for profile in ("--workflow-profile", "--profile"):
-                checkout = Checkout(folder / profile.strip("-"))
-                checkout.run_on_cluster(profile, "profiles/slurm", *SMOKE, *OPTIONS)
-                jobs = [job for job in records() if job["JobId"] not in seen]
-                seen |= {job["JobId"] for job in jobs}
-                check(jobs)
-                assert fingerprints(checkout) == fingerprints(local)
-                print(f"{profile} profiles/slurm: {len(jobs)} jobs, results as of a local run", flush=True)
-        finally:
-            stop(folder)
+        start_slurm(stack, folder)
+        local = Checkout(folder / "local")
+        local.run(*SMOKE, *ONE_THREAD, "--resources", "gpu=2")
+        expected = fingerprints(local)
+        say("a local run")
+
+        checkout, log = Checkout(folder / "as_it_is"), folder / "as_it_is.log"
+        options = ("--workflow-profile", "profiles/slurm", "--slurm-status-command", "squeue")
+        finish(submit(checkout, log, *options), log)
+        jobs = records()
+        check_records(folder, jobs)
+        assert len(jobs) == 7 and {job["JobState"] for job in jobs} == {"COMPLETED"}
+        assert fingerprints(checkout) == expected
+        say(f"--workflow-profile profiles/slurm: {len(jobs)} jobs, results as of the local run")
+
+        checkout, log = Checkout(folder / "changed"), folder / "changed.log"
+        take_in_the_changes(checkout.folder / "profiles/slurm/config.yaml")
+        run = submit(checkout, log, "--profile", "profiles/slurm")
+        hung = hang(checkout, run)
+        say(f"job {hung['JobId']} hangs after a checkpoint")
+        finish(run, log)
+        jobs = records()[len(jobs) :]
+        check_records(folder, jobs)
+        check_retry(checkout, log, hung, jobs)
+        assert fingerprints(checkout) == expected
+        say(f"--profile profiles/slurm: {len(jobs)} jobs, a killed one among them, results as of the local run")
 
 
 if __name__ == "__main__":
