@@ -377,7 +377,10 @@ rule assess_feasibility:
         runtime=10,
     params:
         start=lambda wildcards: start_of(config, wildcards.condition),
-        settings=lambda wildcards: SETTINGS[wildcards.condition]["settings"],
+        settings=lambda wildcards: {
+            key: SETTINGS[wildcards.condition]["settings"][key]
+            for key in ["group_size", "reward"]
+        },
     message:
         "What the first groups of {wildcards.condition} will hold, seed {wildcards.seed}"
     script:

@@ -1,6 +1,6 @@
 """Do 95% intervals cover 95%, and do tests keep their level? On simulated worlds of which the truth is known.
 
-    python bench/simulate.py [--worlds 5000] [--only NAME …]     # some ten minutes on one core, NumPy alone
+    python bench/simulate.py [--worlds 5000] [--only NAME …]     # half an hour on one core
 
 Prints its tables and writes them into docs/statistics.md, between two comments. The functions of
 `hidden_rule.intervals` are called as the pipeline calls them, a world at a time.

@@ -12,8 +12,10 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from hidden_rule.errors import UserError
 from hidden_rule.intervals import (
+    Spread,
     effective_rows,
     holm,
+    margin,
     mcnemar_exact,
     paired_difference,
     share_interval,
@@ -149,7 +151,7 @@ def test_one_seed_s_interval_is_that_of_agresti_and_min():
     half = stats.norm.ppf(0.975) * error
     assert row["difference"] == pytest.approx((b - c) / n)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((shrunk - half, shrunk + half))
-    assert row["mde"] == pytest.approx((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error)
+    assert row["mde"] == pytest.approx((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error + 1 / n)
     assert row["p_value"] == stats.binomtest(b, b + c).pvalue
     assert (row["test"], row["n"]) == ("mcnemar_exact", n)
 
@@ -217,12 +219,31 @@ def test_families_of_one_seed_have_miller_s_clustered_error():
     assert spread(sums, np.ones(50)).error == pytest.approx(clustered**0.5)
 
 
+def test_a_minimal_detectable_effect_is_detected_four_times_in_five():
+    for n_seeds, sigma in [(1, 0.0), (3, 0.3), (10, 0.3)]:
+        _, power = simulate.power_at_mde(0.5, 160, n_seeds, sigma, 600)
+        assert 0.80 - 3.3 * 0.4 / 600**0.5 < power < 0.88 + 3.3 * 0.4 / 600**0.5
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # × 3, 1, 2, 4, then no smaller
     assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
     assert holm([np.nan, 0.02, 0.02]) == pytest.approx([np.nan, 0.04, 0.04], nan_ok=True)
     assert holm([0.2]) == pytest.approx([0.2])
     assert len(holm([])) == 0
+
+
+@pytest.mark.parametrize(("df", "most"), [(1, 0.990), (2, 0.978), (4, 0.966), (9, 0.959)])
+def test_blended_quantiles_keep_their_level(df, most):
+    """Normal data of which a part of the variance is known and the rest is estimated: coverage by integration."""
+    estimates = stats.chi2.ppf((np.arange(400) + 0.5) / 400, df) / df
+    for level in (0.95, 1 - 0.05 / 6, 0.999):
+        for part in (0.0, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98):
+            variances = (1 - part) + part * estimates
+            halves = [margin(Spread(v**0.5, 1 - (1 - part) / v, df, 0.0), level) for v in variances]
+            covered = 1 - 2 * stats.norm.sf(halves).mean()
+            assert 1 - covered < 1.03 * (1 - level)  # 3%: for the grid
+            assert level != 0.95 or covered < most
 
 
 def test_interval_and_p_value_of_several_seeds_agree():

@@ -50,7 +50,7 @@ def assess(rows: pl.DataFrame, hidden_rules: list[str], group_size: int, reward:
 def assess_training(predictions, *, condition, start, seed, settings, ruleset) -> pl.DataFrame:
     """Table FEASIBILITY of one training with GRPO: `predictions` are those of condition `start`, its start.
 
-    `settings` are its method's own; its `group_size` is assessed beside GROUP_SIZES.
+    `settings` are the `group_size` and `reward` of its method; that size is assessed beside GROUP_SIZES.
     """
     rows, hidden = probabilities(predictions, ruleset.labels), [rule.name for rule in ruleset.hidden_rules]
     assessed = [
