@@ -86,18 +86,22 @@ def disturb(checkout: Checkout, arguments: tuple, rng: random.Random, longest_s:
     whom, wait_s, killed = rng.choice(["run", "job"]), rng.uniform(0, longest_s), ""
     with open(log_path, "w") as log:
         started = subprocess.Popen(command, cwd=checkout.folder, stdout=log, stderr=log, start_new_session=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            started.wait(wait_s)
-        while not killed and started.poll() is None:
-            if whom == "run":
-                kill_run(started.pid)
-                killed = whom
-            elif jobs := scripts_below(started.pid):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    rng.choice(jobs).kill()
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(wait_s)
+            while not killed and started.poll() is None:
+                if whom == "run":
+                    kill_run(started.pid)
                     killed = whom
-            time.sleep(0.05)
-        status = started.wait()
+                elif jobs := scripts_below(started.pid):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        rng.choice(jobs).kill()
+                        killed = whom
+                time.sleep(0.05)
+            status = started.wait()
+        finally:
+            if started.poll() is None:  # the torture itself was stopped
+                kill_run(started.pid)
     if killed == "run":
         unlock = [sys.executable, "-m", "snakemake", "--unlock"]
         subprocess.run(unlock, cwd=checkout.folder, check=True, capture_output=True)
