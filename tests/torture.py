@@ -46,7 +46,8 @@ def fingerprints(checkout: Checkout) -> dict[str, str]:
 def jobs_in(log: str) -> tuple[set[str], set[str]]:
     """What Snakemake says it started and what it says had finished."""
     names = dict(re.findall(r"^Job (\d+): (.+)$", log, re.MULTILINE))
-    return set(names.values()), {names[job] for job in re.findall(r"^Finished jobid: (\d+) ", log, re.MULTILINE)}
+    finished = re.findall(r"^Finished jobid: (\d+) ", log, re.MULTILINE)
+    return set(names.values()), {names[job] for job in finished if job in names}  # `all` has no message
 
 
 def scripts_below(pid: int) -> list[psutil.Process]:
@@ -137,9 +138,9 @@ def torture(seed: int, folder: Path, arguments: tuple, expected: dict, kills: in
 def undisturbed(folder: Path, arguments: tuple, known: dict) -> tuple[str, dict[str, str]]:
     """A name for sources and arguments, and the fingerprints of a run that nobody disturbs: made, or among `known`."""
     checkout = Checkout(folder)
-    tree = ["git", "rev-parse", "HEAD^{tree}"]
-    sources = subprocess.run(tree, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
-    key = f"{sources} {' '.join(Path(word).name for word in arguments)}"
+    listed = ["git", "ls-tree", "HEAD", "Snakefile", "config.yaml", "experiments", "rulesets", "workflow"]
+    sources = subprocess.run(listed, cwd=folder, check=True, capture_output=True).stdout
+    key = f"{hashlib.sha256(sources).hexdigest()} {' '.join(Path(word).name for word in arguments)}"
     if key not in known:
         checkout.run(*arguments)
     found = known.get(key) or fingerprints(checkout)
