@@ -46,7 +46,8 @@ def fingerprints(checkout: Checkout) -> dict[str, str]:
 def jobs_in(log: str) -> tuple[set[str], set[str]]:
     """What Snakemake says it started and what it says had finished."""
     names = dict(re.findall(r"^Job (\d+): (.+)$", log, re.MULTILINE))
-    return set(names.values()), {names[job] for job in re.findall(r"^Finished jobid: (\d+) ", log, re.MULTILINE)}
+    finished = re.findall(r"^Finished jobid: (\d+) ", log, re.MULTILINE)
+    return set(names.values()), {names[job] for job in finished if job in names}  # `all` has no message
 
 
 def scripts_below(pid: int) -> list[psutil.Process]:
@@ -86,18 +87,22 @@ def disturb(checkout: Checkout, arguments: tuple, rng: random.Random, longest_s:
     whom, wait_s, killed = rng.choice(["run", "job"]), rng.uniform(0, longest_s), ""
     with open(log_path, "w") as log:
         started = subprocess.Popen(command, cwd=checkout.folder, stdout=log, stderr=log, start_new_session=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            started.wait(wait_s)
-        while not killed and started.poll() is None:
-            if whom == "run":
-                kill_run(started.pid)
-                killed = whom
-            elif jobs := scripts_below(started.pid):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    rng.choice(jobs).kill()
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(wait_s)
+            while not killed and started.poll() is None:
+                if whom == "run":
+                    kill_run(started.pid)
                     killed = whom
-            time.sleep(0.05)
-        status = started.wait()
+                elif jobs := scripts_below(started.pid):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        rng.choice(jobs).kill()
+                        killed = whom
+                time.sleep(0.05)
+            status = started.wait()
+        finally:
+            if started.poll() is None:  # the torture itself was stopped
+                kill_run(started.pid)
     if killed == "run":
         unlock = [sys.executable, "-m", "snakemake", "--unlock"]
         subprocess.run(unlock, cwd=checkout.folder, check=True, capture_output=True)
@@ -130,20 +135,17 @@ def torture(seed: int, folder: Path, arguments: tuple, expected: dict, kills: in
     return done
 
 
-def undisturbed(folder: Path, arguments: tuple, known: Path | None) -> dict[str, str]:
-    """Fingerprints of a run that nobody disturbs; those that the file `known` holds for the same sources are taken."""
+def undisturbed(folder: Path, arguments: tuple, known: dict) -> tuple[str, dict[str, str]]:
+    """A name for sources and arguments, and the fingerprints of a run that nobody disturbs: made, or among `known`."""
     checkout = Checkout(folder)
-    tree = ["git", "rev-parse", "HEAD^{tree}"]
-    sources = subprocess.run(tree, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
-    key = f"{sources} {' '.join(Path(word).name for word in arguments)}"
-    before = json.loads(known.read_text()) if known and known.exists() else {}
-    if key not in before:
+    listed = ["git", "ls-tree", "HEAD", "Snakefile", "config.yaml", "experiments", "rulesets", "workflow"]
+    sources = subprocess.run(listed, cwd=folder, check=True, capture_output=True).stdout
+    key = f"{hashlib.sha256(sources).hexdigest()} {' '.join(Path(word).name for word in arguments)}"
+    if key not in known:
         checkout.run(*arguments)
-        before[key] = fingerprints(checkout)
-        if known:
-            known.write_text(json.dumps(before, indent=1))
+    found = known.get(key) or fingerprints(checkout)
     shutil.rmtree(folder)
-    return before[key]
+    return key, found
 
 
 def main() -> int:
@@ -172,7 +174,7 @@ def main() -> int:
         seed, folder, start = run % options.seeds, base / f"run{run}", time.monotonic()
         try:
             done = torture(run, folder, arguments[seed], expected[seed], options.kills, options.longest)
-        except AssertionError as error:
+        except (AssertionError, subprocess.SubprocessError) as error:
             n_failed += 1
             return f"run {run}, seed {seed}: FAILED: {error}; see {folder}"
         killed.extend(done)
@@ -180,10 +182,13 @@ def main() -> int:
         words = ", ".join(done) or "nothing"
         return f"run {run}, seed {seed}: killed {words}; equal after {time.monotonic() - start:.0f} s"
 
-    with ThreadPoolExecutor(1) as pool:  # one at a time: they share a file
+    known = json.loads(options.known.read_text()) if options.known and options.known.exists() else {}
+    with ThreadPoolExecutor(options.jobs) as pool:
         folders = [base / f"undisturbed{seed}" for seed in arguments]
-        hashes = pool.map(undisturbed, folders, arguments.values(), [options.known] * len(folders))
-        expected = dict(zip(arguments, hashes, strict=True))
+        found = list(pool.map(undisturbed, folders, arguments.values(), [known] * len(folders)))
+    if options.known:
+        options.known.write_text(json.dumps(known | dict(found), indent=1))
+    expected = dict(zip(arguments, (hashes for _, hashes in found), strict=True))
     print(f"{len(expected)} undisturbed runs known after {time.monotonic() - began:.0f} s", flush=True)
     with ThreadPoolExecutor(options.jobs) as pool:
         for line in pool.map(one, runs):
