@@ -229,7 +229,7 @@ def test_significance_needs_the_test_and_the_interval():
     assert "cannot be told apart" in conclusions.difference_sentence(base | {"p_adjusted": 0.06})
     said = conclusions.difference_sentence(base | {"p_adjusted": 0.04, "ci_low": -0.01})
     assert "cannot be told apart" in said
-    assert said.endswith("A difference of 6.1 points would have been seen with a chance of 80% or more.")
+    assert said.endswith("A difference of 6.1 points would have been seen with a chance of some 80%.")
     assert "too few" in conclusions.difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
     assert conclusions.difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith("p = 0.06).")
     reversed_ = {"difference": -0.05, "ci_low": -0.09, "ci_high": -0.01, "p_adjusted": 0.01}

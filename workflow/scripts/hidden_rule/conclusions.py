@@ -132,8 +132,8 @@ def missed_sentence(mde: float | None) -> str:
     if mde is None:
         return ""
     if mde >= 1:
-        return " There are too few applications or seeds to show any difference with a chance of 80%."
-    return f" A difference of {points(mde)} points would have been seen with a chance of 80% or more."
+        return " There are too few applications or seeds to show any difference with such a chance as 80%."
+    return f" A difference of {points(mde)} points would have been seen with a chance of some 80%."
 
 
 def family_sentences(comparisons: list[dict], n_seeds: int) -> list[str]:

@@ -100,7 +100,7 @@ def noncentrality(confidence: float, df: int) -> float:
 
 
 def detectable(of: Spread, n_compared: int = 1) -> float:
-    """Minimal detectable effect: a true difference of this size is called significant with a chance of at least POWER.
+    """Minimal detectable effect: a true difference of this size is called significant with a chance of about POWER.
 
     Normal quantiles of the test and of the power, added (Bloom 1995, Evaluation Review 19:547; Miller 2024, arXiv
     2411.00640), for the certain part of the standard error; for the uncertain one the noncentral t. The
