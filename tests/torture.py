@@ -1,6 +1,6 @@
 """Kill the smoke experiment at random moments, again and again, and compare it with one that nobody disturbed.
 
-    python tests/torture.py --runs 50 --jobs 2      # an hour or two on two cores; CI runs it once (test_torture.py)
+    python tests/torture.py --runs 50 --jobs 2      # an hour on two quiet cores; CI runs it once (test_torture.py)
 
 Each run starts from nothing, with seeds of its own for data and training. It is killed (SIGKILL: the whole run, or the
 process of one job) after a random time and started again with the same command, until it ends well. After a kill of the
