@@ -321,6 +321,7 @@ def build_report(
         + ([seed_table(metrics, order, main)] if several else [])
         + [comparison_table(comparisons, order, reading) for reading in ordered[1:]]
         + ([] if feasibility is None else [feasibility_table(feasibility, order)]),
+        "several": several,
         "charts": [
             embed_chart(path, output, CHARTS.get(Path(path).stem, "") + numbers.get(Path(path).stem, ""))
             for path in svgs
