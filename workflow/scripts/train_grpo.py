@@ -22,7 +22,7 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig
 
 from hidden_rule import launch, models, training
-from hidden_rule.checkpoints import Checkpoints, Counters, training_identity
+from hidden_rule.checkpoints import Checkpoints, Counters, for_rule
 from hidden_rule.grpo import EpochOrderedGRPOTrainer
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
@@ -77,8 +77,8 @@ def train_grpo(
     """Train and write the adapter's folder, the training's history and its cost; returns the trained model.
 
     `checkpoints` says where and how often the training saves itself, None that it does not. `start_from` is the folder
-    of the adapter to start from, or None for a new one; `decoding` is what the policy
-    explores with: `structured` or `free`.
+    of the adapter to start from, or None for a new one; `decoding` is what the policy explores with: `structured` or
+    `free`.
     """
     began = time.perf_counter()
     start = training.load_start(
@@ -154,22 +154,6 @@ def train_grpo(
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
         torch.set_num_threads(max(1, snakemake.threads // launch.n_processes()))
-        inputs = snakemake.input
-        identity = training_identity(
-            [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
-            model=snakemake.params.model,
-            lora=snakemake.params.lora,
-            settings=snakemake.params.settings,
-            seed=snakemake.wildcards.seed,
-            decoding=snakemake.params.decoding,
-        )
-        checkpoints = Checkpoints(
-            snakemake.params.checkpoints,
-            identity,
-            steps=snakemake.resources.checkpoint_steps,
-            minutes=snakemake.resources.checkpoint_minutes,
-        )
-        checkpoints.stop_at_sigterm()
         training.halving(
             train_grpo,
             manifest=snakemake.input.model,
@@ -186,6 +170,6 @@ if "snakemake" in globals():
             history=snakemake.output.history,
             cost=snakemake.output.cost,
             decoding=snakemake.params.decoding,
-            checkpoints=checkpoints,
+            checkpoints=for_rule(snakemake),
             tracking=training.trackers(snakemake),
         )

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from hidden_rule import launch, models, training
-from hidden_rule.checkpoints import Checkpoints, Counters, training_identity
+from hidden_rule.checkpoints import Checkpoints, Counters, for_rule
 from hidden_rule.encoding import encode_reply
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
@@ -114,21 +114,6 @@ def train_sft(
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
         torch.set_num_threads(max(1, snakemake.threads // launch.n_processes()))
-        inputs = snakemake.input
-        identity = training_identity(
-            [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
-            model=snakemake.params.model,
-            lora=snakemake.params.lora,
-            settings=snakemake.params.settings,
-            seed=snakemake.wildcards.seed,
-        )
-        checkpoints = Checkpoints(
-            snakemake.params.checkpoints,
-            identity,
-            steps=snakemake.resources.checkpoint_steps,
-            minutes=snakemake.resources.checkpoint_minutes,
-        )
-        checkpoints.stop_at_sigterm()
         training.halving(
             train_sft,
             manifest=snakemake.input.model,
@@ -144,6 +129,6 @@ if "snakemake" in globals():
             adapter=snakemake.params.adapter,
             history=snakemake.output.history,
             cost=snakemake.output.cost,
-            checkpoints=checkpoints,
+            checkpoints=for_rule(snakemake),
             tracking=training.trackers(snakemake),
         )

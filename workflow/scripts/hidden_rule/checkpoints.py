@@ -151,3 +151,22 @@ class Checkpoints(TrainerCallback):
     def clear(self) -> None:
         """Delete the checkpoints: the training is done and its outputs are written."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def for_rule(snakemake) -> Checkpoints:
+    """The checkpoints of a rule's training, named after its inputs and settings; SIGTERM writes one from here on."""
+    inputs, params = snakemake.input, snakemake.params
+    identity = training_identity(
+        [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
+        model=params.model,
+        lora=params.lora,
+        settings=params.settings,
+        seed=snakemake.wildcards.seed,
+        decoding=params.get("decoding"),
+    )
+    resources = snakemake.resources
+    checkpoints = Checkpoints(
+        params.checkpoints, identity, steps=resources.checkpoint_steps, minutes=resources.checkpoint_minutes
+    )
+    checkpoints.stop_at_sigterm()
+    return checkpoints
