@@ -57,10 +57,10 @@ def relative_error(a, b):
         (5, 1, 20, 0, "right"),  # an SFT batch
         (6, 1, 20, 2, "right"),  # rows that share more than all do
         (6, 1, 0, 2, "right"),  # the same, though all together share nothing
-        (5, 1, 0, 0, "right"),  # nothing in common: the plain computation
+        (5, 1, 0, 0, "right"),  # nothing in common
         (1, 1, 20, 0, "right"),  # a batch of one
         (3, 4, 20, 0, "both"),  # GRPO: groups share whole prompts
-        (4, 3, 20, 2, "both"),  # four levels: all, a family, a prompt, its completions
+        (4, 3, 20, 2, "both"),  # all share, a family shares, a prompt's completions do
         (1, 6, 9, 0, "both"),  # one group: the whole prompt is the shared prefix
         (4, 3, 3, 0, "both"),  # groups, but too little in common across them
     ],
@@ -96,21 +96,35 @@ def test_output_is_the_one_trl_expects():
     assert (found.label_mask == expected.label_mask).all()
 
 
+def test_a_tree_holds_what_rows_share_once():
+    ids, tree, paths = prefix.pack([[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 4], [6], [1, 2, 3]], "cpu")
+    assert ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert tree.positions.tolist() == [0, 1, 2, 3, 2, 0]
+    assert paths == [[0, 1, 2, 3], [0, 1, 4], [0, 1, 2, 3], [5], [0, 1, 2]]
+    # parts of 3, 1, 1 and 1 new tokens, for [1, 2, 3] comes before [1, 2, 3, 4]: 4 stretches of 3 queries
+    assert tree.queries.tolist() == [[0, 1, 2], [3, 3, 3], [4, 4, 4], [5, 5, 5]]
+    assert tree.keys.tolist() == [[0, 1, 2, 0], [0, 1, 2, 3], [0, 1, 4, 0], [5, 0, 0, 0]]
+    assert tree.slots.tolist() == [0, 1, 2, 3, 6, 9]
+    seen = tree.mask(window=2, dtype=torch.float32)[:, 0] == 0
+    assert seen[0].tolist() == [[True, False, False, False], [True, True, False, False], [False, True, True, False]]
+    assert seen[1, 0].tolist() == [False, False, True, True]
+    assert seen[3, 0].tolist() == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
-    ("rows", "shared", "limit", "depth"),
+    ("lengths", "width"),
     [
-        ([[1, 2, 3, 4], [1, 2, 3, 5], [1, 6, 7, 8]], 1, 3, 3),  # 1 + 2 groups of 2 + 3 rests of 1, against 1 + 3 of 3
-        ([[1, 2, 3, 4], [1, 5, 3, 4], [1, 6, 3, 4]], 1, 3, 1),  # no two agree: every depth costs the same
-        ([[1, 2, 3, 4], [1, 2, 3, 5]], 3, 3, 3),  # all of what they share is shared already
-        ([[1, 2, 3, 4], [1, 2, 3, 5]], 1, 2, 2),  # no deeper than the limit
-        ([[7]] * 3, 0, 0, 0),
+        ([40] * 16, 40),  # alike: nothing to pad
+        ([1], 1),
+        ([200] + [40] * 16, 40),  # what all share is cut: 21 x (40 + 16) against 17 x (200 + 16)
+        ([3, 1, 1, 1], 3),  # 4 x (3 + 16) against 6 x (1 + 16)
     ],
 )
-def test_rows_are_grouped_where_least_is_computed(rows, shared, limit, depth):
-    assert prefix.group_depth(rows, shared, limit) == depth
+def test_stretches_are_as_wide_as_costs_least(lengths, width):
+    assert prefix.stretch_width(lengths) == width
 
 
-def test_prefix_is_computed_once(monkeypatch):
+def test_prefix_is_computed_once():
     computed = []
     model = tiny_model("llama")
     base = quick(model)

@@ -1,9 +1,9 @@
 """Attention over a prefix tree, and the computation of attention on a CPU.
 
-A batch whose rows share prefixes is packed into one row: the tokens of every level of the tree, each once. All of a
-model's layers work on tokens one by one, save attention, which is given the tree and lets each token see the tokens of
-its own path alone. No cache of keys and values is involved, so gradients, gradient checkpointing and wrappers behave as
-they do for any forward pass.
+A batch whose rows start alike is packed into one row: what several rows start with stands in it once, and nothing is
+padded. All of a model's layers work on tokens one by one, save attention, which is given the tree and lets each token
+see the tokens of its own path alone. No cache of keys and values is involved, so gradients,
+gradient checkpointing and wrappers behave as they do for any forward pass.
 
 On a CPU PyTorch's fused kernel is slow with a mask and in the backward pass, and transformers' eager computation copies
 keys and values once for each query head of a group and takes softmax through a float32 copy of the scores. Here the
@@ -19,50 +19,40 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 CPU, GPU = "prefix_tree_eager", "prefix_tree_sdpa"
-NO_TOKEN = torch.iinfo(torch.int64).max  # the position of padding as a key: after everything
-
-
-@dataclass
-class Level:
-    """One level of a prefix tree: B rows of T tokens, padded on the right; `parent` (B,) are rows one level up."""
-
-    positions: torch.Tensor  # (B, T); padding repeats the row's last
-    is_token: torch.Tensor  # (B, T), false for padding
-    parent: torch.Tensor | None
 
 
 @dataclass
 class PrefixTree:
-    """The levels of a batch, the root's first, and what its layers share."""
+    """How attention reads a packed row of N tokens: as R stretches of W queries, each with the S keys of its path.
 
-    levels: list[Level]
+    A stretch are tokens that follow one another on one path. `queries` (R, W) and `keys` (R, S) are places in the
+    packed row; a path's stand in the order of their positions, from 0 on. Past its end a stretch repeats its last
+    token, and a path holds places that no query's position reaches. `slots` (N,): where in R x W each token's query is.
+    """
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    slots: torch.Tensor
+    positions: torch.Tensor  # (N,)
     n_calls: int = 0  # attention layers that followed the tree
     masks: dict = field(default_factory=dict)
 
-    @property
-    def sizes(self) -> list[int]:
-        """Tokens of each level in the packed row, padding included."""
-        return [level.positions.numel() for level in self.levels]
-
-    def mask(self, i: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """The additive mask (B, 1, T, S) of level i over the S keys of its path; made once for all layers."""
-        if (i, window) not in self.masks:
-            keys = None
-            for level in self.levels[: i + 1]:
-                own = level.positions.masked_fill(~level.is_token, NO_TOKEN)
-                keys = own if keys is None else torch.cat([take_rows(keys, level.parent), own], dim=1)
-            query = self.levels[i].positions.unsqueeze(2)
-            seen = keys.unsqueeze(1) <= query
+    def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """The additive mask (R, 1, W, S); made once for all layers that see as far."""
+        if window not in self.masks:
+            query = self.positions[self.queries].unsqueeze(2)
+            key = torch.arange(self.keys.size(1), device=query.device)
+            seen = key <= query
             if window is not None:
-                seen &= keys.unsqueeze(1) > query - window
+                seen &= key > query - window
             mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-            self.masks[i, window] = mask.masked_fill_(~seen, torch.finfo(dtype).min).unsqueeze(1)
-        return self.masks[i, window]
+            self.masks[window] = mask.masked_fill_(~seen, torch.finfo(dtype).min).unsqueeze(1)
+        return self.masks[window]
 
 
-def take_rows(rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """`rows[index]` along the first dimension; a view where there is one row to take."""
-    return rows.expand(len(index), *rows.shape[1:]) if rows.size(0) == 1 else rows[index]
+def take(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Of states (1, heads, N, D) those of the places `index` (R, T), as (R, heads, T, D)."""
+    return states[0].transpose(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
 
 
 def window_of(module) -> int | None:
@@ -96,17 +86,9 @@ def grouped_attention(module, query, key, value, attention_mask, scaling=None, d
 def tree_attention(attend, module, query, key, value, tree: PrefixTree, **kwargs):
     """Attention output (1, N, heads, D) and None of a packed row of N tokens; `query`, `key`, `value` (1, ·, N, D)."""
     tree.n_calls += 1
-    window, outputs, path = window_of(module), [], ()
-    parts = zip(*(states.split(tree.sizes, dim=2) for states in (query, key, value)), strict=True)
-    for i, (level, states) in enumerate(zip(tree.levels, parts, strict=True)):
-        rows, width = level.positions.shape
-        own_query, *own = (part[0].unflatten(1, (rows, width)).transpose(0, 1) for part in states)
-        if path:
-            own = [torch.cat([take_rows(a, level.parent), b], dim=2) for a, b in zip(path, own, strict=True)]
-        path = own
-        output, _ = attend(module, own_query, *own, tree.mask(i, window, query.dtype), **kwargs)
-        outputs.append(output.reshape(1, rows * width, *output.shape[2:]))
-    return torch.cat(outputs, dim=1), None
+    states = (take(query, tree.queries), take(key, tree.keys), take(value, tree.keys))
+    output, _ = attend(module, *states, tree.mask(window_of(module), query.dtype), **kwargs)
+    return output.flatten(0, 1).index_select(0, tree.slots).unsqueeze(0), None
 
 
 def make_attention(attend):

@@ -4,8 +4,10 @@ import torch
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from .prefix import MIN_SHARED, common_prefix_length, sharing_fault
+from .prefix import common_prefix_length, sharing_fault
 from .trie import LabelTrie
+
+MIN_SHARED = 8  # tokens: a cache of fewer costs more than it saves
 
 
 def batches_by(key, rows: list[list[int]], batch_size: int) -> list[list[int]]:

@@ -1,18 +1,18 @@
 """Compute what rows share once: the forward pass behind SFT, GRPO and evaluation.
 
-Rows of a batch start with the same tokens (the system text), and rows of a group share a whole prompt. A shared
-prefix is computed once, with gradients, in the same forward pass as what follows it (`attention.py`); vocabulary logits
-are taken only where a token is scored. The result is the plain computation's, up to the order of floating-point sums.
+Rows of a batch start with the same tokens (the system text), and rows of a group share a whole prompt. What any of
+them start with in common is computed once, with gradients, in the same forward pass as what follows it
+(`attention.py`); vocabulary logits are taken only where a token is scored. The result is the plain computation's, up to
+the order of floating-point sums.
 
 Where that would not be exact the plain computation runs instead, and the log says so in one line (`sharing_fault`).
 """
 
 import functools
-import itertools
 import logging
 import types
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.utils import FusedCausalLMOutput
@@ -22,7 +22,7 @@ from . import attention
 log = logging.getLogger(__name__)
 
 VOCABULARY_TILE = 32768  # columns of the output layer computed at a time on a GPU, TRL's own choice
-MIN_SHARED = 8  # below this many tokens a level of its own costs more than it saves
+KEYS_COST = 16  # queries for which scores cost about as much as the copy of a path's keys and values
 SCALED_LOGITS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -48,95 +48,75 @@ def common_prefix_length(rows: list[list[int]]) -> int:
     return next((i for i in range(length) if first[i] != last[i]), length)
 
 
-@dataclass
-class Segment:
-    """One level of a prefix tree: rows of token ids, and for each row its parent's index one level up."""
-
-    rows: list[list[int]]
-    parent: list[int]
-
-
-def pad_right(rows: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask, both (N, T), of rows padded on the right."""
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-    return ids, mask
+def pad_right(rows: list[list[int]], fill: int | None = None) -> list[list[int]]:
+    """Rows of one length, filled up with `fill`, or with a row's own last value."""
+    width = max(map(len, rows))
+    return [row + [row[-1] if fill is None else fill] * (width - len(row)) for row in rows]
 
 
 def run_whole(model, rows: list[list[int]]) -> torch.Tensor:
     """Last hidden states (N, T, H) of rows that share nothing: the model's own forward pass."""
-    ids, mask = pad_right(rows, model.get_input_embeddings().weight.device)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor(pad_right(rows, 0), device=device)
+    mask = torch.tensor(pad_right([[1] * len(row) for row in rows], 0), device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     return model.base_model(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
 
 
-def run_segments(model, segments: list[Segment]) -> torch.Tensor:
-    """Last hidden states (N, T, H) of the last level of a prefix tree, each level computed once, in one forward pass.
+def stretch_width(lengths: list[int]) -> int:
+    """The number of queries a stretch at which attention costs least, for parts of a tree of these lengths.
 
-    Gradients flow back to every level above. Positions count real tokens only, so padding in the middle of a path
-    shifts nothing, and sliding windows are exact. Raises RuntimeError if a layer did not follow the tree.
+    Short stretches pad few queries, but each brings the keys and values of its whole path along (`KEYS_COST`).
     """
-    if len(segments) == 1:
-        return run_whole(model, segments[0].rows)
-    device = model.get_input_embeddings().weight.device
-    packed, levels, length = [], [], None
-    for segment in segments:
-        ids, mask = pad_right(segment.rows, device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        parent = None
-        if length is not None:
-            parent = torch.tensor(segment.parent, device=device)
-            positions = positions + length[parent]
-        length = positions[:, -1:] + 1
-        packed.append(ids.flatten())
-        levels.append(attention.Level(positions, mask.bool(), parent))
-    tree = attention.PrefixTree(levels)
+    length, count = np.unique(lengths, return_counts=True)
+    width = np.arange(1, length.max() + 1)
+    stretches = (-(-length // width[:, None]) * count).sum(1)
+    return int(width[(stretches * (width + KEYS_COST)).argmin()])
+
+
+def pack(rows: list[list[int]], device) -> tuple[torch.Tensor, attention.PrefixTree, list[list[int]]]:
+    """Token ids (N,) of rows' prefix tree, the tree, and of each row the places of its tokens in it."""
+    ids, positions, paths = [], [], [[] for _ in rows]
+    parts = []  # (row, how much of it came before): what each row adds to the tree
+    row, path = [], []
+    for i in sorted(range(len(rows)), key=rows.__getitem__):  # neighbours share the most
+        shared = common_prefix_length([row, rows[i]])
+        row = rows[i]
+        path = path[:shared] + list(range(len(ids), len(ids) + len(row) - shared))
+        paths[i] = path
+        if shared < len(row):
+            parts.append((i, shared))
+            ids += row[shared:]
+            positions += range(shared, len(row))
+    width = stretch_width([len(rows[i]) - shared for i, shared in parts])
+    stretches = [(i, start) for i, shared in parts for start in range(shared, len(rows[i]), width)]
+    queries = [paths[i][start : start + width] for i, start in stretches]
+    keys = [paths[i][: start + width] for i, start in stretches]
+    slots = [r * width + column for r, stretch in enumerate(queries) for column in range(len(stretch))]
+    tensors = (pad_right(queries), pad_right(keys, 0), slots, positions)
+    tree = attention.PrefixTree(*(torch.tensor(numbers, device=device) for numbers in tensors))
+    return torch.tensor(ids, device=device), tree, paths
+
+
+def run_packed(model, rows: list[list[int]]) -> tuple[torch.Tensor, list[list[int]]]:
+    """Last hidden states (N, H) of the tokens of rows' prefix tree, and the places of each row's tokens among them.
+
+    Each token is computed once; gradients flow back to everything that is shared. Raises RuntimeError if a layer did
+    not follow the tree.
+    """
+    ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
     output = model.base_model(
-        input_ids=torch.cat(packed).unsqueeze(0),
-        attention_mask=torch.zeros(1, 1, 1, 1, device=device),  # four dimensions: transformers makes none of its own
-        position_ids=torch.cat([level.positions.flatten() for level in levels]).unsqueeze(0),
+        input_ids=ids.unsqueeze(0),
+        attention_mask=torch.zeros(1, 1, 1, 1, device=ids.device),  # four dimensions: transformers makes none itself
+        position_ids=tree.positions.unsqueeze(0),
         use_cache=False,
         prefix_tree=tree,
     )
     if tree.n_calls != model.config.get_text_config().num_hidden_layers:
         raise RuntimeError(f"{tree.n_calls} layers of {model.config.model_type} followed the prefix tree, not all")
-    return output.last_hidden_state[0, -levels[-1].positions.numel() :].unflatten(0, levels[-1].positions.shape)
-
-
-def group_depth(rows: list[list[int]], shared: int, limit: int) -> int:
-    """The depth, `shared` to `limit` tokens, at which grouping rows by what they start with computes least positions.
-
-    `shared` itself where no grouping saves a thirtieth of them: a level more has a price too.
-    """
-    ordered = sorted(rows)
-    agreeing = [common_prefix_length([a, b]) for a, b in itertools.pairwise(ordered)]
-    longest = max(map(len, rows))
-
-    def positions(depth: int) -> int:
-        groups = 1 + sum(length < depth for length in agreeing)
-        return shared + groups * (depth - shared) + len(rows) * (longest - depth)
-
-    best = min(range(shared, limit + 1), key=positions, default=shared)
-    return best if positions(best) * 30 <= positions(shared) * 29 else shared
-
-
-def prefix_levels(rows: list[list[int]], shared: int, limit: int) -> tuple[list[Segment], int]:
-    """The levels of a prefix tree over `rows`, and the depth at which the last one, a rest for each row, begins.
-
-    The first `shared` tokens are the same in all rows; `limit` is the greatest depth.
-    """
-    depth = group_depth(rows, shared, limit)
-    segments = [Segment([rows[0][:shared]], [0])] if shared else []
-    parent = [0] * len(rows)
-    if depth > shared:
-        starts = [tuple(row[shared:depth]) for row in rows]
-        groups = {start: i for i, start in enumerate(dict.fromkeys(starts))}
-        segments.append(Segment([list(start) for start in groups], [0] * len(groups)))
-        parent = [groups[start] for start in starts]
-    return [*segments, Segment([row[depth:] for row in rows], parent)], depth
+    return output.last_hidden_state[0], paths
 
 
 def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent: list[int]) -> torch.Tensor:
@@ -144,27 +124,17 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
 
     Tails are of T tokens at the most; beyond a tail's end the values mean nothing. Prompts may be empty.
     """
-    whole = [prompts[p] + tail for p, tail in zip(parent, tails, strict=True)]
+    whole = [[*prompts[p], *tail] for p, tail in zip(parent, tails, strict=True)]
+    starts = [len(prompts[p]) for p in parent]
     fault = sharing_fault(model)
     if fault is not None:
         say_once(model, fault)
     if fault is not None or len(whole) == 1:
-        states, depth = run_whole(model, whole), 0
-    else:
-        shortest, shared = min(map(len, prompts)), common_prefix_length(prompts)
-        if shared < MIN_SHARED:
-            shared = 0
-        if max(map(len, prompts)) == shared:  # the prompts are one
-            return run_segments(
-                model, [*prefix_levels(prompts, shared, shared)[0][:-1], Segment(tails, [0] * len(tails))]
-            )
-        if len(tails) > len(prompts) and shortest > shared:
-            segments, _ = prefix_levels(prompts, shared, shortest - 1)
-            return run_segments(model, [*segments, Segment(tails, parent)])
-        segments, depth = prefix_levels(whole, shared, shortest)
-        states = run_segments(model, segments)
-    starts = torch.tensor([len(prompts[p]) - depth for p in parent], device=states.device)
-    return windows(states, starts, max(map(len, tails)))
+        states = run_whole(model, whole)
+        return windows(states, torch.tensor(starts, device=states.device), max(map(len, tails)))
+    states, paths = run_packed(model, whole)
+    places = [path[start:] for path, start in zip(paths, starts, strict=True)]
+    return states[torch.tensor(pad_right(places), device=states.device)]
 
 
 def windows(states: torch.Tensor, starts: torch.Tensor, width: int) -> torch.Tensor:
