@@ -192,7 +192,7 @@ def train_trl(method: str, start, config: dict, settings: dict, stop_after: int)
                 "chat_template_kwargs": config["model"]["chat_template_kwargs"],
                 **{name: settings[name] for name in ("temperature", "beta", "loss_type", "scale_rewards")},
             }
-            rows = train_grpo.prompts_with_labels(start)
+            rows = train_grpo.prompts_with_labels(start, "free")
             reward = make_reward_function(start.ruleset.labels, settings["reward"])
             trainer = GRPOTrainer(args=GRPOConfig(**arguments), reward_funcs=reward, train_dataset=rows, **common)
         trainer.train()

@@ -27,14 +27,15 @@ from hidden_rule.grpo import EpochOrderedGRPOTrainer
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
 from hidden_rule.replies import parse_reply
-from hidden_rule.rewards import make_reward_function
-from hidden_rule.structured_grpo import StructuredGRPOTrainer
+from hidden_rule.rewards import make_reward_function, reply_texts
+from hidden_rule.structured_grpo import StructuredGRPOTrainer, row_names
 from hidden_rule.tables import HISTORY, write_table
 
 
-def prompts_with_labels(start: training.Start) -> Dataset:
-    """`prompt` (a conversation) and `label` of each training row."""
-    return Dataset.from_dict({"prompt": start.train.conversations, "label": start.train.labels})
+def prompts_with_labels(start: training.Start, decoding: str) -> Dataset:
+    """`prompt` and `label` of each training row; a prompt is a conversation, or names one that is read structured."""
+    prompts = row_names(start.train.prompts) if decoding == "structured" else start.train.conversations
+    return Dataset.from_dict({"prompt": prompts, "label": start.train.labels})
 
 
 class WatchedReward:
@@ -47,12 +48,14 @@ class WatchedReward:
         self.n_tokens_generated = 0
 
     def __call__(self, completions, label, completion_ids, log_metric, **kwargs) -> list[float]:
-        predicted = [parse_reply(completion[-1]["content"], self.labels) for completion in completions]
+        texts = reply_texts(completions)
+        decision = {text: parse_reply(text, self.labels) for text in set(texts)}
+        predicted = [decision[text] for text in texts]
         for name in self.labels:
             log_metric(training.SHARE_PREFIX + name, predicted.count(name) / len(predicted))
         log_metric("invalid_share", predicted.count(None) / len(predicted))
         self.n_tokens_generated += int(launch.reduced([sum(map(len, completion_ids))])[0])
-        return self.score(completions, label)
+        return self.score(texts, label)
 
 
 def train_grpo(
@@ -112,13 +115,13 @@ def train_grpo(
         )
         make_trainer, extra, counted = EpochOrderedGRPOTrainer, {}, ["_total_train_tokens"]
         if decoding == "structured":
-            make_trainer, extra = StructuredGRPOTrainer, {"trie": start.trie}
+            make_trainer, extra = StructuredGRPOTrainer, {"trie": start.trie, "rows": start.train.prompts}
             counted.append("n_tokens_rolled_out")
         trainer = make_trainer(
             model=start.model,
             reward_funcs=reward,
             args=arguments,
-            train_dataset=prompts_with_labels(start),
+            train_dataset=prompts_with_labels(start, decoding),
             processing_class=start.tokenizer,
             callbacks=[watcher],
             **extra,

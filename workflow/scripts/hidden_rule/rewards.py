@@ -16,15 +16,19 @@ def reward(reply: str, label: str, labels, scale: dict) -> float:
     return float(scale["correct" if predicted == label else "wrong"])
 
 
+def reply_texts(completions) -> list[str]:
+    """The replies in TRL's completions: texts, or chats of which each one's last message is the reply."""
+    return [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+
+
 def make_reward_function(labels, scale: dict):
-    """A reward function as TRL calls it: completions (texts, or chats whose last message is the reply) and `label`."""
+    """A reward function as TRL calls it."""
     labels = tuple(labels)
 
     def decision_reward(completions, label, **kwargs) -> list[float]:
         """One reward a completion; `label` is the data set's column, one a completion."""
-        replies = [
-            completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions
-        ]
-        return [reward(reply, gold, labels, scale) for reply, gold in zip(replies, label, strict=True)]
+        pairs = list(zip(reply_texts(completions), label, strict=True))
+        points = {pair: reward(*pair, labels, scale) for pair in dict.fromkeys(pairs)}
+        return [points[pair] for pair in pairs]
 
     return decision_reward

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 
 from . import launch
-from .encoding import encode_prompts
 from .grpo import EpochOrderedGRPOTrainer
 from .prefix import add_shared_prefix_forward
 from .trie import LabelTrie
@@ -34,25 +33,21 @@ SIGNAL_SHARE = 0.4  # a forward pass is nearly half a step: below this one more 
 
 
 class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
-    """`GRPOTrainer` over a `LabelTrie`; prompts are conversations, completions replies of the trie."""
+    """`GRPOTrainer` over a `LabelTrie`; completions are replies of the trie.
 
-    def __init__(self, *args, trie: LabelTrie, **kwargs):
+    `rows` are the token ids of the training prompts. The data set's column `prompt` holds places among them
+    (`row_names`): TRL copies and searches a prompt once a completion, which for conversations takes its time.
+    """
+
+    def __init__(self, *args, trie: LabelTrie, rows: list[list[int]], **kwargs):
         super().__init__(*args, rollout_func=draw_rollouts, **kwargs)
         self.trie = trie
+        self.rows = [tuple(row) for row in rows]
         self.reply_index = {reply: i for i, reply in enumerate(trie.replies)}
         self.kept_policy = None  # (row of each prompt, its branch log-probabilities with their graph)
         self.has_signal = None  # (B,) of the completions whose loss is being computed; None: all are needed
         self.n_tokens_rolled_out = 0
-        self.encoded = {}  # the token ids of each conversation: the same ones come again every epoch
         add_shared_prefix_forward(self.model.get_base_model(), temperature=self.temperature)
-
-    def encode(self, prompts: list[list[dict]]) -> list[tuple[int, ...]]:
-        """Token ids of conversations, each tokenized once in a training."""
-        keys = [tuple(message["content"] for message in prompt) for prompt in prompts]
-        new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self.encoded}
-        rows = encode_prompts(self.processing_class, list(new.values()), self.chat_template_kwargs) if new else []
-        self.encoded |= {key: tuple(row) for key, row in zip(new, rows, strict=True)}
-        return [self.encoded[key] for key in keys]
 
     def policy(self, model, prompts: list[tuple[int, ...]]) -> tuple[dict, torch.Tensor]:
         """The row of each distinct prompt, and the trie's branch log-probabilities (U, K) of those U prompts."""
@@ -105,7 +100,7 @@ class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
 
 def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
     """TRL's rollout function: a reply drawn for each prompt (a group's prompts are repeated in a row)."""
-    rows = trainer.encode(prompts)
+    rows = [trainer.rows[int(prompt)] for prompt in prompts]
     training = trainer.model.training
     with torch.set_grad_enabled(training):
         index, branch_log_probs = trainer.policy(trainer.model_wrapped if training else trainer.model, rows)
@@ -123,12 +118,18 @@ def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
         trainer.n_tokens_rolled_out += int(n_tokens)
         trainer._metrics["train"]["label_entropy"].append(entropies / launch.n_processes())
     choices = [set(trainer.trie.branch_positions(label)) for label in labels]
+    arrays = {row: np.array(row) for row in index}  # TRL makes a tensor of each, of an array at once
     return {
-        "prompt_ids": [list(row) for row in rows],
+        "prompt_ids": [arrays[row] for row in rows],
         "completion_ids": [list(reply) for reply in replies],
         "logprobs": [row[: len(reply)] for row, reply in zip(token_log_probs.tolist(), replies, strict=True)],
         "env_mask": [[int(i in at) for i in range(len(reply))] for reply, at in zip(replies, choices, strict=True)],
     }
+
+
+def row_names(rows: list) -> list[str]:
+    """The column `prompt` of a data set whose prompts are `rows`."""
+    return [str(i) for i in range(len(rows))]
 
 
 def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]]:
