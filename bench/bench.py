@@ -301,7 +301,7 @@ def table(results: dict) -> str:
 
 
 def run_all(options) -> dict:
-    """Every measurement, item by item, sides taking turns."""
+    """Every measurement, turn by turn: items and sides take turns."""
     passed = ["--work", options.work, "--threads", options.threads, "--trl-attention", options.trl_attention]
     passed += ["--peer-rows", options.peer_rows, "--evaluation-rows", options.evaluation_rows]
     passed += ["--peer-evaluation-rows", options.peer_evaluation_rows, "--updates", options.updates]
@@ -325,8 +325,8 @@ def run_all(options) -> dict:
     results["formula"] = measure.__doc__
     peaks = [child("peak", "ours")]
     results["items"] = {name: {"ours": [], "trl": []} for name in options.items}
-    for name in options.items:
-        for _ in range(options.repeats):
+    for _ in range(options.repeats):  # all items in each turn: they are compared with each other too
+        for name in options.items:
             for arm in ("ours", "trl"):
                 results["items"][name][arm].append(child(name, arm))
         peaks.append(child("peak", "ours"))
