@@ -10,13 +10,16 @@ import pytest
 from scipy import stats
 
 from hidden_rule.collapse import LOST, MIN_STEPS, bounds, judge, judge_all
-from hidden_rule.tables import COLLAPSE, HISTORY, read_table
+from hidden_rule.dataset import SPLITS, dataset_schema, draw_splits
+from hidden_rule.ruleset import load_ruleset
+from hidden_rule.tables import COLLAPSE, HISTORY, read_table, write_table
 from hidden_rule.trained import collapse_sentences
 from judge_collapse import judge_collapse
 from synthetic import make_history, make_ruleset
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
-import histories
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "bench"))
+import histories  # noqa: E402
 
 LABELS = histories.LABELS
 EVEN = dict.fromkeys(LABELS, 0.25)
@@ -162,13 +165,14 @@ def test_what_is_sampled_at_the_limit_is_hardly_ever_called_collapsed():
     assert np.mean(rows) <= 0.05
 
 
-def test_the_rule_writes_a_table_of_trainings_by_reward_alone(tmp_path, fincorp, splits):
-    ruleset, labels = fincorp, list(fincorp.labels)
+def test_the_rule_writes_a_table_of_trainings_by_reward_alone(tmp_path):
+    ruleset = load_ruleset(ROOT / "rulesets/fincorp.yaml")
+    splits, labels = draw_splits(ruleset, dict.fromkeys(SPLITS, 40), seed=0), list(ruleset.labels)
     paths = []
     for name, method in [("sft", "sft"), ("rl", "grpo")]:
         paths.append(tmp_path / f"{name}.parquet")
         make_history(ruleset, method, 0.4, only=labels[:2]).write_parquet(paths[-1])
-    splits["train"].write_parquet(tmp_path / "train.parquet")
+    write_table(splits["train"], tmp_path / "train.parquet", dataset_schema(ruleset))
     trained = [["sft", 0, "sft"], ["rl", 0, "grpo"]]
     arguments = {"train": tmp_path / "train.parquet", "ruleset": ruleset, "of_decisions": True}
     judge_collapse(paths, trained, prompts={"rl": 16, "sft": 16}, output=tmp_path / "collapse.parquet", **arguments)
@@ -190,7 +194,7 @@ def test_sentences_name_labels_step_and_share():
         table = judge_all(found, trained, EVEN, dict.fromkeys(said, PROMPTS)).filter(condition=name)
         (said[name],) = collapse_sentences(table)
     assert "collapsed into 2 of 4 decisions, " in said["to two"]
-    assert "C made up at most 2.4% of its answers and is right for 25.0%" in said["to two"]
+    assert "C made up at most 2.5% of its answers and is right for 25.0%" in said["to two"]
     assert said["noise"] == "noise (seed 0) did not collapse: at its end it made each of the 4 decisions."
     assert "and came back to it." in said["a dip that recovers"]
     assert "too lately to call it given up" in said["lost lately, still varied"]

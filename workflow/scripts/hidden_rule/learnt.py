@@ -84,7 +84,7 @@ def free_sentence(condition: str, accuracy: dict, invalid: dict) -> str:
 
 
 def suite_verdict(row: dict, metric: str) -> str:
-    """`holds` or `fails`: the interval of right answers (1 − false flips) is at or above LEARNT, or below; else `open`."""
+    """`holds` or `fails`: the interval (of 1 − a false flip rate) is at or above LEARNT, or below it; else `open`."""
     low, high = row["ci_low"], row["ci_high"]
     if metric == "false_flip_rate":
         low, high = 1 - high, 1 - low
