@@ -22,17 +22,14 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int, n_seeds: in
     difference of the size that was seen with a chance of some 80%.
     """
     effects = {frozenset((row["condition_a"], row["condition_b"])): row["mde"] for row in pairs}
-    sentences = []
+    sentences, hopeless = [], []
     for name, lead, _ in rivals_of(best, pairs):
         effect = effects[frozenset((best, name))]
         if effect is None:
             continue
         times = (effect / lead) ** 2 if lead > 0 else math.inf
         if times > FEASIBLE:
-            sentences.append(
-                f"{best} and {name} differ here by {points(max(lead, 0.0))} points, less than {FEASIBLE} times as many "
-                "applications would be likely to show."
-            )
+            hopeless.append((name, max(lead, 0.0)))
         elif times <= 1:
             sentences.append(f"As many applications once more may well tell {best} from {name}.")
         else:
@@ -42,6 +39,12 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int, n_seeds: in
                 needed = f"{rounded_up(10 * times) / 10:g} times as many applications and seeds would; these are"
             these = f"{n_applications:,}" + ("" if n_seeds == 1 else f" and {n_seeds}")
             sentences.append(f"If {best} leads {name} by the {points(lead)} points seen here, some {needed} {these}.")
+    if hopeless:
+        names, leads = zip(*hopeless, strict=True)
+        sentences.append(
+            f"{best} leads {listing(names)} by so little, at most {points(max(leads))} points here, that {FEASIBLE} times as "
+            "many applications would not be likely to show it."
+        )
     return sentences
 
 
