@@ -42,8 +42,8 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int, n_seeds: in
     if hopeless:
         names, leads = zip(*hopeless, strict=True)
         sentences.append(
-            f"{best} leads {listing(names)} by so little, at most {points(max(leads))} points here, that {FEASIBLE} times as "
-            "many applications would not be likely to show it."
+            f"{best} leads {listing(names)} by so little, at most {points(max(leads))} points here, that "
+            f"{FEASIBLE} times as many applications would not be likely to show it."
         )
     return sentences
 
