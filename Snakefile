@@ -140,6 +140,7 @@ localrules:
     build_suites,
     prepare_model,
     assess_feasibility,
+    judge_collapse,
     summarize,
     record_run,
     render_charts,
@@ -387,6 +388,39 @@ rule assess_feasibility:
         "workflow/scripts/assess_feasibility.py"
 
 
+REWARDED = [[name, seed, method] for name, seed, method in TRAINED if method != "sft"]
+
+
+rule judge_collapse:
+    input:
+        histories=[
+            f"{RESULTS}/training/{name}/seed{seed}/history.parquet"
+            for name, seed, _ in REWARDED
+        ],
+        train=rules.build_dataset.output.train,
+        ruleset=config["ruleset"],
+        code=DATA_CODE + code("collapse", "feasibility"),
+    output:
+        f"{RESULTS}/collapse.parquet",
+    log:
+        f"{RESULTS}/logs/judge_collapse/judge_collapse.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        trained=REWARDED,
+        prompts={
+            name: SETTINGS[name]["settings"]["batch_size"] for name, *_ in REWARDED
+        },
+        of_decisions=config["decoding"] == "structured",
+    message:
+        "Judge whether training by reward gave up decisions"
+    script:
+        "workflow/scripts/judge_collapse.py"
+
+
 rule summarize:
     input:
         predictions=PREDICTIONS,
@@ -514,6 +548,7 @@ rule write_report:
         comparisons=rules.summarize.output.comparisons,
         costs=rules.summarize.output.costs,
         feasibility=FEASIBILITY,
+        collapse=rules.judge_collapse.output[0],
         predictions=PREDICTIONS,
         histories=HISTORIES,
         svgs=expand(f"{RESULTS}/charts/{{name}}.svg", name=CHARTS),
@@ -522,7 +557,19 @@ rule write_report:
         template="workflow/report/report.html.j2",
         code=DATA_CODE
         + code(
-            "report", "conclusions", "feasibility", "chart_style", "outcomes", "config"
+            "report",
+            "conclusions",
+            "compared",
+            "learnt",
+            "limits",
+            "price",
+            "trained",
+            "wording",
+            "collapse",
+            "feasibility",
+            "chart_style",
+            "outcomes",
+            "config",
         ),
     output:
         page=f"{RESULTS}/report.html",
@@ -559,6 +606,7 @@ rule write_manifest:
         ],
         PREDICTIONS,
         FEASIBILITY,
+        rules.judge_collapse.output,
         rules.summarize.output,
         rules.record_run.output,
         rules.render_charts.output,

@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT, SMOKE, Checkout
 from hidden_rule.ruleset import load_ruleset
 from hidden_rule.suites import KINDS
-from hidden_rule.tables import COMPARISONS, COSTS, HISTORY, METRICS, predictions_schema, read_table
+from hidden_rule.tables import COLLAPSE, COMPARISONS, COSTS, HISTORY, METRICS, predictions_schema, read_table
 
 CONDITIONS = ["baseline", "grpo", "sft", "sft_then_grpo"]
 
@@ -41,6 +41,9 @@ def test_smoke_run_writes_every_table_in_its_schema(smoke):
     assert set(metrics.filter(metric="accuracy")["suite"]) == {"test", "holdout", *KINDS}
     assert metrics.filter(metric="flip_rate", suite="counterfactuals", seed=0)["n"].to_list() == [4] * 4
     assert read_table(results / "comparisons.parquet", COMPARISONS).height > 0
+    collapse = read_table(results / "collapse.parquet", COLLAPSE)
+    assert collapse.select("condition", "label").rows() == [(c, x) for c in ("grpo", "sft_then_grpo") for x in labels]
+    assert collapse["reasons"].to_list() == [["too_short"]] * 2 * len(labels)  # four steps
 
 
 def test_sft_then_grpo_starts_where_sft_ended(smoke):
@@ -125,8 +128,12 @@ ASSESS = {  # by the condition whose answers it looks at
 }
 
 
+JUDGE = "Judge whether training by reward gave up decisions"
+
+
 def retrained(*conditions):
-    return {TRAIN[name] for name in conditions} | evaluated(*conditions)
+    judged = {JUDGE for name in conditions if name != "sft"}
+    return {TRAIN[name] for name in conditions} | judged | evaluated(*conditions)
 
 
 def evaluated(*conditions):

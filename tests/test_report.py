@@ -6,30 +6,24 @@ import os
 import shutil
 
 import jinja2
-import numpy as np
 import polars as pl
 import pytest
 
-from hidden_rule import conclusions
-from hidden_rule.conclusions import (
-    collapse,
-    collapse_sentence,
-    collapse_sentences,
-    conclude,
-    headline,
-    hidden_verdict,
-    policy_verdict,
-)
+from hidden_rule.collapse import judge_all
+from hidden_rule.compared import difference_sentence
+from hidden_rule.conclusions import headline
+from hidden_rule.learnt import hidden_sentence, hidden_verdict, policy_verdict
 from hidden_rule.metrics import summarize_predictions
-from hidden_rule.report import build_report, duration, render_report, suites_table
+from hidden_rule.report import build_report, render_report, suites_table
 from hidden_rule.tables import HISTORY, METRICS
+from hidden_rule.trained import feasibility_sentence, stopped_sentences
+from hidden_rule.wording import duration
 from render_charts import render_charts
-from synthetic import WORLD, make_history, make_ruleset, write_world
+from synthetic import WORLD, make_ruleset, write_world
 from test_charts import NAMES
 from write_report import write_report
 
 RULESET = make_ruleset(4)
-READING = ("holdout", "structured")
 TEMPLATE = os.path.join(os.path.dirname(__file__), "..", "workflow", "report", "report.html.j2")
 CONFIG = {
     "experiment": "<b>bold</b>",
@@ -59,18 +53,6 @@ def row(low, value, high, n=1000):
     return {"value": value, "ci_low": low, "ci_high": high, "n": n}
 
 
-def answer_of(tmp_path, world, seeds=(0,), ruleset=RULESET):
-    """The conclusions of a made-up world: the headline, and all text."""
-    made = write_world(tmp_path, ruleset, world, seeds)
-    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, ruleset)
-    histories = [pl.read_parquet(path) for path in made.histories]
-    answer = conclude(
-        metrics, comparisons, histories, made.trained, ruleset.labels, list(world), READING, ("test", "free")
-    )
-    sentences = [sentence for _, part in answer["parts"] for sentence in part]
-    return answer["headline"], " ".join([answer["scope"], *sentences])
-
-
 def subsets(all_signal, p_right, **right_shares):
     rows = {"all": {"signal_share": all_signal, "p_right": p_right, "right_share": 1.0}}
     return rows | {name: {"right_share": share} for name, share in right_shares.items()}
@@ -95,7 +77,7 @@ def subsets(all_signal, p_right, **right_shares):
     ],
 )
 def test_feasibility_in_words(of, words):
-    sentence = conclusions.feasibility_sentence("grpo", "baseline", 8, of)
+    sentence = feasibility_sentence("grpo", "baseline", 8, of)
     assert sentence.startswith("grpo (from baseline): ") and sentence.endswith(words)
 
 
@@ -130,56 +112,9 @@ def test_a_training_that_was_stopped_is_named():
     rows = [(step, 0.0, 0, "zero_signal_share", None, 1.0) for step in range(1, 5)]
     stopped = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_without_signal", None, 4.0)], schema=HISTORY, orient="row")
     other = pl.DataFrame(rows, schema=HISTORY, orient="row")
-    assert conclusions.stopped_sentences([["a", 0, "grpo"], ["b", 1, "grpo"]], [other, stopped]) == [
+    assert stopped_sentences([["a", 0, "grpo"], ["b", 1, "grpo"]], [other, stopped]) == [
         "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps."
     ]
-
-
-def test_sft_wins_and_swapped_numbers_swap_the_words(tmp_path):
-    first, text = answer_of(tmp_path, {name: WORLD[name] for name in ("baseline", "sft", "grpo")})
-    assert first.startswith("sft decides best: ")
-    assert first.endswith("The hidden rule was learnt by sft.")
-    assert "baseline cannot be told apart from chance (25.0%)" in text
-    assert "sft learnt the policy" in text
-    assert "grpo learnt a part of the policy" in text
-    assert "grpo did not learn the hidden rule" in text
-    assert "sft beats grpo by" in text
-    assert "one seed" in text
-    assert "exact McNemar tests of one training seed, adjusted for 3 comparisons (Holm)" in text
-    swapped = {"baseline": WORLD["baseline"], "sft": WORLD["grpo"], "grpo": WORLD["sft"] | {"method": "grpo"}}
-    first, text = answer_of(tmp_path, swapped)
-    assert first.startswith("grpo decides best: ")
-    assert "grpo beats sft by" in text
-    assert "grpo (seed 0) did not collapse" in text
-
-
-def test_tie(tmp_path):
-    first, text = answer_of(tmp_path, {name: WORLD[name] for name in ("sft", "sft_then_grpo")})
-    assert "sft_then_grpo decides rightly most often" in first
-    assert "but sft cannot be told apart from it" in first
-    assert "sft and sft_then_grpo cannot be told apart" in text or "sft_then_grpo and sft cannot be told apart" in text
-    assert "beats" not in text
-
-
-def test_all_at_chance(tmp_path):
-    bad = {"accuracy": 0.25, "method": "sft"}
-    first, text = answer_of(tmp_path, {"a": bad, "b": bad | {"method": "grpo"}, "c": bad | {"method": None}})
-    assert first.startswith("No condition can be said to do better than chance")
-    assert "learnt the policy" not in text
-    assert "learnt a part" not in text
-    assert "beats" not in text
-
-
-def test_no_training_by_reward(tmp_path):
-    _, text = answer_of(tmp_path, {name: WORLD[name] for name in ("baseline", "sft")})
-    assert "No condition was trained by reward" in text
-
-
-def test_several_seeds(tmp_path):
-    first, text = answer_of(tmp_path, {name: WORLD[name] for name in ("baseline", "sft", "grpo")}, seeds=(0, 1, 2))
-    assert first.startswith("sft decides best")
-    assert "t-tests over applications and 3 training seeds, adjusted for 3 comparisons (Holm)" in text
-    assert text.count("collapsed into 2 of 4 decisions") == 3
 
 
 @pytest.mark.parametrize(
@@ -215,7 +150,7 @@ def test_hidden_verdict(recall, precision, verdict):
 
 def test_no_sign_is_said_with_and_without_answers_of_that_kind():
     said = [
-        conclusions.hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25)
+        hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25)
         for precision in ({"value": None}, row(0.2, 0.25, 0.3))
     ]
     assert said[0].endswith("none of its answers needs this rule to be explained.")
@@ -225,58 +160,21 @@ def test_no_sign_is_said_with_and_without_answers_of_that_kind():
 def test_significance_needs_the_test_and_the_interval():
     base = {"condition_a": "a", "condition_b": "b", "difference": 0.05, "ci_low": 0.01, "ci_high": 0.09}
     base |= {"p_value": 0.01, "mde": 0.061}
-    assert "a beats b by 5.0 points" in conclusions.difference_sentence(base | {"p_adjusted": 0.01})
-    assert "cannot be told apart" in conclusions.difference_sentence(base | {"p_adjusted": 0.06})
-    said = conclusions.difference_sentence(base | {"p_adjusted": 0.04, "ci_low": -0.01})
+    assert "a beats b by 5.0 points" in difference_sentence(base | {"p_adjusted": 0.01})
+    assert "cannot be told apart" in difference_sentence(base | {"p_adjusted": 0.06})
+    said = difference_sentence(base | {"p_adjusted": 0.04, "ci_low": -0.01})
     assert "cannot be told apart" in said
     assert said.endswith("A difference of 6.1 points would have been seen with a chance of some 80%.")
-    assert "too few" in conclusions.difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
-    assert conclusions.difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith("p = 0.06).")
+    assert "too few" in difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
+    assert difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith("p = 0.06).")
     reversed_ = {"difference": -0.05, "ci_low": -0.09, "ci_high": -0.01, "p_adjusted": 0.01}
-    assert "b beats a by 5.0 points (1.0 to 9.0; p = 0.01)" in conclusions.difference_sentence(base | reversed_)
+    assert "b beats a by 5.0 points (1.0 to 9.0; p = 0.01)" in difference_sentence(base | reversed_)
 
 
 def test_headline_claims_no_hidden_rule_that_was_not_tested():
     accuracies = {"a": row(0.9, 0.95, 0.97)}
     assert "hidden" not in headline(["a"], accuracies, [], {"a": "unknown"}, 0.25)
     assert "No condition can be said" in headline(["a"], accuracies, [], {"a": "partly"}, 0.25)
-
-
-def test_collapse_names_labels_and_step():
-    labels = RULESET.labels
-    kept = [labels[1], labels[3]]
-    verdict = collapse(make_history(RULESET, "grpo", 0.4, only=kept), labels)
-    assert sorted(verdict["kept"]) == kept
-    assert verdict["lost"] == [labels[0], labels[2]]
-    assert 80 <= verdict["step"] <= 101  # planted: the others shrink to nothing at step 100
-    assert verdict["zero_signal"] > 0.9
-    sentence = collapse_sentence("grpo", 0, verdict, 4)
-    assert f"collapsed into 2 of 4 decisions, {verdict['kept'][0]} and {verdict['kept'][1]}: from step" in sentence
-    assert collapse(make_history(RULESET, "grpo", 0.9), labels)["lost"] == []
-    assert collapse(make_history(RULESET, "grpo", 0.4, only=kept, n_steps=10), labels)["too_short"]
-    assert collapse(make_history(RULESET, "sft", 0.9), labels) is None
-
-
-def test_sound_seeds_share_a_sentence():
-    sound, short = {"lost": [], "too_short": False}, {"lost": [], "too_short": True}
-    sentences = collapse_sentences([("b", 0, sound), ("a", 0, None), ("b", 1, short), ("b", 2, sound)], 4)
-    assert len(sentences) == 2
-    assert "b (seed 1) was trained for fewer than" in sentences[0]
-    assert sentences[1].startswith("b (seeds 0 and 2) did not collapse")
-
-
-def test_no_collapse_is_seen_in_noise():
-    """Labels of a sound policy go missing from single small batches by chance; that is no collapse."""
-    generator = np.random.default_rng(0)
-    verdicts = []
-    for _ in range(40):
-        shares = generator.multinomial(16, [0.25] * 4, size=120) / 16
-        rows = [
-            (s, "predicted_share", x, v) for s, r in enumerate(shares) for x, v in zip(RULESET.labels, r, strict=True)
-        ]
-        history = pl.DataFrame(rows, schema=["step", "metric", "label", "value"], orient="row")
-        verdicts.append(bool(collapse(history, RULESET.labels)["lost"]))
-    assert sum(verdicts) == 0
 
 
 def test_durations():
@@ -294,11 +192,14 @@ def built(folder) -> str:
         )
         frame = frame.with_columns(predicted=pl.when(pl.col("reply") == payload).then(None).otherwise("predicted"))
         frame.with_columns(is_valid=pl.col("predicted").is_not_null()).write_parquet(path)
-    tables = {name: folder / f"{name}.parquet" for name in ("metrics", "comparisons", "costs")}
+    tables = {name: folder / f"{name}.parquet" for name in ("metrics", "comparisons", "costs", "collapse")}
     metrics, comparisons = summarize_predictions(made.predictions, made.jobs, RULESET)
     metrics.write_parquet(tables["metrics"])
     comparisons.write_parquet(tables["comparisons"])
     made.costs.write_parquet(tables["costs"])
+    histories = [pl.read_parquet(path) for path in made.histories]
+    even, prompts = dict.fromkeys(RULESET.labels, 0.25), dict.fromkeys(WORLD, 16)
+    judge_all(histories, made.trained, even, prompts).write_parquet(tables["collapse"])
     svgs = [folder / "charts" / f"{name}.svg" for name in NAMES]
     pages = [folder / "charts" / "accuracy.html"]
     render_charts(
@@ -330,7 +231,18 @@ def test_the_page_holds_everything_escaped(report):
     assert page.count("<img ") == len(NAMES)
     assert page.count('src="data:image/svg+xml;base64,') == len(NAMES)
     assert 'href="charts/accuracy.html"' in page
-    for text in ("group_size", "64", "the base model", "rule_0", "10 min 00 s", "3.00 GiB", "2026-01-01"):
+    for text in (
+        "group_size",
+        "64",
+        "the base model",
+        "rule_0",
+        "10 min 00 s",
+        "3.00 GiB",
+        "2026-01-01",
+        "Collapse of training by reward",
+        "collapsed into 2 of 4",
+        "There is one base model, a-model",
+    ):
         assert text in page, text
 
 

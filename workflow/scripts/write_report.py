@@ -4,7 +4,7 @@ import polars as pl
 
 from hidden_rule.files import read_json, write_text
 from hidden_rule.report import build_report, render_report
-from hidden_rule.tables import COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
+from hidden_rule.tables import COLLAPSE, COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
 
 
 def write_report(
@@ -22,10 +22,11 @@ def write_report(
     template,
     output,
     feasibility=(),
+    collapse=None,
 ) -> None:
     """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
 
-    `feasibility` are the tables of the trainings by reward.
+    `feasibility` are the tables of the trainings by reward, `collapse` is the one of the verdicts on them.
     """
     context = build_report(
         metrics=read_table(metrics, METRICS),
@@ -41,6 +42,7 @@ def write_report(
         config=config,
         output=output,
         feasibility=pl.concat([read_table(path, FEASIBILITY) for path in feasibility]) if feasibility else None,
+        collapse=None if collapse is None else read_table(collapse, COLLAPSE),
     )
     write_text(render_report(context, template), output)
 
@@ -65,4 +67,5 @@ if "snakemake" in globals():
             template=snakemake.input.template,
             output=snakemake.output[0],
             feasibility=list(snakemake.input.feasibility),
+            collapse=snakemake.input.collapse,
         )

@@ -13,9 +13,12 @@ import jinja2
 import polars as pl
 
 from .chart_style import in_words, readings
-from .conclusions import conclude, feasibility_sentences, find, p_text, percent, points, with_interval
+from .conclusions import conclude
 from .config import condition_settings
+from .learnt import SUITES
 from .outcomes import scan_predictions
+from .trained import feasibility_sentences, training_rows
+from .wording import duration, find, p_text, percent, points, with_interval
 
 EXAMPLES = 2  # replies of each kind (right, wrong, invalid) for each condition
 MAX_REPLY = 300  # characters of a reply that are shown
@@ -28,17 +31,6 @@ SUMMARY = {
     "conflict_recall": "hidden rule in conflict: recall",
     "invalid_rate": "invalid replies",
 }
-SUITES = [  # suite, its metric, and what that is
-    ("counterfactuals", "flip_rate", "counterfactual pairs: the answer follows the hidden rule's feature"),
-    ("counterfactuals", "false_flip_rate", "counterfactual pairs: it changes with a feature that means nothing"),
-    ("paraphrases", "accuracy", "the trigger in other words: right"),
-    ("decoys", "false_flip_rate", "words that only sound like the trigger: the answer changes"),
-    ("conflicts", "accuracy", "the hidden rule against another: right"),
-    ("boundaries", "accuracy", "at a threshold and one step beside it: right"),
-    ("field_order", "false_flip_rate", "the fields in another order: the answer changes"),
-    ("prevalence", "hidden_recall", "the trigger is rare: found"),
-    ("prevalence", "hidden_precision", "the trigger is rare: right where it is claimed"),
-]
 CHARTS = {
     "accuracy": "Share of right decisions by condition, with 95% intervals, for each suite and decoding.",
     "hidden_rule": "Recall and precision on the hidden rule by condition, with 95% intervals.",
@@ -46,12 +38,6 @@ CHARTS = {
     "training": "Validation accuracy, reward and loss over optimizer steps.",
     "collapse": "Share of each decision in the sampled answers over steps, with entropy and groups without signal.",
 }
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
 def gibibytes(n_bytes: int) -> str:
@@ -183,6 +169,31 @@ def as_text(value) -> str:
     return str(value)
 
 
+def collapse_table(collapse: pl.DataFrame | None) -> dict | None:
+    """The verdict on each training by reward, and what it rests on; None where there was none."""
+    if collapse is None or collapse.is_empty():
+        return None
+    cells = []
+    for (condition, seed), rows in training_rows(collapse).items():
+        of = rows[0]
+        kept = [row for row in rows if row["fate"] not in ("lost", "absent", "unneeded")]
+        shares = ", ".join(f"{row['label']} {percent(row['share'])}" for row in kept if row["share"] is not None)
+        lost = ", ".join(f"{row['label']} ({row['fate']})" for row in rows if row["fate"] in ("lost", "absent"))
+        since = of["collapsed_since"]
+        signals = [
+            "–" if of["entropy"] is None else f"{of['entropy']:.2f}",
+            "–" if of["zero_signal_share"] is None else f"{of['zero_signal_share']:.0%}",
+        ]
+        why = ", ".join(reason.replace("_", " ") for reason in of["reasons"]) or "–"
+        step = "–" if since is None else since
+        cells.append([f"{condition}, seed {seed}", of["verdict"], why, step, shares or "–", lost or "–", *signals])
+    columns = [
+        "training", "verdict", "reasons", "since step", "decisions made at the end, share of its answers", "not made",
+        "entropy", "groups without signal",
+    ]  # fmt: skip
+    return table("Collapse of training by reward", columns, cells, wrap=True)
+
+
 def group_sizes(config: dict, order) -> dict[str, int]:
     """The group size of each condition that GRPO trains."""
     used = {name: condition_settings(config, name) for name in order}
@@ -291,6 +302,7 @@ def build_report(
     config,
     output,
     feasibility=None,
+    collapse=None,
 ) -> dict:
     """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries."""
     order = list(dict.fromkeys(condition for condition, _ in jobs))
@@ -298,9 +310,17 @@ def build_report(
     main, labels = ordered[0], list(ruleset.labels)
     free = next((reading for reading in ordered if reading[1] == "free"), main)
     feasible = () if feasibility is None else feasibility_sentences(feasibility, group_sizes(config, order))
+    used = {name: condition_settings(config, name) for name in order}
+    data = config.get("data", {})
     answer = conclude(
-        metrics, comparisons, histories, trained, labels, order, main, free if free != main else None, feasible
-    )
+        metrics, comparisons, histories, trained, labels, order, main, free if free != main else None, feasible,
+        collapse=collapse, costs=costs,
+        starts={name: of["start_from"] for name, of in used.items() if of["method"]},
+        about={
+            "model": config["model"]["id"], "ruleset": config.get("ruleset"), "train": data.get("train"),
+            "validation": data.get("validation"),
+        },
+    )  # fmt: skip
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
@@ -316,6 +336,7 @@ def build_report(
         "summary": summary_table(metrics, order, main),
         "comparison": comparison_table(comparisons, order, main),
         "suites": suites_table(metrics, order),
+        "collapse": collapse_table(collapse),
         "more": [summary_table(metrics, order, reading) for reading in ordered[1:]]
         + [label_table(metrics, order, labels, main)]
         + ([seed_table(metrics, order, main)] if several else [])

@@ -67,6 +67,29 @@ FEASIBILITY = pl.Schema(
     }
 )
 
+COLLAPSE = pl.Schema(  # a row a training by reward and label; `collapse.judge` says how each is judged
+    {
+        "condition": pl.String,
+        "seed": pl.Int64,
+        "verdict": pl.String,  # pass | warn | collapsed; of the training, as all columns up to n_steps
+        "reasons": pl.List(pl.String),  # keys of collapse.REASONS
+        "collapsed_since": pl.Int64,  # step; null unless it collapsed
+        "entropy": pl.Float64,  # nats, mean over the last recorded steps
+        "zero_signal_share": pl.Float64,  # of groups, mean over the last recorded steps
+        "n_steps": pl.Int64,  # recorded
+        "label": pl.String,
+        "true_share": pl.Float64,  # of the training split
+        "share": pl.Float64,  # of the valid answers of the last window; null if there were none
+        "low": pl.Float64,  # one-sided bounds of it
+        "high": pl.Float64,
+        "n": pl.Float64,  # prompts with valid answers in that window
+        "fate": pl.String,  # kept | rare | unsure | lost | absent | unneeded
+        "since": pl.Int64,  # step from which on a lost or absent decision is hardly sampled
+        "gap_from": pl.Int64,  # steps between which a decision that came back was hardly sampled
+        "gap_to": pl.Int64,
+    }
+)
+
 COSTS = pl.Schema(
     {
         "condition": pl.String,

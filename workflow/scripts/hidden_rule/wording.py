@@ -1,0 +1,45 @@
+"""How numbers are written in sentences and tables, and where sentences find them."""
+
+import polars as pl
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def with_interval(row: dict) -> str:
+    """`88.4% (86.3 to 90.3%)` of a row with value, ci_low and ci_high; a dash where it is undefined."""
+    if row is None or row["value"] is None:
+        return "–"
+    return f"{percent(row['value'])} ({100 * row['ci_low']:.1f} to {percent(row['ci_high'])})"
+
+
+def p_text(p_value: float) -> str:
+    """A p-value in two digits; below 0.001 only that, since no model of the data is so exact."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}" if p_value < 0.1 else f"p = {p_value:.2f}"
+
+
+def points(share: float) -> str:
+    """`1.6` or `−1.6` percentage points, with a true minus sign."""
+    return f"{100 * share:.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def listing(words) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    words = list(words)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def find(metrics: pl.DataFrame, condition: str, reading: tuple, metric: str) -> dict | None:
+    """The pooled row of a metric that is not one of a label."""
+    rows = metrics.filter(
+        pl.col("seed").is_null(), pl.col("label").is_null(),
+        condition=condition, suite=reading[0], decoding=reading[1], metric=metric,
+    )  # fmt: skip
+    return rows.row(0, named=True) if rows.height else None
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
