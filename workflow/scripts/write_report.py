@@ -4,7 +4,7 @@ import polars as pl
 
 from hidden_rule.files import read_json, write_text
 from hidden_rule.report import build_report, render_report
-from hidden_rule.tables import COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
+from hidden_rule.tables import COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, SUPERVISION, read_table
 
 
 def write_report(
@@ -22,10 +22,12 @@ def write_report(
     template,
     output,
     feasibility=(),
+    supervision=None,
 ) -> None:
     """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
 
-    `feasibility` are the tables of the trainings by reward.
+    `feasibility` are the tables of the trainings by reward; `supervision` is the table of that name, if
+    there is one.
     """
     context = build_report(
         metrics=read_table(metrics, METRICS),
@@ -41,6 +43,7 @@ def write_report(
         config=config,
         output=output,
         feasibility=pl.concat([read_table(path, FEASIBILITY) for path in feasibility]) if feasibility else None,
+        supervision=supervision and read_table(supervision, SUPERVISION),
     )
     write_text(render_report(context, template), output)
 
@@ -65,4 +68,5 @@ if "snakemake" in globals():
             template=snakemake.input.template,
             output=snakemake.output[0],
             feasibility=list(snakemake.input.feasibility),
+            supervision=next(iter(snakemake.input.supervision), None),
         )

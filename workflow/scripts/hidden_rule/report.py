@@ -15,6 +15,7 @@ import polars as pl
 from .chart_style import in_words, readings
 from .conclusions import conclude, feasibility_sentences, find, p_text, percent, points, with_interval
 from .config import condition_settings
+from .label_conclusions import label_sentences, supervision_cells
 from .outcomes import scan_predictions
 
 EXAMPLES = 2  # replies of each kind (right, wrong, invalid) for each condition
@@ -45,6 +46,7 @@ CHARTS = {
     "confusion": "Confusion matrix of each condition: what it answered, by what was right.",
     "training": "Validation accuracy, reward and loss over optimizer steps.",
     "collapse": "Share of each decision in the sampled answers over steps, with entropy and groups without signal.",
+    "labels": "Accuracy and recall on the hidden rule against labels, seconds, tokens, bits and wrong labels.",
 }
 
 
@@ -291,6 +293,7 @@ def build_report(
     config,
     output,
     feasibility=None,
+    supervision=None,
 ) -> dict:
     """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries."""
     order = list(dict.fromkeys(condition for condition, _ in jobs))
@@ -301,6 +304,8 @@ def build_report(
     answer = conclude(
         metrics, comparisons, histories, trained, labels, order, main, free if free != main else None, feasible
     )
+    if supervision is not None and (told := label_sentences(metrics, supervision, main, 1 / len(labels))):
+        answer["parts"].append(("With how many labels, and how wrong?", told))
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
@@ -316,6 +321,7 @@ def build_report(
         "summary": summary_table(metrics, order, main),
         "comparison": comparison_table(comparisons, order, main),
         "suites": suites_table(metrics, order),
+        "supervision": None if supervision is None else table(*supervision_cells(supervision, order)),
         "more": [summary_table(metrics, order, reading) for reading in ordered[1:]]
         + [label_table(metrics, order, labels, main)]
         + ([seed_table(metrics, order, main)] if several else [])
