@@ -1,4 +1,4 @@
-"""Training data with fewer rows or wrong labels: nested, balanced, as large a share as asked for, the same each time."""
+"""Training data with fewer rows or wrong labels: nested, balanced, of the share asked for, the same each time."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_a_balanced_order_by_hand():
             "draw": [0.1, 0.2, 0.3, 0.9, 0.5, 0.4, 0.6],
         }
     )
-    # first of each cell: a (A, x) .1, d (A, y) .9, f (B) .4; A is a, d, b, c, and B is f, e, g; then one of each in turn
+    # cells: (A, x) a b c, (A, y) d, B f e g; label A takes its cells in turn, a d b c; then the labels take turns
     assert balanced_order(frame, "draw")["row"].to_list() == ["a", "f", "e", "d", "b", "g", "c"]
 
 

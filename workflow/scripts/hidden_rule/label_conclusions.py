@@ -5,6 +5,8 @@ import polars as pl
 from .conclusions import LEARNT, find, hidden_verdict, listing, percent, policy_verdict, with_interval
 from .label_curves import KINDS, curve_points
 
+UNITS = {"labels": "labels", "noise": "of the labels wrong"}  # after a number of them
+
 
 def dose(kind: str, row: dict) -> str:
     """What a point of a line was given, in words."""
@@ -14,32 +16,30 @@ def dose(kind: str, row: dict) -> str:
 def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], what: str, value: str) -> str:
     """With which labels, or shares of wrong ones, a line learnt `what`.
 
-    rows: its points in order of what varies, `value` in words the quantity that they hold; learnt: of each, whether.
+    rows: its points in order of what varies; learnt: of each, whether; value: what the points hold, in words.
     """
-    unit = {"labels": "labels", "noise": "of the labels wrong"}[kind]
-    tried = f"{listing(dose(kind, row) for row in rows)} tried"
+    unit, doses = UNITS[kind], listing(dose(kind, row) for row in rows)
     best = max(rows, key=lambda row: row["value"])
-    if not any(learnt):
-        top = f"the highest {value} is {with_interval(best)}, with {dose(kind, best)}"
-        return f"{line} learnt {what} with none of {tried} {unit}: {top}."
     kept = [row for row, yes in zip(rows, learnt, strict=True) if yes]
-    if kind == "labels":
-        first = f"{dose(kind, kept[0])} are the fewest, {value} {with_interval(kept[0])}"
-        return f"{line} learnt {what} with {listing(dose(kind, row) for row in kept)} {unit}, of {tried}: {first}."
     lost = [row for row, yes in zip(rows, learnt, strict=True) if not yes]
-    if not lost:
-        return f"{line} learnt {what} with each of {tried} {unit}."
-    first = f"the lowest share with which it did not is {dose(kind, lost[0])}, {value} {with_interval(lost[0])}"
-    return f"{line} learnt {what} with {listing(dose(kind, row) for row in kept)} {unit}, of {tried}: {first}."
+    if not kept:
+        top = f"the highest {value} is {with_interval(best)}, with {dose(kind, best)}"
+        return f"{line} learnt {what} with none of {doses} {unit} that were tried: {top}."
+    if kind == "noise" and not lost:
+        return f"{line} learnt {what} with each of {doses} {unit} that were tried."
+    if kind == "labels":
+        edge = f"{dose(kind, kept[0])} are the fewest, {value} {with_interval(kept[0])}"
+    else:
+        edge = f"the lowest share with which it did not is {dose(kind, lost[0])}, {value} {with_interval(lost[0])}"
+    return f"{line} learnt {what} with {listing(dose(kind, row) for row in kept)} {unit}, of {doses} tried: {edge}."
 
 
 def chance_sentence(line: str, kind: str, rows: list[dict], chance: float) -> str:
     """Where a line that nowhere learnt the policy can be told from chance."""
-    unit = {"labels": "labels", "noise": "of the labels wrong"}[kind]
     above = [row for row in rows if policy_verdict(row, chance) in ("learnt", "partly")]
     if not above:
         return f"{line} is nowhere above chance ({percent(chance)})."
-    return f"{line} is above chance ({percent(chance)}) with {listing(dose(kind, row) for row in above)} {unit}."
+    return f"{line} is above chance ({percent(chance)}) with {listing(dose(kind, row) for row in above)} {UNITS[kind]}."
 
 
 def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:

@@ -21,7 +21,7 @@ def sweep_fault(conditions: dict, known: dict, dropped=()) -> tuple | None:
         if "method" not in condition:
             return ("conditions", base, "method"), "is missing, and sweep is given", "add method: sft or grpo"
         if len(condition["sweep"]) > 1:
-            return at, f"varies {len(condition['sweep'])} settings", "keep one; write others into with"
+            return at, f"varies {len(condition['sweep'])} settings", "keep one, and write others into with"
         ((key, values),) = condition["sweep"].items()
         if key not in known[condition["method"]]:
             return (*at, key), "unknown key", did_you_mean(key, known[condition["method"]])
@@ -82,7 +82,7 @@ def training_fault(method: str, settings: dict, given, n_train: int) -> tuple | 
         return (
             "label_noise",
             f"{noise:g} of {rows} rows is not one row",
-            f"give at least {0.5 / rows:.2g}, or leave it out",
+            f"give at least {1 / rows:.2g}, or leave it out",
         )
     if "steps" not in settings:
         return None
