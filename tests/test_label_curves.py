@@ -93,11 +93,12 @@ def test_the_chart_of_labels(tmp_path):
     assert "seed 0 alone" in text
 
 
-def test_the_chart_of_noise_with_a_recall_that_is_undefined_and_no_bits_at_all(tmp_path):
-    noise = told(("a_0", "<b>a", "sft", 50, 0.0), ("a_1", "<b>a", "sft", 50, 0.5)).with_columns(bits=pl.lit(0.0))
-    text = drawn(tmp_path, metrics_of({"a_0": None, "a_1": None}), noise)
+def test_a_recall_that_is_undefined_and_bits_without_a_logarithm(tmp_path):
+    rows = [("a_0", "<b>a", "sft", 50, 0.0), ("a_1", "<b>a", "sft", 50, 0.5), ("a_2", "<b>a", "sft", 99, 0.0)]
+    supervision = told(*rows).with_columns(bits=pl.lit(0.0))
+    text = drawn(tmp_path, metrics_of(dict.fromkeys(["a_0", "a_1", "a_2"])), supervision)
     assert "share of labels that are wrong" in text and "<b>a" in text
-    assert "labels (log)" not in text
+    assert "labels (log)" in text and "bits of supervision" not in text
 
 
 def test_nothing_to_show(tmp_path):
@@ -107,10 +108,10 @@ def test_nothing_to_show(tmp_path):
 
 def test_sentences_on_labels():
     assert label_sentences(ROWS_METRICS, ROWS, READING, 0.25) == [
-        "g learnt the policy with none of 25 and 400 labels that were tried: "
+        "g learnt the policy with none of the numbers of labels tried (25 and 400): "
         "the highest accuracy is 40.0% (38.0 to 42.0%), with 400.",
         "g is above chance (25.0%) with 400 labels.",
-        "g learnt the hidden rule with none of 25 and 400 labels that were tried: "
+        "g learnt the hidden rule with none of the numbers of labels tried (25 and 400): "
         "the highest recall is 40.0% (38.0 to 42.0%), with 400.",
         "s learnt the policy with 100 labels, of 25, 100 and 400 tried: "
         "100 are the fewest, accuracy 90.0% (88.0 to 92.0%).",
@@ -133,10 +134,10 @@ def test_sentences_on_labels():
             "s learnt the policy with 0% and 20% of the labels wrong, of 0%, 5% and 20% tried: the lowest share with "
             "which it did not is 5%, accuracy 70.0% (68.0 to 72.0%).",
         ),
-        ([0.95, 0.9, 0.83], "s learnt the policy with each of 0%, 5% and 20% of the labels wrong that were tried."),
+        ([0.95, 0.9, 0.83], "s learnt the policy with each of the shares of wrong labels tried (0%, 5% and 20%)."),
         (
             [0.26, 0.25, 0.2],
-            "s learnt the policy with none of 0%, 5% and 20% of the labels wrong that were tried: the highest "
+            "s learnt the policy with none of the shares of wrong labels tried (0%, 5% and 20%): the highest "
             "accuracy is 26.0% (24.0 to 28.0%), with 0%.",
         ),
     ],

@@ -6,6 +6,7 @@ from .conclusions import LEARNT, find, hidden_verdict, listing, percent, policy_
 from .label_curves import KINDS, curve_points
 
 UNITS = {"labels": "labels", "noise": "of the labels wrong"}  # after a number of them
+SHARES = {"labels": "numbers of labels", "noise": "shares of wrong labels"}
 
 
 def dose(kind: str, row: dict) -> str:
@@ -19,14 +20,15 @@ def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], 
     rows: its points in order of what varies; learnt: of each, whether; value: what the points hold, in words.
     """
     unit, doses = UNITS[kind], listing(dose(kind, row) for row in rows)
+    tried = f"the {SHARES[kind]} tried ({doses})"
     best = max(rows, key=lambda row: row["value"])
     kept = [row for row, yes in zip(rows, learnt, strict=True) if yes]
     lost = [row for row, yes in zip(rows, learnt, strict=True) if not yes]
     if not kept:
         top = f"the highest {value} is {with_interval(best)}, with {dose(kind, best)}"
-        return f"{line} learnt {what} with none of {doses} {unit} that were tried: {top}."
+        return f"{line} learnt {what} with none of {tried}: {top}."
     if kind == "noise" and not lost:
-        return f"{line} learnt {what} with each of {doses} {unit} that were tried."
+        return f"{line} learnt {what} with each of {tried}."
     if kind == "labels":
         edge = f"{dose(kind, kept[0])} are the fewest, {value} {with_interval(kept[0])}"
     else:

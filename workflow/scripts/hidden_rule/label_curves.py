@@ -66,6 +66,23 @@ def curve_panel(points: pl.DataFrame, metric: str, varied: str, x: alt.X, colour
     return alt.layer(*layers).properties(width=width, height=170)
 
 
+def axes(points: pl.DataFrame) -> list[tuple[str, pl.DataFrame, alt.X]]:
+    """Each row of panels: the column that varies along its lines, its points, and its horizontal axis."""
+    found = []
+    of_labels, of_noise = (points.filter(kind=kind) for kind in KINDS)
+    for name, words in AXES.items():
+        shown = of_labels.filter(pl.col(name) > 0)  # a logarithm needs more than nothing
+        exact = shown[name].unique().sort().to_list() if name == "n_labels" else None
+        axis = alt.Axis(format=",.0f" if exact else "~s", labelOverlap=True, values=exact or alt.Undefined)
+        scale = alt.Scale(type="log", nice=False, padding=12)
+        found.append(("train_rows", shown, alt.X(f"{name}:Q", title=f"{words} (log)", axis=axis, scale=scale)))
+    axis = alt.Axis(format="%", values=of_noise["label_noise"].unique().sort().to_list())
+    scale = alt.Scale(zero=False, nice=False, padding=12)
+    x = alt.X("label_noise:Q", title="share of labels that are wrong", axis=axis, scale=scale)
+    found.append(("label_noise", of_noise, x))
+    return [row for row in found if not row[1].is_empty()]
+
+
 def label_chart(metrics: pl.DataFrame, supervision: pl.DataFrame | None, labels, config: dict) -> alt.TopLevelMixin:
     """Accuracy and hidden recall, side by side, over what trainings were given; a row of panels an axis."""
     headline = "What more labels, and cleaner ones, bring"
@@ -79,22 +96,12 @@ def label_chart(metrics: pl.DataFrame, supervision: pl.DataFrame | None, labels,
     colours = [CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i in range(len(lines))]
     legend = alt.Legend(title=None, orient="top", columns=3)
     colour = alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend)
-    rows = []
-    for kind, (varied, _) in KINDS.items():
-        of_kind = points.filter(kind=kind)
-        for name, words in AXES.items() if kind == "labels" else [("label_noise", "share of labels that are wrong")]:
-            if kind == "noise":
-                axis = alt.Axis(format="%", values=of_kind["label_noise"].unique().sort().to_list())
-                shown, x = of_kind, alt.X("label_noise:Q", title=words, axis=axis, scale=alt.Scale(zero=False))
-            else:
-                shown = of_kind.filter(pl.col(name) > 0)  # a logarithm needs more than nothing
-                exact = shown[name].unique().sort().to_list() if name == "n_labels" else None
-                axis = alt.Axis(format=",.0f" if exact else "~s", labelOverlap=True, values=exact or alt.Undefined)
-                x = alt.X(f"{name}:Q", title=f"{words} (log)", axis=axis, scale=alt.Scale(type="log", nice=False))
-            if shown.is_empty():
-                continue
-            panels = [curve_panel(shown, metric, varied, x, colour, 1 / len(labels), width) for metric in MEASURES]
-            rows.append(alt.hconcat(*panels, spacing=30))
+    rows = [
+        alt.hconcat(
+            *(curve_panel(shown, metric, varied, x, colour, 1 / len(labels), width) for metric in MEASURES), spacing=30
+        )
+        for varied, shown, x in axes(points)
+    ]
     seeds = metrics["seed"].drop_nulls().unique().sort()
     n = {metric: points.filter(metric=metric)["n"].max() for metric in MEASURES}
     words = f"seed {seeds[0]} alone" if len(seeds) == 1 else f"{len(seeds)} seeds pooled"
