@@ -58,6 +58,14 @@ try:
 except UserError as error:
     sys.exit(f"error: {error}")
 CHARTS = ["accuracy", "hidden_rule", "confusion", "training", "collapse"]
+VARIED = [
+    name
+    for name, of in SETTINGS.items()
+    if of["settings"].keys() & {"train_rows", "label_noise"}
+]
+SUPERVISION = [f"{RESULTS}/supervision.parquet"] if VARIED else []
+if VARIED:
+    CHARTS.append("labels")
 
 
 def trained_with(method):
@@ -80,6 +88,12 @@ def code(*modules):
 
 def adapter_folder(condition, seed):
     return f"{RESULTS}/adapters/{condition}/seed{seed}"
+
+
+def training_split(condition):
+    """The rows that a condition is trained on."""
+    split = f"train/{condition}" if condition in VARIED else "train"
+    return f"{RESULTS}/data/{split}.parquet"
 
 
 def start_folder(wildcards):
@@ -139,6 +153,8 @@ localrules:
     build_dataset,
     build_suites,
     prepare_model,
+    vary_training,
+    measure_supervision,
     assess_feasibility,
     judge_collapse,
     summarize,
@@ -208,6 +224,36 @@ rule build_suites:
         "workflow/scripts/build_suites.py"
 
 
+rule vary_training:
+    input:
+        ruleset=config["ruleset"],
+        train=rules.build_dataset.output.train,
+        code=DATA_CODE + code("variants"),
+    output:
+        train=f"{RESULTS}/data/train/{{condition}}.parquet",
+    log:
+        f"{RESULTS}/logs/vary_training/{{condition}}.log",
+    wildcard_constraints:
+        condition="|".join(VARIED) or "(?!)",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        rows=lambda wildcards: SETTINGS[wildcards.condition]["settings"].get(
+            "train_rows"
+        ),
+        noise=lambda wildcards: SETTINGS[wildcards.condition]["settings"].get(
+            "label_noise", 0.0
+        ),
+        seed=config["data"]["seed"],
+    message:
+        "Choose the rows and labels that {wildcards.condition} is trained on"
+    script:
+        "workflow/scripts/vary_training.py"
+
+
 rule prepare_model:
     input:
         code=code("models", "files"),
@@ -232,7 +278,7 @@ rule train_sft:
     input:
         model=MANIFEST,
         ruleset=config["ruleset"],
-        train=rules.build_dataset.output.train,
+        train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
         code=MODEL_CODE + code("training", "checkpoints"),
@@ -272,7 +318,7 @@ rule train_grpo:
     input:
         model=MANIFEST,
         ruleset=config["ruleset"],
-        train=rules.build_dataset.output.train,
+        train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
         code=MODEL_CODE
@@ -454,6 +500,32 @@ rule summarize:
         "workflow/scripts/summarize.py"
 
 
+rule measure_supervision:
+    input:
+        histories=HISTORIES,
+        costs=rules.summarize.output.costs,
+        train=rules.build_dataset.output.train,
+        splits=[training_split(name) for name, _, _ in TRAINED],
+        ruleset=config["ruleset"],
+        code=DATA_CODE + code("supervision", "variants"),
+    output:
+        supervision=f"{RESULTS}/supervision.parquet",
+    log:
+        f"{RESULTS}/logs/measure_supervision/measure_supervision.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        trained=TRAINED,
+        settings=SETTINGS,
+    message:
+        "Count what each training was told"
+    script:
+        "workflow/scripts/measure_supervision.py"
+
+
 rule record_run:
     input:
         **{split: f"{RESULTS}/data/{split}.parquet" for split in SPLITS},
@@ -491,10 +563,24 @@ rule render_charts:
         metrics=rules.summarize.output.metrics,
         predictions=PREDICTIONS,
         histories=HISTORIES,
+        supervision=SUPERVISION,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("charts", "chart_style", "curves", "outcomes"),
+        code=DATA_CODE
+        + code("charts", "chart_style", "curves", "outcomes", "label_curves"),
     output:
         expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
+        **(
+            {
+                "labels": report(
+                    f"{RESULTS}/charts/labels.svg",
+                    caption="workflow/report/labels.rst",
+                    category="Results",
+                    labels={"chart": "accuracy against labels and label noise"},
+                )
+            }
+            if VARIED
+            else {}
+        ),
         accuracy=report(
             f"{RESULTS}/charts/accuracy.svg",
             caption="workflow/report/accuracy.rst",
@@ -549,6 +635,7 @@ rule write_report:
         costs=rules.summarize.output.costs,
         feasibility=FEASIBILITY,
         collapse=rules.judge_collapse.output[0],
+        supervision=SUPERVISION,
         predictions=PREDICTIONS,
         histories=HISTORIES,
         svgs=expand(f"{RESULTS}/charts/{{name}}.svg", name=CHARTS),
@@ -570,6 +657,8 @@ rule write_report:
             "chart_style",
             "outcomes",
             "config",
+            "label_curves",
+            "label_conclusions",
         ),
     output:
         page=f"{RESULTS}/report.html",
@@ -604,6 +693,8 @@ rule write_manifest:
             for name, seed, _ in TRAINED
             for file in ["adapter_model.safetensors", "adapter_config.json"]
         ],
+        [training_split(name) for name in VARIED],
+        SUPERVISION,
         PREDICTIONS,
         FEASIBILITY,
         rules.judge_collapse.output,

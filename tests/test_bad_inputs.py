@@ -47,7 +47,7 @@ CONFIG = [
         (
             "overlay.yaml: sft.group_size: unknown key; "
             "known: epochs, learning_rate, warmup_steps, batch_size, "
-            "micro_batch_size, max_grad_norm, gradient_checkpointing"
+            "micro_batch_size, max_grad_norm, gradient_checkpointing, steps, train_rows, label_noise"
         ),
     ),
     # wrong types
@@ -206,7 +206,7 @@ CONFIG = [
         (
             "overlay.yaml: conditions.a.with.group_size: unknown key; "
             "known: epochs, learning_rate, warmup_steps, batch_size, "
-            "micro_batch_size, max_grad_norm, gradient_checkpointing"
+            "micro_batch_size, max_grad_norm, gradient_checkpointing, steps, train_rows, label_noise"
         ),
     ),
     (
@@ -234,6 +234,91 @@ CONFIG = [
     (
         "conditions:\n  a: {}\n  a: {method: sft}",
         "overlay.yaml: a: the key stands twice (lines 2 and 3); keep one",
+    ),
+    # rows, noise and steps of a training; sweeps
+    (
+        "conditions: {a: {method: sft, with: {train_rows: 641}}}",
+        "overlay.yaml: conditions.a.with.train_rows: 641 is more than data.train (640); give at most 640",
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {train_rows: [32, 8]}}}",
+        (
+            "overlay.yaml: conditions.a.sweep.train_rows[1]: 8 rows do not fill a batch (sft.batch_size is 16); "
+            "give at least 16"
+        ),
+    ),
+    (
+        "sft: {batch_size: 2, micro_batch_size: 2}\nconditions: {a: {method: sft, with: {train_rows: 3}}}",
+        "overlay.yaml: conditions.a.with.train_rows: 3 rows cannot hold each of 4 labels; give at least 4",
+    ),
+    (
+        "grpo: {label_noise: 0.6}",
+        "overlay.yaml: grpo.label_noise: 0.6 is out of range; give at least 0 and at most 0.5",
+    ),
+    (
+        "conditions: {a: {method: sft, with: {train_rows: 25}, sweep: {label_noise: [0.01, 0.1]}}}",
+        (
+            "overlay.yaml: conditions.a.sweep.label_noise[0]: 0.01 of 25 rows is not one row; "
+            "give at least 0.04, or leave it out"
+        ),
+    ),
+    (
+        "conditions: {a: {method: sft, with: {steps: 100}}}",
+        (
+            "overlay.yaml: conditions.a.with.steps: 100 steps are 2.5 passes over 640 rows (40 steps each); "
+            "take 80 or 120"
+        ),
+    ),
+    (
+        "conditions: {a: {method: grpo, with: {steps: 200, train_rows: 640}, sweep: {epochs: [1, 2]}}}",
+        "overlay.yaml: conditions.a.with.steps: stands beside epochs, which it replaces; keep one",
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {group_size: [2, 4]}}}",
+        (
+            "overlay.yaml: conditions.a.sweep.group_size: unknown key; "
+            "known: epochs, learning_rate, warmup_steps, batch_size, micro_batch_size, max_grad_norm, "
+            "gradient_checkpointing, steps, train_rows, label_noise"
+        ),
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {train_rows: [25, many]}}}",
+        ("overlay.yaml: conditions.a.sweep.train_rows[1]: must be a whole number, is 'many'; give a whole number"),
+    ),
+    (
+        "conditions: {a: {method: grpo, sweep: {reward: [{correct: 1}]}}}",
+        "overlay.yaml: conditions.a.sweep.reward[0]: is no plain value; give a number or a word",
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {train_rows: [25], epochs: [1]}}}",
+        "overlay.yaml: conditions.a.sweep: varies 2 settings; keep one, and write others into with",
+    ),
+    (
+        "conditions: {a: {method: sft, with: {epochs: 1}, sweep: {epochs: [1, 2]}}}",
+        "overlay.yaml: conditions.a.sweep.epochs: stands in with too; keep one",
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {epochs: [1, 2]}}, a_2: {}}",
+        "overlay.yaml: conditions.a.sweep.epochs[1]: makes a second condition a_2; rename one",
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {epochs: []}}}",
+        "overlay.yaml: conditions.a.sweep.epochs: is empty; add more",
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {epochs: [1, 1]}}}",
+        "overlay.yaml: conditions.a.sweep.epochs: 1 stands twice; keep one",
+    ),
+    (
+        "conditions: {a: {sweep: {epochs: [1, 2]}}}",
+        "overlay.yaml: conditions.a.method: is missing, and sweep is given; add method: sft or grpo",
+    ),
+    (
+        "conditions: {a: {method: sft, sweep: {epochs: [1, 2]}}, b: {method: grpo, start_from: a}}",
+        (
+            "overlay.yaml: conditions.b.start_from: unknown condition 'a'; "
+            "known: a_1, a_2, baseline, grpo, sft, sft_then_grpo"
+        ),
     ),
     # model and ruleset
     (

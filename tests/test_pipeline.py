@@ -186,6 +186,18 @@ EDITS = [
         "\nconditions: {sft_twice: {method: sft, start_from: sft}}",
         {"Train sft_twice with SFT, seed 0", "Evaluate sft_twice, seed 0"} | AGGREGATED,
     ),
+    (
+        "one more condition with fewer rows",
+        SMOKE_FILE,
+        "\nconditions: {sft_few: {method: sft, with: {train_rows: 16, label_noise: 0.25}}}",
+        {
+            "Choose the rows and labels that sft_few is trained on",
+            "Train sft_few with SFT, seed 0",
+            "Evaluate sft_few, seed 0",
+            "Count what each training was told",
+        }
+        | AGGREGATED,
+    ),
     ("a split's size", SMOKE_FILE, "\ndata: {holdout: 44}", EVERYTHING),
     ("a rule's threshold", "rulesets/fincorp.yaml", ("nps >= 80", "nps >= 70"), EVERYTHING),
     ("the rewards' code", "workflow/scripts/hidden_rule/rewards.py", "\n# edited", retrained("grpo", "sft_then_grpo")),

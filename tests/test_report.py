@@ -15,7 +15,7 @@ from hidden_rule.conclusions import headline
 from hidden_rule.learnt import hidden_sentence, hidden_verdict, policy_verdict
 from hidden_rule.metrics import summarize_predictions
 from hidden_rule.report import build_report, render_report, suites_table
-from hidden_rule.tables import HISTORY, METRICS
+from hidden_rule.tables import HISTORY, METRICS, SUPERVISION
 from hidden_rule.trained import feasibility_sentence, stopped_sentences
 from hidden_rule.wording import duration
 from render_charts import render_charts
@@ -261,6 +261,24 @@ def test_one_untrained_condition_makes_a_report(tmp_path):
     page = render_report(context, TEMPLATE)
     assert "nothing to compare" in page
     assert "Settings of each training" not in page
+
+
+def test_learning_curves_stand_in_the_report(tmp_path):
+    world = {"<i>sft_25": {"method": "sft", "accuracy": 0.3}, "<i>sft_400": {"method": "sft", "accuracy": 0.95}}
+    made = write_world(tmp_path, RULESET, world, sizes=[("test", "structured", 400, 0)])
+    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, RULESET)
+    labelled = [
+        (name, 0, "sft", "<i>sft", n, 0.0, 0.0, 200, n, 0, 9.0, 99, 2.0 * n, None, 2.0 * n)
+        for name, n in zip(world, (25, 400), strict=True)
+    ]
+    context = build_report(
+        metrics, comparisons, made.costs, [], [], made.predictions, made.jobs, [], {}, RULESET,
+        CONFIG | {"conditions": {name: {} for name in world}}, tmp_path / "report.html",
+        supervision=pl.DataFrame(labelled, schema=SUPERVISION, orient="row"),
+    )  # fmt: skip
+    page = render_report(context, TEMPLATE)
+    assert "&lt;i&gt;sft learnt the policy with 400 labels, of 25 and 400 tried: 400 are the fewest" in page
+    assert "What each training was told" in page and "<td>800</td>" in page
 
 
 def browser(tmp_path):

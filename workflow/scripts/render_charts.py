@@ -4,15 +4,16 @@ from pathlib import Path
 
 from hidden_rule.charts import build_charts
 from hidden_rule.files import whole
-from hidden_rule.tables import METRICS, read_table
+from hidden_rule.tables import METRICS, SUPERVISION, read_table
 
 
-def render_charts(metrics, predictions, jobs, histories, trained, labels, config, outputs) -> None:
+def render_charts(metrics, predictions, jobs, histories, trained, labels, config, outputs, supervision=None) -> None:
     """Save each chart to those of `outputs` whose stem is its name; the suffix (.html, .svg, .png) decides the format.
 
     The pages hold all that they need (`inline`): they open without a network.
     """
-    charts = build_charts(read_table(metrics, METRICS), predictions, jobs, histories, trained, labels, config)
+    told = supervision and read_table(supervision, SUPERVISION)
+    charts = build_charts(read_table(metrics, METRICS), predictions, jobs, histories, trained, labels, config, told)
     for path in map(Path, outputs):
         options = {".html": {"inline": True}, ".png": {"scale_factor": 2}}.get(path.suffix, {})
         with whole(path) as temporary:
@@ -33,4 +34,5 @@ if "snakemake" in globals():
             labels=load_ruleset(snakemake.input.ruleset).labels,
             config=snakemake.params.charts,
             outputs=list(snakemake.output),
+            supervision=next(iter(snakemake.input.supervision), None),
         )

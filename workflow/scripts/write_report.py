@@ -4,7 +4,7 @@ import polars as pl
 
 from hidden_rule.files import read_json, write_text
 from hidden_rule.report import build_report, render_report
-from hidden_rule.tables import COLLAPSE, COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
+from hidden_rule.tables import COLLAPSE, COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, SUPERVISION, read_table
 
 
 def write_report(
@@ -23,10 +23,12 @@ def write_report(
     output,
     feasibility=(),
     collapse=None,
+    supervision=None,
 ) -> None:
     """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
 
-    `feasibility` are the tables of the trainings by reward, `collapse` is the one of the verdicts on them.
+    `feasibility` are the tables of the trainings by reward, `collapse` is the one of the verdicts on them;
+    `supervision` is the table of that name, if there is one.
     """
     context = build_report(
         metrics=read_table(metrics, METRICS),
@@ -43,6 +45,7 @@ def write_report(
         output=output,
         feasibility=pl.concat([read_table(path, FEASIBILITY) for path in feasibility]) if feasibility else None,
         collapse=None if collapse is None else read_table(collapse, COLLAPSE),
+        supervision=supervision and read_table(supervision, SUPERVISION),
     )
     write_text(render_report(context, template), output)
 
@@ -68,4 +71,5 @@ if "snakemake" in globals():
             output=snakemake.output[0],
             feasibility=list(snakemake.input.feasibility),
             collapse=snakemake.input.collapse,
+            supervision=next(iter(snakemake.input.supervision), None),
         )

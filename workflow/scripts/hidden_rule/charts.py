@@ -9,6 +9,7 @@ import polars as pl
 
 from .chart_style import INVALID, finish, in_words, palette, panel_title, readings, title
 from .curves import collapse_chart, training_chart
+from .label_curves import label_chart
 from .outcomes import scan_predictions
 
 
@@ -163,11 +164,14 @@ def confusion_chart(predictions, jobs, labels, metrics, config: dict) -> alt.Top
     return finish(alt.concat(*panels, columns=len(shown), spacing=30).properties(title=headline))
 
 
-def build_charts(metrics, predictions, jobs, histories, trained, labels, config) -> dict[str, alt.TopLevelMixin]:
+def build_charts(
+    metrics, predictions, jobs, histories, trained, labels, config, supervision=None
+) -> dict[str, alt.TopLevelMixin]:
     """All charts by name.
 
     metrics: table METRICS; predictions, histories: paths; jobs: [condition, seed] of each prediction table; trained:
-    [condition, seed, method] of each history; config: the `charts` section.
+    [condition, seed, method] of each history; config: the `charts` section; supervision: table
+    SUPERVISION, if there is one.
     """
     colours = palette(jobs, trained)
     return {
@@ -176,4 +180,5 @@ def build_charts(metrics, predictions, jobs, histories, trained, labels, config)
         "confusion": confusion_chart(predictions, jobs, labels, metrics, config),
         "training": training_chart(histories, trained, colours, labels, config),
         "collapse": collapse_chart(histories, trained, labels, config),
+        "labels": label_chart(metrics, supervision, labels, config),
     }

@@ -1,6 +1,7 @@
 """Check an experiment's config before any job runs, and say what each condition trains with."""
 
 import copy
+import functools
 import hashlib
 import importlib.util
 import json
@@ -11,6 +12,8 @@ from .checks import did_you_mean, dotted, fill_defaults, first_fault, load_schem
 from .errors import UserError
 from .ruleset import load_ruleset
 from .suites import why_not
+from .sweep import as_written, expand_sweeps, sweep_fault, training_fault
+from .variants import passes
 
 SCHEMA = "config.schema.yaml"
 SPLITS = ("train", "validation", "test", "holdout")
@@ -49,12 +52,15 @@ def load_config(files: list) -> dict:
 def condition_settings(config: dict, name: str) -> dict:
     """What condition `name` trains with: `method` (None: untrained), `start_from` (None: base model), `settings`.
 
-    `settings` are the method's own with the condition's `with` over them; keys are sorted.
+    `settings` are the method's own with the condition's `with` over them; where `steps` are given, `epochs` are
+    the passes that come nearest to them. Keys are sorted.
     """
     condition = config["conditions"][name]
     method = condition.get("method")
     settings = copy.deepcopy(config[method]) if method else {}
     _merge(settings, condition.get("with", {}))
+    if "steps" in settings:
+        settings["epochs"] = passes(method, settings, settings.get("train_rows", config["data"]["train"]))
     return _canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
 
 
@@ -81,8 +87,22 @@ def model_slug(model: dict) -> str:
 def _check(config: dict) -> dict:
     schema = load_schema(SCHEMA)
     config = _canonical(config)
+    dropped = []
     if isinstance(config.get("conditions"), dict):
+        dropped = [name for name, spec in config["conditions"].items() if spec is False]
         config["conditions"] = {name: spec for name, spec in config["conditions"].items() if spec is not False}
+    _raise_if(first_fault(config, schema))
+    known = {method: resolve(schema["properties"][method], schema)["properties"] for method in ("sft", "grpo")}
+    _raise_if(sweep_fault(config["conditions"], known, dropped))
+    config["conditions"], places = expand_sweeps(config["conditions"], dropped)
+    try:
+        return _check_settings(config, schema)
+    except _FaultError as fault:
+        raise _FaultError(as_written(fault.path, places), fault.fault, fault.remedy) from None
+
+
+def _check_settings(config: dict, schema: dict) -> dict:
+    """The config, sweeps expanded, with defaults filled in, and checked for what must fit together."""
     _raise_if(first_fault(config, schema))
     for name, condition in config["conditions"].items():
         _check_condition(name, condition, config["conditions"], schema)
@@ -140,14 +160,9 @@ def _check_training(config: dict, name: str) -> None:
     settings, method = merged["settings"], merged["method"]
     if method is None:
         return
-    overrides = config["conditions"][name].get("with", {})
-
-    def at(*keys: str) -> tuple:
-        """Where the setting to blame stands: in the condition if it overrides one of `keys`, else with the method."""
-        overridden = [key for key in keys if key in overrides]
-        return ("conditions", name, "with", overridden[0]) if overridden else (method, keys[0])
-
+    at = functools.partial(_place, config, name)
     batch, micro, n_train = settings["batch_size"], settings["micro_batch_size"], config["data"]["train"]
+    rows = settings.get("train_rows", n_train)
     if batch % micro:
         fault = f"{batch} is not a multiple of micro_batch_size ({micro})"
         raise _FaultError(at("batch_size", "micro_batch_size"), fault, f"take {-(-batch // micro) * micro}")
@@ -156,9 +171,12 @@ def _check_training(config: dict, name: str) -> None:
         fault = f"{batch} prompts a step ({dotted(at('batch_size'))}) do not divide among {processes} processes"
         fits = max(n for n in range(1, processes) if batch % n == 0)
         raise _FaultError(("launch", "processes"), fault, f"take {fits}")
-    if batch > n_train:
-        fault = f"{n_train} rows do not fill a batch ({dotted(at('batch_size'))} is {batch})"
-        raise _FaultError(("data", "train"), fault, f"give at least {batch}")
+    if batch > rows:
+        fault = f"{rows} rows do not fill a batch ({dotted(at('batch_size'))} is {batch})"
+        key = at("train_rows") if "train_rows" in settings else ("data", "train")
+        raise _FaultError(key, fault, f"give at least {batch}")
+    if fault := training_fault(method, settings, config["conditions"][name].get("with", {}), n_train):
+        raise _FaultError(at(fault[0]), *fault[1:])
     if method == "grpo":
         if settings["use_vllm"] and config["decoding"] != "free":
             remedy = "set decoding: free, or use_vllm: false"
@@ -167,6 +185,13 @@ def _check_training(config: dict, name: str) -> None:
         if points["correct"] <= max(points["wrong"], points["invalid"]):
             fault = "does not pay more for a correct reply than for a wrong or invalid one"
             raise _FaultError(at("reward"), fault, "raise correct above the others")
+
+
+def _place(config: dict, name: str, *keys: str) -> tuple:
+    """Where the setting to blame stands: in the condition if it overrides one of `keys`, else with the method."""
+    condition = config["conditions"][name]
+    overridden = [key for key in keys if key in condition.get("with", {})]
+    return ("conditions", name, "with", overridden[0]) if overridden else (condition["method"], keys[0])
 
 
 def _check_model(model: dict) -> None:
@@ -219,6 +244,11 @@ def _check_data(config: dict) -> None:
         if size < len(labels):
             fault = f"{size} rows cannot hold each of {len(labels)} labels"
             raise _FaultError(("data", split), fault, f"give at least {len(labels)}")
+    for name in config["conditions"]:
+        rows = condition_settings(config, name)["settings"].get("train_rows", len(labels))
+        if rows < len(labels):
+            fault = f"{rows} rows cannot hold each of {len(labels)} labels"
+            raise _FaultError(_place(config, name, "train_rows"), fault, f"give at least {len(labels)}")
     if "suites" in config["evaluation"]["structured"] + config["evaluation"]["free"]:
         for i, kind in enumerate(config["suites"]["kinds"]):
             if fault := why_not(ruleset, kind):

@@ -15,6 +15,7 @@ import polars as pl
 from .chart_style import in_words, readings
 from .conclusions import conclude
 from .config import condition_settings
+from .label_conclusions import label_sentences, supervision_cells
 from .learnt import SUITES
 from .outcomes import scan_predictions
 from .trained import feasibility_sentences, training_rows
@@ -37,6 +38,7 @@ CHARTS = {
     "confusion": "Confusion matrix of each condition: what it answered, by what was right.",
     "training": "Validation accuracy, reward and loss over optimizer steps.",
     "collapse": "Share of each decision in the sampled answers over steps, with entropy and groups without signal.",
+    "labels": "Accuracy and recall on the hidden rule against labels, seconds, tokens, bits and wrong labels.",
 }
 
 
@@ -303,6 +305,7 @@ def build_report(
     output,
     feasibility=None,
     collapse=None,
+    supervision=None,
 ) -> dict:
     """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries."""
     order = list(dict.fromkeys(condition for condition, _ in jobs))
@@ -321,6 +324,8 @@ def build_report(
             "validation": data.get("validation"),
         },
     )  # fmt: skip
+    if supervision is not None and (told := label_sentences(metrics, supervision, main, 1 / len(labels))):
+        answer["parts"].append(("With how many labels, and how wrong?", told))
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
@@ -337,6 +342,7 @@ def build_report(
         "comparison": comparison_table(comparisons, order, main),
         "suites": suites_table(metrics, order),
         "collapse": collapse_table(collapse),
+        "supervision": None if supervision is None else table(*supervision_cells(supervision, order)),
         "more": [summary_table(metrics, order, reading) for reading in ordered[1:]]
         + [label_table(metrics, order, labels, main)]
         + ([seed_table(metrics, order, main)] if several else [])

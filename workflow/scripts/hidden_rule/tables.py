@@ -103,6 +103,26 @@ COSTS = pl.Schema(
     }
 )
 
+SUPERVISION = pl.Schema(  # a row a training; docs/label-curves.md has the formulas
+    {
+        "condition": pl.String,
+        "seed": pl.Int64,
+        "method": pl.String,  # sft | grpo
+        "curve": pl.String,  # what conditions have in common that differ in rows, noise and passes alone
+        "train_rows": pl.Int64,  # of its training data
+        "label_noise": pl.Float64,  # the share of wrong labels that was asked for
+        "wrong_share": pl.Float64,  # the share of its rows whose label is wrong
+        "n_steps": pl.Int64,  # optimizer steps done
+        "n_labels": pl.Int64,  # distinct labelled rows that it can have met
+        "n_replies": pl.Int64,  # sampled, repeats included; 0 for SFT
+        "wall_s": pl.Float64,  # of the training, loading included
+        "n_tokens": pl.Int64,  # trained on
+        "bits_labels": pl.Float64,  # that its labels can hold
+        "bits_rewards": pl.Float64,  # that its rewards can hold, reply by reply; null for SFT
+        "bits": pl.Float64,  # that it can have been told: the smaller of both
+    }
+)
+
 
 def predictions_schema(labels: list[str]) -> pl.Schema:
     """Schema of a predictions table: a row an application, suite and decoding."""
