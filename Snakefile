@@ -234,7 +234,7 @@ rule train_sft:
         train=rules.build_dataset.output.train,
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
-        code=MODEL_CODE + code("training", "checkpoints"),
+        code=MODEL_CODE + code("training", "checkpoints", "time_limit"),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
@@ -275,7 +275,16 @@ rule train_grpo:
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
         code=MODEL_CODE
-        + code("training", "checkpoints", "rewards", "grpo", "structured_grpo"),
+        + code(
+            "training",
+            "checkpoints",
+            "time_limit",
+            "rewards",
+            "curriculum",
+            "grpo",
+            "structured_grpo",
+            "expected_reward",
+        ),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
