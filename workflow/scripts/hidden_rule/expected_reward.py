@@ -36,8 +36,12 @@ class ExpectedRewardTrainer(StructuredGRPOTrainer):
         """One row a prompt of those that TRL's sampler repeats for their group."""
         return generation_batch[:: self.num_generations]
 
+    def tokens_of(self, inputs: list[dict]) -> list[tuple[int, ...]]:
+        """Token ids of the prompts of rows of the data set."""
+        return self.encode([row["prompt"] for row in inputs])
+
     def _compute_loss(self, model, inputs: list[dict]) -> torch.Tensor:
-        prompts = self.encode([row["prompt"] for row in inputs])
+        prompts = self.tokens_of(inputs)
         index, branch_log_probs = self.policy(model, prompts)
         log_probs = self.trie.reply_log_probs(branch_log_probs)[[index[prompt] for prompt in prompts]]
         rewards = torch.tensor([self.points[row["label"]] for row in inputs], device=log_probs.device)
