@@ -48,6 +48,9 @@ class TimeLimit(TrainerCallback):
 
         trainer.create_scheduler = create_scheduler
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.watcher.bar.total = None  # the steps of all epochs are not what there is time for
+
     def on_optimizer_step(self, args, state, control, **kwargs):
         elapsed = self.watcher.clock_s() / (60 * self.minutes) if launch.rank() == 0 else 0.0
         self.elapsed = launch.reduced([elapsed], largest=True)[0]
