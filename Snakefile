@@ -281,7 +281,7 @@ rule train_sft:
         train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
-        code=MODEL_CODE + code("training", "checkpoints"),
+        code=MODEL_CODE + code("training", "checkpoints", "time_limit"),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
@@ -322,7 +322,16 @@ rule train_grpo:
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
         code=MODEL_CODE
-        + code("training", "checkpoints", "rewards", "grpo", "structured_grpo"),
+        + code(
+            "training",
+            "checkpoints",
+            "time_limit",
+            "rewards",
+            "curriculum",
+            "grpo",
+            "structured_grpo",
+            "expected_reward",
+        ),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",

@@ -207,7 +207,7 @@ def as_it_comes(models):
 def shorten(start, rows: int):
     """`start` with the first `rows` training rows alone."""
     split = start.train
-    parts = {name: getattr(split, name)[:rows] for name in ("labels", "conversations", "prompts")}
+    parts = {name: getattr(split, name)[:rows] for name in ("labels", "conversations", "prompts", "fired_rules")}
     return replace(start, train=replace(split, **parts))
 
 

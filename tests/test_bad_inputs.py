@@ -47,7 +47,8 @@ CONFIG = [
         (
             "overlay.yaml: sft.group_size: unknown key; "
             "known: epochs, learning_rate, warmup_steps, batch_size, "
-            "micro_batch_size, max_grad_norm, gradient_checkpointing, steps, train_rows, label_noise"
+            "micro_batch_size, max_grad_norm, gradient_checkpointing, max_minutes, "
+            "steps, train_rows, label_noise"
         ),
     ),
     # wrong types
@@ -166,6 +167,91 @@ CONFIG = [
             "raise correct above the others"
         ),
     ),
+    (
+        "grpo: {reward: {near: {REJECT_RISK: {MANUAL_REVIEW: 100}}}}",  # nothing to lose by it
+        (
+            "overlay.yaml: grpo.reward.near.REJECT_RISK.MANUAL_REVIEW: pays 100 for a wrong label, and a correct one "
+            "earns 100; pay less"
+        ),
+    ),
+    (
+        "conditions: {a: {method: grpo, with: {reward: {near: {REJECT: {MANUAL_REVIEW: 1}}}}}}",
+        (
+            "overlay.yaml: conditions.a.with.reward.near.REJECT: no decision is called 'REJECT'; "
+            "did you mean REJECT_RISK?"
+        ),
+    ),
+    (
+        "grpo: {reward: {near: {REJECT_RISK: {REVIEW: 1}}}}",
+        (
+            "overlay.yaml: grpo.reward.near.REJECT_RISK.REVIEW: no decision is called 'REVIEW'; "
+            "did you mean MANUAL_REVIEW?"
+        ),
+    ),
+    (
+        "grpo: {reward: {near: {REJECT_RISK: {REJECT_RISK: 1}}}}",
+        "overlay.yaml: grpo.reward.near.REJECT_RISK.REJECT_RISK: is the right label itself; set reward.correct",
+    ),
+    (
+        "grpo: {reward: {near: {REJECT_RISK: 25}}}",
+        (
+            "overlay.yaml: grpo.reward.near.REJECT_RISK: must be a mapping of keys to values, is 25; "
+            "write its keys below it, indented"
+        ),
+    ),
+    # the exact gradient
+    (
+        "grpo: {estimator: exactly}",
+        "overlay.yaml: grpo.estimator: 'exactly' is not one of sampled, exact; did you mean exact?",
+    ),
+    (
+        "decoding: free\ngrpo: {estimator: exact}",
+        (
+            "overlay.yaml: grpo.estimator: sums over all valid replies, and free decoding has no end of them; "
+            "set decoding: structured, or estimator: sampled"
+        ),
+    ),
+    (
+        "conditions: {a: {method: grpo, with: {estimator: exact, beta: 0.1}}}",
+        "overlay.yaml: conditions.a.with.estimator: exact has no KL penalty, and beta is 0.1; set beta: 0",
+    ),
+    # curricula and limits of time
+    (
+        "grpo: {curriculum: {by: hidden}}",
+        (
+            "overlay.yaml: grpo.curriculum.by: 'hidden' is not one of none, hidden_rule, probability; "
+            "did you mean hidden_rule?"
+        ),
+    ),
+    (
+        "grpo: {curriculum: {by: probability, share: 50}}",  # meant as percent
+        "overlay.yaml: grpo.curriculum.share: 50 is out of range; give more than 0 and at most 1",
+    ),
+    (
+        "grpo: {epochs: 3, curriculum: {by: probability, epochs: 3}}",
+        (
+            "overlay.yaml: grpo.curriculum.epochs: 3 easy epochs of 3 leave none for the rest; "
+            "give less than 3, or more grpo.epochs"
+        ),
+    ),
+    (
+        "conditions: {a: {method: grpo, with: {max_minutes: 3, curriculum: {by: hidden_rule}}}}",
+        (
+            "overlay.yaml: conditions.a.with.curriculum: is laid out over all epochs, and max_minutes may end training "
+            "before the last; set max_minutes: 0, or by: none"
+        ),
+    ),
+    (
+        "sft: {max_minutes: -1}",
+        "overlay.yaml: sft.max_minutes: -1 is out of range; give at least 0 and at most 100000",
+    ),
+    (
+        "sft: {curriculum: {by: hidden_rule}}",  # of grpo alone
+        (
+            "overlay.yaml: sft.curriculum: unknown key; known: epochs, learning_rate, warmup_steps, batch_size, "
+            "micro_batch_size, max_grad_norm, gradient_checkpointing, max_minutes"
+        ),
+    ),
     # conditions
     (
         "conditions: {a: {method: gpro}}",
@@ -206,7 +292,8 @@ CONFIG = [
         (
             "overlay.yaml: conditions.a.with.group_size: unknown key; "
             "known: epochs, learning_rate, warmup_steps, batch_size, "
-            "micro_batch_size, max_grad_norm, gradient_checkpointing, steps, train_rows, label_noise"
+            "micro_batch_size, max_grad_norm, gradient_checkpointing, max_minutes, "
+            "steps, train_rows, label_noise"
         ),
     ),
     (

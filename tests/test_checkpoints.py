@@ -21,9 +21,16 @@ class KilledError(Exception):
     pass
 
 
+VARIANTS = {
+    "exact": {"estimator": "exact", "entropy_coef": 0.1},
+    "curriculum": {"curriculum": {"by": "probability", "epochs": 1, "share": 0.5}},
+}
+
+
 def train(job, tiny_manifest, root, start_from=None, method="sft", **checkpoint):
     """A training of 8 steps in two epochs of 4, in float32; its history without seconds, and its adapter's bytes."""
-    settings = {**job.config[method], "epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1}
+    variant, method = VARIANTS.get(method, {}), "grpo" if method in VARIANTS else method
+    settings = {**job.config[method], "epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1, **variant}
     extra = {"decoding": "structured"} if method == "grpo" else {}
     arguments = job(
         root.name,
@@ -62,7 +69,7 @@ def train_killed(monkeypatch, after, *arguments, **options):
             train(*arguments, **options)
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "grpo", *VARIANTS])
 @pytest.mark.parametrize(
     ("every", "killed_after"),
     [

@@ -83,10 +83,15 @@ def test_a_sparse_config_is_filled_in():
         },
         [],
     )
-    assert config["grpo"]["reward"] == {"correct": 100.0, "wrong": -50.0, "invalid": -100.0}
+    assert config["grpo"]["reward"] == {"correct": 100.0, "wrong": -50.0, "invalid": -100.0, "near": {}}
     assert config["model"]["dtype"] == "auto"
     settings = condition_settings(config, "grpo")["settings"]
-    assert settings["reward"] == {"correct": 100.0, "wrong": -1.0, "invalid": -100.0}  # merged, not replaced
+    assert settings["reward"] == {
+        "correct": 100.0,
+        "wrong": -1.0,
+        "invalid": -100.0,
+        "near": {},
+    }  # merged
     assert settings["group_size"] == 64
     assert config["grpo"]["group_size"] == 8
 

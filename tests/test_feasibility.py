@@ -25,6 +25,18 @@ def test_by_hand():
     assert by["all"]["signal_share"] == pytest.approx(1 / 6)
 
 
+def test_near_credit_by_hand():
+    """Right, near and wrong with chances 0.5, 0.3 and 0.2; the same points wherever B is right."""
+    columns = ["label", "fired_rule", "p", "p_A", "p_B", "p_C"]
+    frame = pl.DataFrame([("A", "r", 0.5, 0.5, 0.3, 0.2), ("B", "r", 0.2, 0.5, 0.2, 0.3)], schema=columns, orient="row")
+    by = {row["subset"]: row for row in feasibility.assess(frame, [], 2, {**REWARD, "near": {"A": {"B": 20}}})}
+    assert by["A"]["signal_share"] == pytest.approx(1 - 0.25 - 0.09 - 0.04)
+    assert by["A"]["reward"] == pytest.approx(50 + 6 - 10)
+    assert by["B"]["signal_share"] == pytest.approx(1 - 0.04 - 0.64)
+    plain = feasibility.assess(frame, [], 2, REWARD)
+    assert feasibility.assess(frame, [], 2, {**REWARD, "near": {"A": {"B": -50}}}) == plain  # as any wrong one
+
+
 @pytest.mark.parametrize("group_size", [2, 8, 64])
 def test_against_drawn_groups(group_size):
     rng = np.random.default_rng(0)
@@ -60,7 +72,7 @@ def test_larger_groups_hold_more():
 
 
 def test_starts():
-    grpo = {"temperature": 1.0}
+    grpo = {"temperature": 1.0, "estimator": "sampled"}
     config = {
         "decoding": "structured",
         "grpo": grpo,
@@ -71,10 +83,11 @@ def test_starts():
             "grpo": {"method": "grpo"},
             "then": {"method": "grpo", "start_from": "sft"},
             "hot": {"method": "grpo", "with": {"temperature": 1.2}},
+            "exact": {"method": "grpo", "with": {"estimator": "exact"}},  # draws no groups
         },
     }
     starts = {name: start_of(config, name) for name in config["conditions"]}
-    assert starts == {"base": None, "sft": None, "grpo": "base", "then": "sft", "hot": None}
+    assert starts == {"base": None, "sft": None, "grpo": "base", "then": "sft", "hot": None, "exact": None}
     assert start_of(config | {"decoding": "free"}, "grpo") is None
     del config["conditions"]["base"]
     assert start_of(config, "grpo") is None

@@ -16,12 +16,16 @@ from safetensors.torch import load_file
 from hidden_rule import launch
 
 SCRIPT = Path(__file__).parent / "launched.py"
+CURRICULUM = {"by": "probability", "epochs": 1, "share": 0.5}
+VARIANTS = {"exact": {"estimator": "exact", "entropy_coef": 0.1, "curriculum": CURRICULUM}}  # of grpo
 
 
 def prepare(job, tiny_manifest, root, method, processes, strategy="ddp", epochs=2, steps=0):
     """The command of a training of 4 steps an epoch, 4 prompts a step, in float32."""
     root.mkdir()
+    variant, method = VARIANTS.get(method, {}), "grpo" if method in VARIANTS else method
     settings = {**job.config[method], "epochs": epochs, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1}
+    settings |= variant
     paths = {name: str(root / name) for name in ("adapter", "history", "cost")}
     arguments = job(
         root.name,
@@ -65,7 +69,7 @@ def assert_alike(found, expected):
         torch.testing.assert_close(found[1][name], weight, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["sft", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "grpo", *VARIANTS])
 def test_two_processes_train_what_one_trains(job, tiny_manifest, tmp_path, method):
     expected = train(job, tiny_manifest, tmp_path / "one", method, 1)
     assert_alike(train(job, tiny_manifest, tmp_path / "two", method, 2), expected)

@@ -3,7 +3,7 @@
 import pytest
 
 from hidden_rule.replies import parse_reply, render_reply
-from hidden_rule.rewards import make_reward_function, reward
+from hidden_rule.rewards import make_reward_function, reward, reward_matrix
 
 LABELS = ("MANUAL_REVIEW", "REJECT_RISK", "A_PLUS_TIER", "STANDARD_LOAN")
 SCALE = {"correct": 100, "wrong": -50, "invalid": -100}
@@ -96,6 +96,12 @@ REWARDS = [
 @pytest.mark.parametrize(("reply", "gold", "points"), REWARDS)
 def test_reward(reply, gold, points):
     assert reward(reply, gold, LABELS, SCALE) == points
+
+
+def test_near_labels_earn_their_own_points():
+    labels, near = ["A", "B", "C"], {"A": {"B": 25}, "C": {"A": 0, "B": -80}}
+    assert reward_matrix(labels, {**SCALE, "near": near}) == [[100, 25, -50], [-50, 100, -50], [0, -80, 100]]
+    assert reward('{"decision": "D"}', "A", labels, {**SCALE, "near": {"A": {"D": 25}}}) == -100  # no valid reply
 
 
 @pytest.mark.parametrize("reply", ['{"decision": "APPROVE"}', '{"decision": "REJECT_RISK"}', ""])

@@ -3,7 +3,8 @@
 Where it departs from TRL's `GRPOTrainer`: rollouts are made for each micro-batch (`steps_per_generation=1`), so that
 every sample is drawn from the very policy it trains and a micro-batch holds whole groups; the forward pass shares
 prefixes (`hidden_rule/prefix.py`), and LoRA's products run in the base model's type (`hidden_rule/lora.py`).
-Structured decoding: see the top of `hidden_rule/structured_grpo.py`.
+Structured decoding: see the top of `hidden_rule/structured_grpo.py`; its exact gradient (`estimator: exact`): that of
+`hidden_rule/expected_reward.py`.
 """
 
 if "snakemake" in globals():  # before torch is imported
@@ -23,13 +24,16 @@ from trl import GRPOConfig
 
 from hidden_rule import launch, models, training
 from hidden_rule.checkpoints import Checkpoints, Counters, for_rule
+from hidden_rule.curriculum import row_orders
+from hidden_rule.expected_reward import ExpectedRewardTrainer
 from hidden_rule.grpo import EpochOrderedGRPOTrainer
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
 from hidden_rule.replies import parse_reply
-from hidden_rule.rewards import make_reward_function, reply_texts
+from hidden_rule.rewards import make_reward_function, reply_texts, reward_matrix
 from hidden_rule.structured_grpo import StructuredGRPOTrainer, row_names
 from hidden_rule.tables import HISTORY, write_table
+from hidden_rule.time_limit import limit_time
 
 
 def prompts_with_labels(start: training.Start, decoding: str) -> Dataset:
@@ -117,6 +121,9 @@ def train_grpo(
         if decoding == "structured":
             make_trainer, extra = StructuredGRPOTrainer, {"trie": start.trie, "rows": start.train.prompts}
             counted.append("n_tokens_rolled_out")
+        if settings["estimator"] == "exact":
+            make_trainer = ExpectedRewardTrainer
+            extra |= {"labels": reward.labels, "points": reward_matrix(reward.labels, settings["reward"])}
         trainer = make_trainer(
             model=start.model,
             reward_funcs=reward,
@@ -124,6 +131,7 @@ def train_grpo(
             train_dataset=prompts_with_labels(start, decoding),
             processing_class=start.tokenizer,
             callbacks=[watcher],
+            orders=row_orders(start, settings, seed),
             **extra,
         )
         if decoding == "free":
@@ -133,6 +141,7 @@ def train_grpo(
                 entropy_gradient=settings["entropy_coef"] != 0,
             )
         trainer.remove_callback(PrinterCallback)
+        limit_time(trainer, settings["max_minutes"], watcher)
         counters = {"watcher": watcher, "reward": Counters(reward, "n_tokens_generated")}
         counters["trainer"] = Counters(trainer, *counted)
         checkpoints.train(trainer, counters)

@@ -26,6 +26,7 @@ from hidden_rule.encoding import encode_reply
 from hidden_rule.logs import logged
 from hidden_rule.prefix import add_shared_prefix_forward
 from hidden_rule.tables import HISTORY, write_table
+from hidden_rule.time_limit import limit_time
 
 
 def labelled_tokens(start: training.Start) -> Dataset:
@@ -92,6 +93,7 @@ def train_sft(
         )
         add_shared_prefix_forward(trainer.model.get_base_model())
         trainer.remove_callback(PrinterCallback)
+        limit_time(trainer, settings["max_minutes"], watcher)
         checkpoints.train(trainer, {"watcher": watcher, "trainer": Counters(trainer, "_total_train_tokens")})
     state = training.gathered_weights(trainer)
     if launch.rank() == 0:

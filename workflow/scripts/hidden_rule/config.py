@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+from . import rl_checks
 from .checks import did_you_mean, dotted, fill_defaults, first_fault, load_schema, read_yaml, resolve
 from .errors import UserError
 from .ruleset import load_ruleset
@@ -68,10 +69,11 @@ def start_of(config: dict, name: str) -> str | None:
     """The condition whose policy GRPO's condition `name` starts with and whose label probabilities say what awaits it.
 
     Another trained condition, or an untrained one; None where there is none, where probabilities of labels do not say
-    what will be sampled (free decoding, another temperature than 1), and for what GRPO does not train.
+    what will be sampled (free decoding, another temperature than 1), and for what draws no groups.
     """
     own = condition_settings(config, name)
-    if own["method"] != "grpo" or config["decoding"] != "structured" or own["settings"]["temperature"] != 1:
+    sampled = own["method"] == "grpo" and own["settings"]["estimator"] == "sampled"
+    if not sampled or config["decoding"] != "structured" or own["settings"]["temperature"] != 1:
         return None
     untrained = (other for other, condition in config["conditions"].items() if "method" not in condition)
     return own["start_from"] or next(untrained, None)
@@ -177,21 +179,20 @@ def _check_training(config: dict, name: str) -> None:
         raise _FaultError(key, fault, f"give at least {batch}")
     if fault := training_fault(method, settings, config["conditions"][name].get("with", {}), n_train):
         raise _FaultError(at(fault[0]), *fault[1:])
-    if method == "grpo":
-        if settings["use_vllm"] and config["decoding"] != "free":
-            remedy = "set decoding: free, or use_vllm: false"
-            raise _FaultError(at("use_vllm"), "vLLM serves free decoding only, and decoding is structured", remedy)
-        points = settings["reward"]
-        if points["correct"] <= max(points["wrong"], points["invalid"]):
-            fault = "does not pay more for a correct reply than for a wrong or invalid one"
-            raise _FaultError(at("reward"), fault, "raise correct above the others")
+    if method == "grpo" and (fault := rl_checks.settings_fault(settings, config["decoding"])):
+        _raise_at(config, name, fault)
 
 
 def _place(config: dict, name: str, *keys: str) -> tuple:
-    """Where the setting to blame stands: in the condition if it overrides one of `keys`, else with the method."""
+    """Where the setting to blame stands: in condition `name` if it overrides one of `keys`, else with its method."""
     condition = config["conditions"][name]
     overridden = [key for key in keys if key in condition.get("with", {})]
     return ("conditions", name, "with", overridden[0]) if overridden else (condition["method"], keys[0])
+
+
+def _raise_at(config: dict, name: str, fault: rl_checks.Fault) -> None:
+    (key, *below), what, remedy = fault
+    raise _FaultError((*_place(config, name, key), *below), what, remedy)
 
 
 def _check_model(model: dict) -> None:
@@ -239,6 +240,10 @@ def _check_data(config: dict) -> None:
         raise _FaultError(("ruleset",), f"no such file: {path}", remedy)
     ruleset = load_ruleset(path)
     labels = ruleset.labels
+    for name in config["conditions"]:
+        trained = condition_settings(config, name)
+        if trained["method"] == "grpo" and (fault := rl_checks.ruleset_fault(trained["settings"], ruleset)):
+            _raise_at(config, name, fault)
     for split in SPLITS:
         size = config["data"][split]
         if size < len(labels):

@@ -1,11 +1,12 @@
-"""What a reply earns: the evaluator's own parser, and three numbers from the config."""
+"""What a reply earns: the evaluator's own parser, and numbers from the config."""
 
-from .replies import parse_reply
+from .replies import parse_reply, render_reply
 
 
 def reward(reply: str, label: str, labels, scale: dict) -> float:
     """Points for `reply` where `label` is right: `scale["correct"]`, `["wrong"]` or `["invalid"]`.
 
+    A wrong label that `scale["near"][label]` names earns what stands there in place of `scale["wrong"]`.
     Raises ValueError if `label` is not one of `labels`: a broken gold label must stop, not score.
     """
     if label not in labels:
@@ -13,7 +14,15 @@ def reward(reply: str, label: str, labels, scale: dict) -> float:
     predicted = parse_reply(reply, labels)
     if predicted is None:
         return float(scale["invalid"])
-    return float(scale["correct" if predicted == label else "wrong"])
+    if predicted == label:
+        return float(scale["correct"])
+    return float(scale.get("near", {}).get(label, {}).get(predicted, scale["wrong"]))
+
+
+def reward_matrix(labels, scale: dict) -> list[list[float]]:
+    """Points (L, L) of each valid reply: a row a right label, a column an answered one, in the order of `labels`."""
+    labels = tuple(labels)
+    return [[reward(render_reply(answered), right, labels, scale) for answered in labels] for right in labels]
 
 
 def reply_texts(completions) -> list[str]:

@@ -47,6 +47,7 @@ class Split:
     labels: list[str]
     conversations: list[list[dict]]
     prompts: list[list[int]]  # token ids
+    fired_rules: list[str] = ()  # the name of the rule that decides, `default` where none does
 
 
 @dataclass
@@ -75,7 +76,7 @@ def load_start(*, manifest, ruleset, train, validation, model_config, lora, star
         frame = read_split(path, ruleset)
         conversations = ruleset.render_prompts(frame)
         prompts = encode_prompts(tokenizer, conversations, model_config["chat_template_kwargs"])
-        splits.append(Split(frame["label"].to_list(), conversations, prompts))
+        splits.append(Split(frame["label"].to_list(), conversations, prompts, frame["fired_rule"].to_list()))
     return Start(model, tokenizer, ruleset, label_trie(tokenizer, ruleset.labels), *splits, device)
 
 
@@ -153,13 +154,16 @@ class Watcher(TrainerCallback):
         self.wall_s = 0.0  # of earlier processes that this training goes on from
         self.began = self.bar = None
 
+    def clock_s(self) -> float:
+        """Seconds of training so far, those of earlier processes included."""
+        return time.perf_counter() - self.began
+
     def progress(self) -> dict:
         """What a checkpoint keeps."""
-        wall_s = time.perf_counter() - self.began
         return {
             "rows": self.rows,
             "n_tokens": self.n_tokens,
-            "wall_s": wall_s,
+            "wall_s": self.clock_s(),
             "first_log_probs": self.first_log_probs.tolist(),
         }
 
@@ -170,7 +174,7 @@ class Watcher(TrainerCallback):
 
     def add(self, step: int, metric: str, value: float, label: str | None = None) -> None:
         """Add a row of the history."""
-        wall_s = time.perf_counter() - self.began
+        wall_s = self.clock_s()
         row = {"step": step, "wall_s": wall_s, "n_tokens": self.n_tokens, "metric": metric, "label": label}
         self.rows.append({**row, "value": float(value)})
 
@@ -193,11 +197,13 @@ class Watcher(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self.began = time.perf_counter() - self.wall_s
         step = state.global_step
-        if self.at_epoch_end(args, state) and not any(
-            row["step"] == step and row["metric"] == "validation_accuracy" for row in self.rows
-        ):
+        if self.at_epoch_end(args, state) and not self.is_validated(step):
             self.validate(step)  # the first, or the one that was to follow the checkpoint
         self.bar = tqdm(total=state.max_steps, initial=step, unit="step", mininterval=1.0, disable=launch.rank() != 0)
+
+    def is_validated(self, step: int) -> bool:
+        """Whether the policy was measured after this step."""
+        return any(row["step"] == step and row["metric"] == "validation_accuracy" for row in self.rows)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         self.n_tokens = int(logs.get("num_tokens", self.n_tokens))
