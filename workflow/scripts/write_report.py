@@ -4,7 +4,17 @@ import polars as pl
 
 from hidden_rule.files import read_json, write_text
 from hidden_rule.report import build_report, render_report
-from hidden_rule.tables import COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, read_table
+from hidden_rule.side_effects_report import section
+from hidden_rule.tables import (
+    COMPARISONS,
+    COSTS,
+    FEASIBILITY,
+    HISTORY,
+    LEAKS,
+    METRICS,
+    SIDE_EFFECTS_SUMMARY,
+    read_table,
+)
 
 
 def write_report(
@@ -22,11 +32,18 @@ def write_report(
     template,
     output,
     feasibility=(),
+    side_effects=None,
+    leaks=(),
 ) -> None:
     """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
 
-    `feasibility` are the tables of the trainings by reward.
+    `feasibility` are the tables of the trainings by reward; `side_effects` is the summary of what was measured, if
+    anything was, and `leaks` the tables of the same trainings.
     """
+    measured = None
+    if side_effects:
+        answers = pl.concat([read_table(path, LEAKS) for path in leaks])
+        measured = section(read_table(side_effects, SIDE_EFFECTS_SUMMARY), answers)
     context = build_report(
         metrics=read_table(metrics, METRICS),
         comparisons=read_table(comparisons, COMPARISONS),
@@ -41,6 +58,7 @@ def write_report(
         config=config,
         output=output,
         feasibility=pl.concat([read_table(path, FEASIBILITY) for path in feasibility]) if feasibility else None,
+        side_effects=measured,
     )
     write_text(render_report(context, template), output)
 
@@ -65,4 +83,6 @@ if "snakemake" in globals():
             template=snakemake.input.template,
             output=snakemake.output[0],
             feasibility=list(snakemake.input.feasibility),
+            side_effects=next(iter(snakemake.input.side_effects), None),
+            leaks=list(snakemake.input.leaks),
         )

@@ -11,6 +11,7 @@ from .checks import did_you_mean, dotted, fill_defaults, first_fault, load_schem
 from .errors import UserError
 from .ruleset import load_ruleset
 from .suites import why_not
+from .texts import load_texts
 
 SCHEMA = "config.schema.yaml"
 SPLITS = ("train", "validation", "test", "holdout")
@@ -97,6 +98,8 @@ def _check(config: dict) -> dict:
     if config["model"]["source"] == "path":
         config["model"]["revision"] = ""  # left over from the model that an overlay replaces
     _check_evaluation(config["evaluation"])
+    if config["side_effects"]:
+        load_texts()
     _check_data(config)
     return _canonical(config)
 
