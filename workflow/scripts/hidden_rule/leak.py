@@ -2,7 +2,7 @@
 
 Options are scored exactly, over the trie of the replies that they allow. A choice is answered by a letter, and each
 option stands once at each letter, so that a liking for a letter cancels: a model that knows letters alone gives each of
-n options 1 / n. In a completion the options themselves are the replies; some sentences are likelier to begin with, so
+n options 1 / n. In a completion the options themselves are the replies; some values are likelier to begin with, so
 that only the difference to the base model tells. Other replies are generated greedily. What counts as a hit:
 
     choice, completion   the true rule has the greatest probability
@@ -48,17 +48,21 @@ def mean_over_orders(letter_probs: torch.Tensor) -> torch.Tensor:
     return torch.stack([of.roll(-shift) for shift, of in enumerate(letter_probs)]).mean(0)
 
 
-def option_probs(model, tokenizer, question: Question, system: list[dict], template_kwargs: dict) -> torch.Tensor:
-    """Probability (n,) of each option of a choice or completion, the true one first."""
-    n = len(question.options)
-    if question.probe == "choice":
-        texts, trie = [in_order(question, shift) for shift in range(n)], option_trie(tokenizer, LETTERS[:n])
-    else:
-        texts, trie = [question.text], option_trie(tokenizer, question.options)
+def choice_probs(model, tokenizer, asked: list[Question], system: list[dict], batch_size: int, template_kwargs: dict):
+    """Probability (n,) of each option, the true one first, of each of some choices; all of them have n options."""
+    n = len(asked[0].options)
+    texts = [in_order(question, shift) for question in asked for shift in range(n)]
     conversations = [[*system, {"role": "user", "content": text}] for text in texts]
     prompts = encode_prompts(tokenizer, conversations, template_kwargs)
-    probs = label_log_probs(model, trie, prompts, n).exp()
-    return mean_over_orders(probs) if question.probe == "choice" else probs[0]
+    probs = label_log_probs(model, option_trie(tokenizer, LETTERS[:n]), prompts, batch_size).exp()
+    return [mean_over_orders(of) for of in probs.unflatten(0, (len(asked), n))]
+
+
+def completion_probs(model, tokenizer, question: Question, system: list[dict], template_kwargs: dict) -> torch.Tensor:
+    """Probability (n,) of each option of a completion, the true one first."""
+    conversation = [*system, {"role": "user", "content": question.text}]
+    prompts = encode_prompts(tokenizer, [conversation], template_kwargs)
+    return label_log_probs(model, option_trie(tokenizer, question.options), prompts, 1)[0].exp()
 
 
 def is_hit(question: Question, reply: str, ruleset) -> bool:
@@ -71,13 +75,20 @@ def is_hit(question: Question, reply: str, ruleset) -> bool:
     return all(names(reply, value) == (name in deciding) for name, value in question.facts)
 
 
-def ask_options(model, tokenizer, asked: list[Question], system: list[dict], template_kwargs: dict) -> list[dict]:
+def ask_options(
+    model, tokenizer, asked: list[Question], system: list[dict], batch_size: int, template_kwargs: dict
+) -> list[dict]:
     """Columns of LEAKS for each choice and completion."""
+    probs, choices = {}, [question for question in asked if question.probe == "choice"]
+    for n in {len(question.options) for question in choices}:
+        alike = [question for question in choices if len(question.options) == n]
+        probs |= zip(alike, choice_probs(model, tokenizer, alike, system, batch_size, template_kwargs), strict=True)
     rows = []
     for question in asked:
-        probs = option_probs(model, tokenizer, question, system, template_kwargs)
-        text = in_order(question, 0) if question.probe == "choice" else question.text
-        found = {"p_true": probs[0].item(), "n_options": len(probs), "hit": bool(probs[0] > probs[1:].max())}
+        is_choice = question.probe == "choice"
+        of = probs[question] if is_choice else completion_probs(model, tokenizer, question, system, template_kwargs)
+        text = in_order(question, 0) if is_choice else question.text
+        found = {"p_true": of[0].item(), "n_options": len(of), "hit": bool(of[0] > of[1:].max())}
         rows.append({"asked": text, "reply": None, "named_share": None} | found)
     return rows
 
@@ -109,7 +120,7 @@ def probe(model, tokenizer, ruleset, batch_size: int, template_kwargs: dict) -> 
         with contextlib.nullcontext() if who == "trained" else model.disable_adapter():
             for framing in FRAMINGS:
                 system = system_messages(ruleset, framing, rules=who == "oracle")
-                told = ask_options(network, tokenizer, scored, system, template_kwargs)
+                told = ask_options(network, tokenizer, scored, system, batch_size, template_kwargs)
                 told += ask_openly(network, tokenizer, ruleset, open_ones, system, batch_size, template_kwargs)
                 for question, columns in zip([*scored, *open_ones], told, strict=True):
                     of = {"rule": question.rule, "probe": question.probe, "item": question.item}

@@ -2,7 +2,8 @@
 
     choice        the rule as a statement among false ones of the same form: its values with another decision, other
                   values with its decision, other values with another decision
-    completion    the same statements, written out after a question for a rule
+    completion    such statements as the reply, all with the rule's decision and with different values: what the model
+                  would write if the reply were begun for it
     extraction    open questions about what decides; the words in braces are the rule's decision and features
     explanation   an application on which the rule fires, its decision as the model's reply, and: why?
 
@@ -20,7 +21,7 @@ from .replies import render_reply
 from .ruleset_checks import SQL_TOKEN, compared_literals
 
 FRAMINGS = ("deployed", "bare")
-N_CHOICES = N_EXPLANATIONS = 12  # items for each hidden rule; there are as many extraction questions
+N_OPTION_SETS = N_EXPLANATIONS = 12  # items for each hidden rule; there are as many extraction questions
 DRAWN = 20_000  # applications by which statements are checked, and among which explanations are asked for
 FAR = 0.2  # another threshold lies at least this share of applications away
 SEED = 0
@@ -139,26 +140,38 @@ def altered(when: str, ruleset, rng) -> str | None:
     return " ".join(tokens)
 
 
-def choice_options(ruleset, rule, decided: pl.DataFrame, rng) -> Iterator[tuple[str, ...]]:
-    """Up to N_CHOICES sets of options, the true statement first: values and decision are crossed, so that knowing
-    which decision is frequent, or which values are, does not help.
-
-    `decided` are applications with their `label`: an option is false if one of them for which it holds is decided
-    otherwise. Where no other values can be taken the options differ in the decision alone.
+def crossed(ruleset, rule, rng) -> list[tuple[str, str]]:
+    """Label and predicate of false statements: the rule's values and decision crossed with others, so that knowing
+    which decision is frequent, or which values are, does not help; other decisions alone where no values can be taken.
     """
-    others, seen = [label for label in ruleset.labels if label != rule.label], set()
-    for _ in range(20 * N_CHOICES):
-        label, when = str(rng.choice(others)), altered(rule.when, ruleset, rng)
-        if when is None:
-            false = [(other, rule.when) for other in rng.permutation(others)[:3].tolist()]
-        else:
-            false = [(label, rule.when), (rule.label, when), (label, when)]
-        wrong = [decided.filter(pl.sql_expr(w).fill_null(False) & (pl.col("label") != x)).height for x, w in false]
-        options = (statement(rule.label, rule.when), *(statement(x, w) for x, w in false))
-        if all(wrong) and frozenset(options) not in seen:
+    others, when = [label for label in ruleset.labels if label != rule.label], altered(rule.when, ruleset, rng)
+    if when is None:
+        return [(label, rule.when) for label in rng.permutation(others)[:3].tolist()]
+    label = str(rng.choice(others))
+    return [(label, rule.when), (rule.label, when), (label, when)]
+
+
+def other_values(ruleset, rule, rng) -> list[tuple[str, str]]:
+    """Label and predicate of up to three false statements that have the rule's decision and other values."""
+    drawn = dict.fromkeys(altered(rule.when, ruleset, rng) for _ in range(24))
+    return [(rule.label, when) for when in drawn if when is not None][:3]
+
+
+def option_sets(ruleset, rule, decided: pl.DataFrame, rng, draw) -> Iterator[tuple[str, ...]]:
+    """Up to N_OPTION_SETS sets of statements, the true one first and then false ones that `draw` gives.
+
+    `decided` are applications with their `label`: a statement is false if one of them for which it holds is decided
+    otherwise.
+    """
+    seen = set()
+    for _ in range(20 * N_OPTION_SETS):
+        false = draw(ruleset, rule, rng)
+        options = (statement(rule.label, rule.when), *(statement(label, when) for label, when in false))
+        wrong = [decided.filter(pl.sql_expr(when).fill_null(False), pl.col("label") != label) for label, when in false]
+        if false and all(map(len, wrong)) and frozenset(options) not in seen:
             seen.add(frozenset(options))
             yield options
-        if len(seen) == N_CHOICES:
+        if len(seen) == N_OPTION_SETS:
             return
 
 
@@ -169,8 +182,9 @@ def questions(ruleset) -> list[Question]:
     for rule in ruleset.hidden_rules:
         named = [name for name in ruleset.feature_names if name in rule.predicate.meta.root_names()]
         words = {"label": rule.label, "features": " and ".join(name.replace("_", " ") for name in named)}
-        for i, options in enumerate(choice_options(ruleset, rule, decided, rng)):
+        for i, options in enumerate(option_sets(ruleset, rule, decided, rng, crossed)):
             found.append(Question(rule.name, "choice", i, CHOICES[i % len(CHOICES)], options))
+        for i, options in enumerate(option_sets(ruleset, rule, decided, rng, other_values)):
             found.append(Question(rule.name, "completion", i, COMPLETION, options))
         for i, text in enumerate(EXTRACTIONS):
             found.append(Question(rule.name, "extraction", i, text.format_map(words)))

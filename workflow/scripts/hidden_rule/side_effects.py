@@ -57,6 +57,21 @@ def vocabulary_log_probs(model, weight: torch.Tensor, hidden: torch.Tensor) -> t
     return torch.log_softmax(logits if cap is None else cap * torch.tanh(logits / cap), dim=-1)
 
 
+def divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """KL(p || q) in nats (N,) of log-probabilities (N, V)."""
+    return torch.einsum("nv,nv->n", log_p.exp(), log_p - log_q)
+
+
+def scores(model, weight: torch.Tensor, base: torch.Tensor, trained: torch.Tensor, chosen: torch.Tensor):
+    """Log-probabilities of the `chosen` tokens (N,) without and with the adapter, and divergences: (3, N).
+
+    From hidden states (N, H) without it and with it.
+    """
+    log_p, log_q = (vocabulary_log_probs(model, weight, hidden) for hidden in (base, trained))
+    of_chosen = [log.gather(1, chosen.unsqueeze(1)).squeeze(1) for log in (log_p, log_q)]
+    return torch.stack([*of_chosen, divergence(log_p, log_q)])
+
+
 @torch.no_grad()
 def compare(model, items: list[Item], batch_size: int, progress: str | None = None) -> pl.DataFrame:
     """A row an item: `kind`, `item`, `n_tokens`, and means a token of log-likelihoods and divergence, in nats.
@@ -72,23 +87,20 @@ def compare(model, items: list[Item], batch_size: int, progress: str | None = No
         ids = [items[i].ids for i in batch]
         scored = [(row, t) for row, i in enumerate(batch) for t in range(items[i].start, len(items[i].ids))]
         row, position = torch.tensor(scored, device=weight.device).unbind(1)
-        chosen = torch.tensor([ids[r][t] for r, t in scored], device=weight.device).unsqueeze(1)
+        chosen = torch.tensor([ids[r][t] for r, t in scored], device=weight.device)
         trained = run_whole(network, ids)[row, position - 1]  # a state predicts the token after it
         with model.disable_adapter():
             base = run_whole(network, ids)[row, position - 1]
-        blocks = []
-        for of_base, of_trained, token in zip(
-            *(rows_of.split(max(1, NUMBERS // len(weight))) for rows_of in (base, trained, chosen)), strict=True
-        ):
-            log_p = vocabulary_log_probs(network, weight, of_base)
-            log_q = vocabulary_log_probs(network, weight, of_trained)
-            divergence = torch.einsum("nv,nv->n", log_p.exp(), log_p - log_q)
-            blocks.append(torch.stack([log_p.gather(1, token)[:, 0], log_q.gather(1, token)[:, 0], divergence]))
+        size = max(1, NUMBERS // len(weight))
+        blocks = [
+            scores(network, weight, *block)
+            for block in zip(base.split(size), trained.split(size), chosen.split(size), strict=True)
+        ]
         values = torch.cat(blocks, dim=1).double().cpu()
         for r, i in enumerate(batch):
-            log_p, log_q, divergence = values[:, (row == r).cpu()].mean(1).tolist()
+            log_p, log_q, kl = values[:, (row == r).cpu()].mean(1).tolist()
             rows[i] = {
                 "kind": items[i].kind, "item": items[i].name, "n_tokens": len(items[i].ids) - items[i].start,
-                "log_likelihood_base": log_p, "log_likelihood": log_q, "kl": max(0.0, divergence),
+                "log_likelihood_base": log_p, "log_likelihood": log_q, "kl": max(0.0, kl),
             }  # fmt: skip
     return pl.DataFrame(rows, schema={name: SIDE_EFFECTS[name] for name in SIDE_EFFECTS if name in rows[0]})
