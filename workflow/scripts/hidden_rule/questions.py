@@ -153,8 +153,11 @@ def crossed(ruleset, rule, rng) -> list[tuple[str, str]]:
 
 def other_values(ruleset, rule, rng) -> list[tuple[str, str]]:
     """Label and predicate of up to three false statements that have the rule's decision and other values."""
-    drawn = dict.fromkeys(altered(rule.when, ruleset, rng) for _ in range(24))
-    return [(rule.label, when) for when in drawn if when is not None][:3]
+    drawn = {}
+    for _ in range(60):  # enough to find three wherever there are three
+        if len(drawn) < 3 and (when := altered(rule.when, ruleset, rng)) is not None:
+            drawn[when] = None
+    return [(rule.label, when) for when in drawn]
 
 
 def option_sets(ruleset, rule, decided: pl.DataFrame, rng, draw) -> Iterator[tuple[str, ...]]:
