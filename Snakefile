@@ -158,6 +158,7 @@ localrules:
     assess_feasibility,
     judge_collapse,
     summarize,
+    summarize_side_effects,
     record_run,
     render_charts,
     write_report,
@@ -398,6 +399,68 @@ rule evaluate:
         "Evaluate {wildcards.condition}, seed {wildcards.seed}"
     script:
         "workflow/scripts/evaluate.py"
+
+
+rule measure_side_effects:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        texts="workflow/texts/ordinary.yaml",
+        adapter=own_adapter,
+        code=MODEL_CODE + code("texts", "side_effects", "questions", "leak"),
+    output:
+        side_effects=f"{RESULTS}/side_effects/{{condition}}/seed{{seed}}.parquet",
+        leaks=f"{RESULTS}/side_effects/{{condition}}/seed{{seed}}.leaks.parquet",
+    log:
+        f"{RESULTS}/logs/measure_side_effects/{{condition}}_seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_side_effects/{{condition}}_seed{{seed}}.tsv"
+    conda:
+        "envs/hidden-rule.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(6000),
+        runtime=growing(60),
+    params:
+        model=config["model"],
+        batch_size=config["evaluation"]["batch_size"],
+        adapter=lambda wildcards: adapter_folder(wildcards.condition, wildcards.seed),
+    message:
+        "Measure side effects of {wildcards.condition}, seed {wildcards.seed}"
+    script:
+        "workflow/scripts/measure_side_effects.py"
+
+
+MEASURED = TRAINED if config["side_effects"] else []
+SIDE_EFFECTS, LEAKS = (
+    [
+        f"{RESULTS}/side_effects/{name}/seed{seed}{part}.parquet"
+        for name, seed, _ in MEASURED
+    ]
+    for part in ["", ".leaks"]
+)
+SIDE_EFFECTS_SUMMARY = [f"{RESULTS}/side_effects.parquet"] if MEASURED else []
+
+
+rule summarize_side_effects:
+    input:
+        effects=SIDE_EFFECTS,
+        leaks=LEAKS,
+        code=code("side_effects_summary", "intervals", "tables", "files"),
+    output:
+        f"{RESULTS}/side_effects.parquet",
+    log:
+        f"{RESULTS}/logs/summarize_side_effects/summarize_side_effects.log",
+    conda:
+        "envs/hidden-rule.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    message:
+        "Compute side effects and leaks with intervals"
+    script:
+        "workflow/scripts/summarize_side_effects.py"
 
 
 PREDICTIONS = [
@@ -645,12 +708,15 @@ rule write_report:
         feasibility=FEASIBILITY,
         collapse=rules.judge_collapse.output[0],
         supervision=SUPERVISION,
+        side_effects=SIDE_EFFECTS_SUMMARY,
+        leaks=LEAKS,
         predictions=PREDICTIONS,
         histories=HISTORIES,
         svgs=expand(f"{RESULTS}/charts/{{name}}.svg", name=CHARTS),
         provenance=rules.record_run.output.provenance,
         ruleset=config["ruleset"],
         template="workflow/report/report.html.j2",
+        side_effects_template="workflow/report/side_effects.html.j2",
         code=DATA_CODE
         + code(
             "report",
@@ -668,6 +734,7 @@ rule write_report:
             "config",
             "label_curves",
             "label_conclusions",
+            "side_effects_report",
         ),
     output:
         page=f"{RESULTS}/report.html",
@@ -707,6 +774,9 @@ rule write_manifest:
         PREDICTIONS,
         FEASIBILITY,
         rules.judge_collapse.output,
+        SIDE_EFFECTS,
+        LEAKS,
+        SIDE_EFFECTS_SUMMARY,
         rules.summarize.output,
         rules.record_run.output,
         rules.render_charts.output,

@@ -215,6 +215,14 @@ EDITS = [
     ),
     ("a rule's script", "workflow/scripts/summarize.py", "\n# edited", AGGREGATED),
     ("the report's template", "workflow/report/report.html.j2", "\n", {"Write the report"}),
+    (
+        "side effects asked for",
+        SMOKE_FILE,
+        "\nside_effects: true",
+        {f"Measure side effects of {name}, seed 0" for name in CONDITIONS[1:]}
+        | {"Compute side effects and leaks with intervals"}
+        | {"Record what the results were made from", "Write the report"},
+    ),
     ("a docstring of the readme", "README.md", "\nedited", set()),
 ]  # fmt: skip
 

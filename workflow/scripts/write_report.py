@@ -4,7 +4,19 @@ import polars as pl
 
 from hidden_rule.files import read_json, write_text
 from hidden_rule.report import build_report, render_report
-from hidden_rule.tables import COLLAPSE, COMPARISONS, COSTS, FEASIBILITY, HISTORY, METRICS, SUPERVISION, read_table
+from hidden_rule.side_effects_report import section
+from hidden_rule.tables import (
+    COLLAPSE,
+    COMPARISONS,
+    COSTS,
+    FEASIBILITY,
+    HISTORY,
+    LEAKS,
+    METRICS,
+    SIDE_EFFECTS_SUMMARY,
+    SUPERVISION,
+    read_table,
+)
 
 
 def write_report(
@@ -24,12 +36,19 @@ def write_report(
     feasibility=(),
     collapse=None,
     supervision=None,
+    side_effects=None,
+    leaks=(),
 ) -> None:
     """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
 
     `feasibility` are the tables of the trainings by reward, `collapse` is the one of the verdicts on them;
-    `supervision` is the table of that name, if there is one.
+    `supervision` is the table of that name, `side_effects` the summary of what was measured, where there is one, and
+    `leaks` are the tables of the same trainings.
     """
+    measured = None
+    if side_effects:
+        answers = pl.concat([read_table(path, LEAKS) for path in leaks])
+        measured = section(read_table(side_effects, SIDE_EFFECTS_SUMMARY), answers)
     context = build_report(
         metrics=read_table(metrics, METRICS),
         comparisons=read_table(comparisons, COMPARISONS),
@@ -46,6 +65,7 @@ def write_report(
         feasibility=pl.concat([read_table(path, FEASIBILITY) for path in feasibility]) if feasibility else None,
         collapse=None if collapse is None else read_table(collapse, COLLAPSE),
         supervision=supervision and read_table(supervision, SUPERVISION),
+        side_effects=measured,
     )
     write_text(render_report(context, template), output)
 
@@ -72,4 +92,6 @@ if "snakemake" in globals():
             feasibility=list(snakemake.input.feasibility),
             collapse=snakemake.input.collapse,
             supervision=next(iter(snakemake.input.supervision), None),
+            side_effects=next(iter(snakemake.input.side_effects), None),
+            leaks=list(snakemake.input.leaks),
         )

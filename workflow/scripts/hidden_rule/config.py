@@ -15,6 +15,7 @@ from .ruleset import load_ruleset
 from .suites import why_not
 from .sweep import as_written, expand_sweeps, sweep_fault, training_fault
 from .variants import passes
+from .texts import load_texts
 
 SCHEMA = "config.schema.yaml"
 SPLITS = ("train", "validation", "test", "holdout")
@@ -119,6 +120,8 @@ def _check_settings(config: dict, schema: dict) -> dict:
     if config["model"]["source"] == "path":
         config["model"]["revision"] = ""  # left over from the model that an overlay replaces
     _check_evaluation(config["evaluation"])
+    if config["side_effects"]:
+        load_texts()
     _check_data(config)
     return _canonical(config)
 

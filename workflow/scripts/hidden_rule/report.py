@@ -306,8 +306,12 @@ def build_report(
     feasibility=None,
     collapse=None,
     supervision=None,
+    side_effects=None,
 ) -> dict:
-    """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries."""
+    """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries.
+
+    `side_effects` is `side_effects_report.section`, where side effects were measured.
+    """
     order = list(dict.fromkeys(condition for condition, _ in jobs))
     ordered = readings(metrics)
     main, labels = ordered[0], list(ruleset.labels)
@@ -343,6 +347,7 @@ def build_report(
         "suites": suites_table(metrics, order),
         "collapse": collapse_table(collapse),
         "supervision": None if supervision is None else table(*supervision_cells(supervision, order)),
+        "side_effects": side_effects,
         "more": [summary_table(metrics, order, reading) for reading in ordered[1:]]
         + [label_table(metrics, order, labels, main)]
         + ([seed_table(metrics, order, main)] if several else [])

@@ -270,12 +270,16 @@ def _secrets(rule, ruleset) -> list[tuple[str, str]]:
     secrets += [("its value", literal) for literal in literals if _words(literal)]
     # A word that only the tested choices have spells them as well: "cheese" for "Soft-Cheese".
     for feature in ruleset.features:
-        tested = {choice for choice in feature.choices if choice in literals}
-        others = {w for choice in feature.choices if choice not in tested for w in _words(choice).split()}
-        others |= set(_words(feature.name).split())
-        telling = {w for choice in tested for w in _words(choice).split() if len(w) >= 4} - others
-        secrets += [("its value", word) for word in sorted(telling)]
+        secrets += [("its value", word) for word in sorted(_telling_words(feature, set(literals)))]
     return secrets
+
+
+def _telling_words(feature, values: set) -> set[str]:
+    """Words of four letters or more that, of a feature's choices, only those among `values` have."""
+    tested = {choice for choice in feature.choices if choice in values}
+    others = {w for choice in feature.choices if choice not in tested for w in _words(choice).split()}
+    others |= set(_words(feature.name).split())
+    return {w for choice in tested for w in _words(choice).split() if len(w) >= 4} - others
 
 
 def _words(text: str) -> str:
@@ -292,6 +296,33 @@ def _numbers(text: str) -> set[float]:
 def _thresholds(when: str) -> set[float]:
     """Numbers in a predicate, those inside quoted texts left out."""
     return _numbers(re.sub(r"'(?:[^']|'')*'", " ", when))
+
+
+# --- what a reply tells -----------------------------------------------------------------------------------------------
+
+
+def names(text: str, value) -> bool:
+    """Whether a text names a value: its words one after the other, or its number (signs left out)."""
+    if isinstance(value, str):
+        return f" {_words(value)} " in f" {_words(text)} "
+    return abs(float(value)) in _numbers(text)
+
+
+def named_share(text: str, rule, ruleset) -> float | None:
+    """Of the values that a rule's predicate compares with, the share that a text names; None if it has none.
+
+    A choice is named by its words too that no choice outside the predicate has: "google" names Ex-Google.
+    """
+    literals = compared_literals(rule.when)
+    values = [value for feature_values in literals.values() for value in dict.fromkeys(feature_values)]
+    hits = 0
+    for name, feature_values in literals.items():
+        feature = next((feature for feature in ruleset.features if feature.name == name), None)
+        telling = _telling_words(feature, set(feature_values)) if feature else set()
+        for value in dict.fromkeys(feature_values):
+            own = set(_words(value).split()) & telling if isinstance(value, str) else set()
+            hits += names(text, value) or bool(own & set(_words(text).split()))
+    return hits / len(values) if values else None
 
 
 # --- paraphrases and decoys -------------------------------------------------------------------------------------------

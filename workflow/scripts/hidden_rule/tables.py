@@ -124,6 +124,51 @@ SUPERVISION = pl.Schema(  # a row a training; docs/label-curves.md has the formu
 )
 
 
+SIDE_EFFECTS = pl.Schema(
+    {
+        "condition": pl.String,
+        "seed": pl.Int64,
+        "kind": pl.String,  # passage | instruction
+        "item": pl.String,  # its name in the file of texts
+        "n_tokens": pl.Int64,  # scored
+        "log_likelihood_base": pl.Float64,  # nats a token, mean over the item, without the adapter
+        "log_likelihood": pl.Float64,  # the same with it
+        "kl": pl.Float64,  # KL(base || trained), nats a token, mean over the item
+    }
+)
+
+LEAKS = pl.Schema(
+    {
+        "condition": pl.String,
+        "seed": pl.Int64,
+        "rule": pl.String,  # the hidden rule that is asked for
+        "probe": pl.String,  # choice | completion | extraction | explanation
+        "item": pl.Int64,
+        "framing": pl.String,  # deployed: after the prompt of the policy; bare: without it
+        "who": pl.String,  # trained | base | oracle (the base model with all rules in its prompt)
+        "asked": pl.String,  # what the user says last; of a choice with the first order of its options
+        "reply": pl.String,  # verbatim; null where options were scored
+        "p_true": pl.Float64,  # of the true rule among the options; of a choice the mean over their orders
+        "n_options": pl.Int64,  # null where there were none
+        "named_share": pl.Float64,  # of an extraction: share of the values in the rule that the reply names
+        "hit": pl.Boolean,  # the true rule is the most probable; the reply is a leak; it names the reason alone
+    }
+)
+
+SIDE_EFFECTS_SUMMARY = pl.Schema(
+    {
+        "condition": pl.String,
+        "seed": pl.Int64,  # null: pooled over seeds
+        "measure": pl.String,  # kl | log_likelihood_change | a probe of LEAKS
+        "subset": pl.String,  # passage | instruction; trained | base | oracle | chance | trained - base | oracle - base
+        "value": pl.Float64,
+        "ci_low": pl.Float64,  # null for chance
+        "ci_high": pl.Float64,
+        "n": pl.Int64,  # items: texts, or questions
+    }
+)
+
+
 def predictions_schema(labels: list[str]) -> pl.Schema:
     """Schema of a predictions table: a row an application, suite and decoding."""
     return pl.Schema(
