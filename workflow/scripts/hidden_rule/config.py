@@ -14,8 +14,8 @@ from .errors import UserError
 from .ruleset import load_ruleset
 from .suites import why_not
 from .sweep import as_written, expand_sweeps, sweep_fault, training_fault
-from .variants import passes
 from .texts import load_texts
+from .variants import passes
 
 SCHEMA = "config.schema.yaml"
 SPLITS = ("train", "validation", "test", "holdout")
