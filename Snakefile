@@ -589,7 +589,13 @@ rule write_report:
         template="workflow/report/report.html.j2",
         code=DATA_CODE
         + code(
-            "report", "conclusions", "feasibility", "chart_style", "outcomes", "config"
+            "report",
+            "conclusions",
+            "references",
+            "feasibility",
+            "chart_style",
+            "outcomes",
+            "config",
         ),
     output:
         page=f"{RESULTS}/report.html",

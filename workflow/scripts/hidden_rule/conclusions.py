@@ -252,14 +252,21 @@ def collapse_sentences(verdicts, n_labels: int) -> list[str]:
     return sentences
 
 
-def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, chance: float) -> str:
-    """The answer in one sentence or two.
+def best_of(names, accuracies: dict) -> str:
+    """The condition with the highest accuracy, the first of equals."""
+    return max(names, key=lambda name: accuracies[name]["value"])
 
-    accuracies: row of each condition; comparisons: pooled rows of accuracy; hidden: `hidden_verdict` of each condition.
+
+def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, chance: float, aside: str = "") -> str:
+    """The answer in one sentence or two, about the conditions in `order`.
+
+    accuracies: row of each condition; comparisons: pooled rows of accuracy; hidden: `hidden_verdict` of each condition;
+    aside: names what `order` leaves out, after a comma.
     """
-    best = max(order, key=lambda name: accuracies[name]["value"])
+    none = f"No condition{aside}," if aside else "No condition"
+    best = best_of(order, accuracies)
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
-        return "No condition can be said to do better than chance: nothing was learnt that these applications show."
+        return f"{none} can be said to do better than chance: nothing was learnt that these applications show."
     rivals = [
         {row["condition_a"], row["condition_b"]} - {best}
         for row in comparisons
@@ -268,15 +275,17 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     rivals = [name for name in order if {name} in rivals]
     value = with_interval(accuracies[best])
     if rivals:
-        first = f"{best} decides rightly most often, {value}, but {listing(rivals)} cannot be told apart from it."
+        first = (
+            f"{best} decides rightly most often{aside}, {value}, but {listing(rivals)} cannot be told apart from it."
+        )
     else:
-        first = f"{best} decides best: {value} of its decisions are right."
+        first = f"{best} decides best{aside}: {value} of its decisions are right."
     if set(hidden.values()) == {"unknown"}:
         return first
     learnt = [name for name in order if hidden[name] == "learnt"]
     if learnt:
         return f"{first} The hidden rule was learnt by {listing(learnt)}."
-    return f"{first} No condition can be said to have learnt the hidden rule."
+    return f"{first} {none} can be said to have learnt the hidden rule."
 
 
 def free_sentence(condition: str, accuracy: dict, invalid: dict) -> str:
@@ -296,13 +305,39 @@ def scope_sentence(n_applications: int, seeds) -> str:
     return f"Intervals are at 95%, over {n_applications:,} applications and {len(seeds)} training seeds."
 
 
-def conclude(metrics, comparisons, histories, trained, labels, order, reading, free=None, feasible=()) -> dict:
+def reference_sentence(name: str, what: str, accuracy: dict, recall: dict | None, precision: dict | None) -> str:
+    """What a reference is, and what it reaches."""
+    hidden = f"; on the hidden rule recall is {with_interval(recall)} and precision {with_interval(precision)}"
+    known = recall is not None and recall["value"] is not None
+    return f"{name} ({what}): {with_interval(accuracy)} of its decisions are right{hidden if known else ''}."
+
+
+def best_reference_sentence(references, accuracies: dict) -> str:
+    """What the best reference reaches."""
+    best = best_of(references, accuracies)
+    return f"Of the references {best} reaches most: {with_interval(accuracies[best])}."
+
+
+def without_most_references(comparisons: list[dict], contenders, references, accuracies: dict) -> list[dict]:
+    """Of pairs with a reference in them, only that of the best reference with the best of the other conditions."""
+    if not (contenders and references):
+        return comparisons
+    bests = {best_of(contenders, accuracies), best_of(references, accuracies)}
+    pairs = [{row["condition_a"], row["condition_b"]} for row in comparisons]
+    return [row for row, pair in zip(comparisons, pairs, strict=True) if pair == bests or not pair & {*references}]
+
+
+def conclude(
+    metrics, comparisons, histories, trained, labels, order, reading, free=None, feasible=(), references=None
+) -> dict:
     """The report's answer: `headline`, `scope`, and `parts`, a list of (heading, sentences).
 
     metrics, comparisons: tables; histories: frames; trained: [condition, seed, method] of each; order: conditions;
     reading: (suite, decoding) that the answer is about; free: one under free decoding, if there is another; feasible:
-    `feasibility_sentences`.
+    `feasibility_sentences`; references: what each condition is that is there for comparison alone.
     """
+    references = {name: what for name, what in (references or {}).items() if name in order}
+    contenders = [name for name in order if name not in references]
     chance = 1 / len(labels)
     accuracies = {name: find(metrics, name, reading, "accuracy") for name in order}
     recalls = {name: find(metrics, name, reading, "hidden_recall") for name in order}
@@ -318,15 +353,19 @@ def conclude(metrics, comparisons, histories, trained, labels, order, reading, f
         "n"
     ].max()
     parts = {
-        "Who learnt the policy?": [policy_sentence(name, accuracies[name], chance) for name in order],
+        "Who learnt the policy?": [policy_sentence(name, accuracies[name], chance) for name in contenders],
         "Who learnt the hidden rule?": [
-            hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in order
+            hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in contenders
+        ],
+        "What do references reach, for which no model is trained?": [
+            reference_sentence(name, what, accuracies[name], recalls[name], precisions[name])
+            for name, what in references.items()
         ],
         **before,
         "Did training by reward collapse?": collapse_sentences(verdicts, len(labels))
         + stopped_sentences(trained, histories),
         "Which differences are more than chance?": [
-            *map(difference_sentence, pairs),
+            *map(difference_sentence, without_most_references(pairs, contenders, references, accuracies)),
             *family_sentences(pairs, len(seeds)),
         ]
         or ["There is one condition alone, and nothing to compare."],
@@ -335,9 +374,14 @@ def conclude(metrics, comparisons, histories, trained, labels, order, reading, f
         parts[f"And when replies are not held to a form ({free[0]})?"] = [
             free_sentence(name, find(metrics, name, free, "accuracy"), find(metrics, name, free, "invalid_rate"))
             for name in order
+            if find(metrics, name, free, "accuracy")
         ]
+    answer = headline(contenders or order, accuracies, pairs, hidden, chance)
+    if contenders and references:
+        first = headline(contenders, accuracies, pairs, hidden, chance, ", references aside")
+        answer = f"{first} {best_reference_sentence(references, accuracies)}"
     return {
-        "headline": headline(order, accuracies, pairs, hidden, chance),
+        "headline": answer,
         "scope": scope_sentence(n, seeds),
-        "parts": list(parts.items()),
+        "parts": [(heading, sentences) for heading, sentences in parts.items() if sentences],
     }

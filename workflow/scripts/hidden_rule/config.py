@@ -250,10 +250,10 @@ def _check_references(config: dict, ruleset) -> None:
                     fault = f"is missing, and the prompt of {name} tells every rule"
                     raise UserError(config["ruleset"], f"rules[{i}].says", fault, "say the rule in plain words")
         elif prompt and prompt["examples"] > (most := n_train // n_labels * n_labels):
-            fault = f"{prompt['examples']} examples are more than {n_train} training rows hold of each label alike"
+            fault = f"{prompt['examples']} examples cannot be drawn evenly from {n_train} rows of {n_labels} labels"
             raise _FaultError((*at, "prompt", "examples"), fault, f"give at most {most}")
         if "reference" in condition and not set(SPLITS) & {*config["evaluation"]["structured"]}:
-            fault = f"names no split, and {condition['reference']} answers under structured decoding alone"
+            fault = f"names no split, and {name} answers under structured decoding alone"
             raise _FaultError(("evaluation", "structured"), fault, "name a split, as in [test]")
 
 

@@ -16,6 +16,7 @@ from .chart_style import in_words, readings
 from .conclusions import conclude, feasibility_sentences, find, p_text, percent, points, with_interval
 from .config import condition_settings
 from .outcomes import scan_predictions
+from .references import describe_references, hidden_rule_note
 
 EXAMPLES = 2  # replies of each kind (right, wrong, invalid) for each condition
 MAX_REPLY = 300  # characters of a reply that are shown
@@ -72,7 +73,7 @@ def signed(share: float) -> str:
 def summary_table(metrics: pl.DataFrame, order, reading) -> dict:
     """All metrics that are not of a label, a row a condition."""
     rows = [[name, *(with_interval(find(metrics, name, reading, metric)) for metric in SUMMARY)] for name in order]
-    n = find(metrics, order[0], reading, "accuracy")["n"]
+    n = next(row["n"] for name in order if (row := find(metrics, name, reading, "accuracy")))
     seeds = metrics["seed"].drop_nulls().n_unique()
     what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
     return table(f"{in_words(reading)}: value and 95% interval, {what}", ["condition", *SUMMARY.values()], rows)
@@ -293,14 +294,16 @@ def build_report(
     feasibility=None,
 ) -> dict:
     """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries."""
-    order = list(dict.fromkeys(condition for condition, _ in jobs))
+    references = describe_references(config)
+    order = sorted(dict.fromkeys(condition for condition, _ in jobs), key=lambda name: name in references)
     ordered = readings(metrics)
     main, labels = ordered[0], list(ruleset.labels)
     free = next((reading for reading in ordered if reading[1] == "free"), main)
     feasible = () if feasibility is None else feasibility_sentences(feasibility, group_sizes(config, order))
     answer = conclude(
-        metrics, comparisons, histories, trained, labels, order, main, free if free != main else None, feasible
-    )
+        metrics, comparisons, histories, trained, labels, order, main, free if free != main else None, feasible,
+        references,
+    )  # fmt: skip
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
@@ -331,6 +334,8 @@ def build_report(
         "policy": policy_table(ruleset),
         "shared": setting_list(config),
         "settings": settings_table(config, order),
+        "references": table("References, for comparison", ["condition", "what it is"], references.items(), wrap=True),
+        "hidden_note": hidden_rule_note(config),
         "costs": cost_table(costs, order),
         "provenance": lines,
         "packages": provenance.get("packages", {}),
