@@ -357,7 +357,7 @@ def conclude(
         "Who learnt the hidden rule?": [
             hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in contenders
         ],
-        "What do references reach, for which no model is trained?": [
+        "What do references reach?": [
             reference_sentence(name, what, accuracies[name], recalls[name], precisions[name])
             for name, what in references.items()
         ],
