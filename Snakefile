@@ -1,6 +1,6 @@
 # Which training method teaches a language model a rule that nobody wrote down, and at what price?
 #
-#   ruleset ─► build_dataset ─┐ (and build_suites)
+#   ruleset ─► build_dataset ─┐ (and build_suites; fit_reference, where a condition is a plain classifier)
 #   model ─► prepare_model ───┼─► train_sft / train_grpo ─► evaluate ─► summarize ─► render_charts ─► write_report
 #                             └──────────────────────────────┘              └─► record_run ──────────────┘
 
@@ -46,6 +46,11 @@ MANIFEST = f"results/models/{model_slug(config['model'])}/manifest.json"
 SPLITS = ["train", "validation", "test", "holdout"]
 EVALUATED = {*config["evaluation"]["structured"], *config["evaluation"]["free"]}
 SUITES = [f"{RESULTS}/data/suites.parquet"] if "suites" in EVALUATED else []
+CLASSIFIERS = {
+    name: of["reference"]
+    for name, of in config["conditions"].items()
+    if "reference" in of
+}
 SETTINGS = {name: condition_settings(config, name) for name in config["conditions"]}
 JOBS = [[name, seed] for name in SETTINGS for seed in config["seeds"]]
 TRAINED = [
@@ -73,6 +78,11 @@ def trained_with(method):
     names = [
         name for name, settings in SETTINGS.items() if settings["method"] == method
     ]
+    return either(names)
+
+
+def either(names):
+    """A wildcard's pattern: any of `names`."""
     return "|".join(names) or "(?!)"
 
 
@@ -111,11 +121,31 @@ def start_adapter(wildcards):
     )
 
 
-def own_adapter(wildcards):
-    if not SETTINGS[wildcards.condition]["method"]:
-        return []
-    folder = adapter_folder(wildcards.condition, wildcards.seed)
-    return [f"{folder}/adapter_model.safetensors", f"{folder}/adapter_config.json"]
+def evaluated_folder(wildcards):
+    """The folder of the adapter that a condition is evaluated with, or None: its own, or that a prompt is put to."""
+    if SETTINGS[wildcards.condition]["method"]:
+        return adapter_folder(wildcards.condition, wildcards.seed)
+    return start_folder(wildcards)
+
+
+def evaluated_adapter(wildcards):
+    folder = evaluated_folder(wildcards)
+    return (
+        [f"{folder}/adapter_model.safetensors", f"{folder}/adapter_config.json"]
+        if folder
+        else []
+    )
+
+
+def prompt_of(wildcards):
+    """What a condition's prompt says beside the ruleset's own words, or None."""
+    return config["conditions"][wildcards.condition].get("prompt")
+
+
+def examples_from(wildcards):
+    """The training split, for a prompt that shows examples."""
+    few_shot = isinstance(prompt_of(wildcards), dict)
+    return [f"{RESULTS}/data/train.parquet"] if few_shot else []
 
 
 # What changes no result of a training reruns none: resources, not params.
@@ -155,6 +185,7 @@ localrules:
     prepare_model,
     vary_training,
     measure_supervision,
+    fit_reference,
     assess_feasibility,
     judge_collapse,
     summarize,
@@ -374,8 +405,9 @@ rule evaluate:
             f"{RESULTS}/data/{split}.parquet" for split in SPLITS if split in EVALUATED
         ]
         + SUITES,
-        adapter=own_adapter,
-        code=MODEL_CODE + code("training"),
+        adapter=evaluated_adapter,
+        examples=examples_from,
+        code=MODEL_CODE + code("training", "predictions", "prompts"),
     output:
         predictions=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.parquet",
         cost=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.cost.parquet",
@@ -383,6 +415,8 @@ rule evaluate:
         f"{RESULTS}/logs/evaluate/{{condition}}_seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{{condition}}_seed{{seed}}.tsv"
+    wildcard_constraints:
+        condition=either(name for name in SETTINGS if name not in CLASSIFIERS),
     conda:
         "envs/hidden-rule.yaml"
     threads: 8
@@ -393,8 +427,8 @@ rule evaluate:
     params:
         model=config["model"],
         settings=config["evaluation"],
-        adapter=lambda wildcards: own_adapter(wildcards)
-        and adapter_folder(wildcards.condition, wildcards.seed),
+        adapter=evaluated_folder,
+        prompt=prompt_of,
     message:
         "Evaluate {wildcards.condition}, seed {wildcards.seed}"
     script:
@@ -461,6 +495,39 @@ rule summarize_side_effects:
         "Compute side effects and leaks with intervals"
     script:
         "workflow/scripts/summarize_side_effects.py"
+
+
+rule fit_reference:
+    input:
+        ruleset=config["ruleset"],
+        train=rules.build_dataset.output.train,
+        splits=[
+            f"{RESULTS}/data/{split}.parquet"
+            for split in [*SPLITS, "suites"]
+            if split in config["evaluation"]["structured"]
+        ],
+        code=DATA_CODE + code("classifiers", "predictions", "replies"),
+    output:
+        predictions=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.parquet",
+        cost=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.cost.parquet",
+    log:
+        f"{RESULTS}/logs/fit_reference/{{condition}}_seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fit_reference/{{condition}}_seed{{seed}}.tsv"
+    wildcard_constraints:
+        condition=either(CLASSIFIERS),
+    conda:
+        "envs/hidden-rule.yaml"
+    threads: 1  # sums over several threads differ in their last digits
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        kind=lambda wildcards: CLASSIFIERS[wildcards.condition],
+    message:
+        "Fit {wildcards.condition}, a classifier to compare with, seed {wildcards.seed}"
+    script:
+        "workflow/scripts/fit_reference.py"
 
 
 PREDICTIONS = [
@@ -728,6 +795,7 @@ rule write_report:
             "trained",
             "wording",
             "collapse",
+            "references",
             "feasibility",
             "chart_style",
             "outcomes",

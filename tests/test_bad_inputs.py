@@ -307,6 +307,79 @@ CONFIG = [
         "conditions: {a: {method: grpo, with: {micro_batch_size: 3}}}",
         "overlay.yaml: conditions.a.with.micro_batch_size: 16 is not a multiple of micro_batch_size (3); take 18",
     ),
+    # references
+    (
+        "conditions: {a: {reference: logistics}}",
+        "overlay.yaml: conditions.a.reference: 'logistics' is not one of constant, logistic, boosting; "
+        "did you mean logistic?",
+    ),
+    (
+        "conditions: {a: {reference: logistic, method: sft}}",
+        "overlay.yaml: conditions.a.method: does not go with reference, which trains no model; "
+        "leave one of the two out, or make two conditions",
+    ),
+    (
+        "conditions: {a: {reference: logistic, start_from: sft}}",
+        "overlay.yaml: conditions.a.start_from: does not go with reference, which trains no model; "
+        "leave one of the two out, or make two conditions",
+    ),
+    (
+        "conditions: {a: {reference: logistic, prompt: oracle}}",
+        "overlay.yaml: conditions.a.prompt: does not go with reference, which trains no model; "
+        "leave one of the two out, or make two conditions",
+    ),
+    (
+        "conditions: {a: {method: sft, prompt: oracle}}",
+        "overlay.yaml: conditions.a.method: does not go with prompt, which trains no model; "
+        "leave one of the two out, or make two conditions",
+    ),
+    (
+        "conditions: {a: {prompt: oracle, with: {epochs: 1}}}",
+        "overlay.yaml: conditions.a.with: does not go with prompt, which trains no model; "
+        "leave one of the two out, or make two conditions",
+    ),
+    (
+        "conditions: {a: {prompt: oracle, start_from: baseline}}",
+        "overlay.yaml: conditions.a.start_from: baseline is not trained and has no adapter; "
+        "leave start_from out to start from the base model",
+    ),
+    (
+        "conditions: {a: {prompt: oracle}, b: {method: sft, start_from: a}}",
+        "overlay.yaml: conditions.b.start_from: a is not trained and has no adapter; "
+        "leave start_from out to start from the base model",
+    ),
+    (
+        "conditions: {a: {prompt: orcale}}",
+        "overlay.yaml: conditions.a.prompt: 'orcale' is not one of oracle; did you mean oracle?",
+    ),
+    (
+        "conditions: {a: {prompt: 8}}",
+        "overlay.yaml: conditions.a.prompt: must be a mapping of keys to values, is 8; "
+        "write its keys below it, indented",
+    ),
+    (
+        "conditions: {a: {prompt: {exampels: 8}}}",
+        "overlay.yaml: conditions.a.prompt.exampels: unknown key; did you mean examples?",
+    ),
+    (
+        "conditions: {a: {prompt: {}}}",
+        "overlay.yaml: conditions.a.prompt.examples: is missing; add it (how many, balanced over the labels)",
+    ),
+    (
+        "conditions: {a: {prompt: {examples: 0}}}",
+        "overlay.yaml: conditions.a.prompt.examples: 0 is out of range; "
+        "give a whole number, at least 1 and at most 256",
+    ),
+    (
+        "data: {train: 31}\nconditions: {a: {prompt: {examples: 29}}}",  # three labels have 8 rows, one 7
+        "overlay.yaml: conditions.a.prompt.examples: 29 examples cannot be drawn evenly from 31 rows of 4 labels; "
+        "give at most 28",
+    ),
+    (
+        "decoding: free\nevaluation: {structured: []}\nconditions: {a: {reference: constant}}",
+        "overlay.yaml: evaluation.structured: names no split, and a answers under structured decoding alone; "
+        "name a split, as in [test]",
+    ),
     (
         "conditions: {Big-One: {}}",
         (
@@ -696,6 +769,15 @@ def test_bad_paraphrases_and_decoys(tmp_path, text, line):
 def test_suites_that_are_not_asked_for_need_no_wordings(tmp_path):
     (tmp_path / "overlay.yaml").write_text("ruleset: parcels.yaml", encoding="utf-8")
     load_config(["config.yaml", "overlay.yaml"])  # which names kinds that parcels.yaml has no words for
+
+
+def test_an_oracle_needs_every_rule_in_words(tmp_path):
+    text = PARCELS.read_text(encoding="utf-8").replace(", says: dairy travels cold", "")
+    (tmp_path / "mute.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "overlay.yaml").write_text("ruleset: mute.yaml\nconditions: {a: {prompt: oracle}}", encoding="utf-8")
+    assert the_line(load_config, ["config.yaml", "overlay.yaml"]) == (
+        "mute.yaml: rules[0].says: is missing, and the prompt of a tells every rule; say the rule in plain words"
+    )
 
 
 def test_no_rules(tmp_path):

@@ -118,6 +118,17 @@ def test_what_a_condition_trains_with(tmp_path):
     assert condition_settings(config, "sft_then_grpo")["start_from"] == "sft"
 
 
+def test_references_train_nothing_and_a_count_of_examples_is_a_whole_number(tmp_path):
+    shots = "shots: {prompt: {examples: 4.0}, start_from: sft}"
+    others = "told: {prompt: oracle}, plain: {reference: constant}"
+    text = f"conditions: {{{shots}, {others}}}"
+    config = load_config(["config.yaml", overlay(tmp_path, text)])
+    assert repr(config["conditions"]["shots"]["prompt"]) == "{'examples': 4}"
+    assert condition_settings(config, "shots") == {"method": None, "start_from": "sft", "settings": {}}
+    for name in ("told", "plain"):
+        assert condition_settings(config, name) == {"method": None, "start_from": None, "settings": {}}
+
+
 def test_a_change_of_one_method_leaves_the_other_as_it_is(tmp_path):
     before = load_config(["config.yaml"])
     after = load_config(["config.yaml", overlay(tmp_path, "sft: {learning_rate: 1.0e-3}")])

@@ -78,6 +78,8 @@ def test_starts():
         "grpo": grpo,
         "sft": {},
         "conditions": {
+            "a_classifier": {"reference": "logistic"},  # none of these says how the plain untrained model samples
+            "a_prompt": {"prompt": "oracle"},
             "base": {},
             "sft": {"method": "sft"},
             "grpo": {"method": "grpo"},
@@ -87,7 +89,8 @@ def test_starts():
         },
     }
     starts = {name: start_of(config, name) for name in config["conditions"]}
-    assert starts == {"base": None, "sft": None, "grpo": "base", "then": "sft", "hot": None, "exact": None}
+    none = dict.fromkeys(["a_classifier", "a_prompt", "base", "sft", "hot", "exact"])
+    assert starts == {**none, "grpo": "base", "then": "sft"}
     assert start_of(config | {"decoding": "free"}, "grpo") is None
     del config["conditions"]["base"]
     assert start_of(config, "grpo") is None

@@ -1,5 +1,6 @@
 """The whole pipeline: one command, the same bytes twice, another policy, and reruns of what an edit touches."""
 
+import itertools
 import json
 import re
 
@@ -93,12 +94,14 @@ def test_another_policy_runs_and_no_code_knows_this_one(smoke, tmp_path):
         "experiment: parcels\nruleset: tests/rulesets/parcels.yaml\n"
         "charts: {published: {}}\nsuites: {kinds: [counterfactuals, conflicts, boundaries, field_order, prevalence]}\n"
         "data: {train: 24, test: 12, validation: 12, holdout: 12}\nseeds: [0, 7]\n"
-        "conditions: {grpo: false, sft_then_grpo: false}\n"
+        "conditions: {grpo: false, sft_then_grpo: false, plain: {reference: logistic}, told: {prompt: oracle},\n"
+        "  shots: {prompt: {examples: 3}, start_from: sft}}\n"
     )
     smoke.run(*SMOKE, str(overlay))
     labels = list(load_ruleset(ROOT / "tests/rulesets/parcels.yaml").labels)
-    for seed in (0, 7):
-        read_table(smoke.folder / f"results/parcels/predictions/sft/seed{seed}.parquet", predictions_schema(labels))
+    for condition, seed in itertools.product(["sft", "plain", "told", "shots"], [0, 7]):
+        path = smoke.folder / f"results/parcels/predictions/{condition}/seed{seed}.parquet"
+        read_table(path, predictions_schema(labels))
     page = (smoke.folder / "results/parcels/report.html").read_text()
     fincorp = load_ruleset(ROOT / "rulesets/fincorp.yaml")
     names = {*fincorp.labels, *fincorp.feature_names, *(rule.name for rule in fincorp.rules), "nps", "fincorp"}

@@ -9,9 +9,10 @@ import jinja2
 import polars as pl
 import pytest
 
+from hidden_rule import references
 from hidden_rule.collapse import judge_all
 from hidden_rule.compared import difference_sentence
-from hidden_rule.conclusions import headline
+from hidden_rule.conclusions import conclude, headline
 from hidden_rule.learnt import hidden_sentence, hidden_verdict, policy_verdict
 from hidden_rule.metrics import summarize_predictions
 from hidden_rule.report import build_report, render_report, suites_table
@@ -24,6 +25,7 @@ from test_charts import NAMES
 from write_report import write_report
 
 RULESET = make_ruleset(4)
+READING = ("holdout", "structured")
 TEMPLATE = os.path.join(os.path.dirname(__file__), "..", "workflow", "report", "report.html.j2")
 CONFIG = {
     "experiment": "<b>bold</b>",
@@ -115,6 +117,117 @@ def test_a_training_that_was_stopped_is_named():
     assert stopped_sentences([["a", 0, "grpo"], ["b", 1, "grpo"]], [other, stopped]) == [
         "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps."
     ]
+
+
+REFERENCES = {"plain": "a classifier", "always": "one decision", "told": "the model with every rule in its prompt"}
+ON_FEATURES = [("test", "structured", 160, 0), ("holdout", "structured", 1000, 10_000)]  # no free decoding
+
+
+def texts_of(answer) -> dict[str, str]:
+    """The text under each heading of an answer."""
+    return {heading: " ".join(sentences) for _, parts in answer["sections"] for heading, sentences in parts}
+
+
+def beside_references(tmp_path, world, references):
+    """The conclusions of a world with reference conditions, and all text, by heading."""
+    made = write_world(tmp_path, RULESET, world)
+    beside = write_world(
+        tmp_path, RULESET, {name: {"method": None, **of} for name, of in references.items()}, sizes=ON_FEATURES
+    )
+    metrics, comparisons = summarize_predictions(
+        made.predictions + beside.predictions, made.jobs + beside.jobs, RULESET
+    )
+    histories = [pl.read_parquet(path) for path in made.histories]
+    answer = conclude(
+        metrics, comparisons, histories, made.trained, RULESET.labels, [*world, *references], READING,
+        ("test", "free"), references=REFERENCES,
+    )  # fmt: skip
+    return answer["headline"], texts_of(answer)
+
+
+def test_references_stand_apart(tmp_path):
+    world = {name: WORLD[name] for name in ("baseline", "sft")}
+    headline, parts = beside_references(tmp_path, world, {"plain": {"accuracy": 0.98}, "always": {"accuracy": 0.25}})
+    assert headline.startswith("sft decides best, references aside: ")
+    assert "The hidden rule was learnt by sft. Of the references plain reaches most: 9" in headline
+    policy, hidden = parts["Who learnt the policy?"], parts["Who learnt the hidden rule?"]
+    reached = parts["What do references reach?"]
+    assert "plain" not in policy + hidden and "always" not in policy + hidden
+    assert "plain (a classifier): 9" in reached and "always (one decision): 2" in reached and "learnt" not in reached
+    differences = parts["How sure is it?"]
+    assert "plain beats sft by" in differences and "sft beats baseline by" in differences
+    assert "always" not in differences  # neither a training nor the best reference
+    assert "adjusted for 6 comparisons (Holm)" in differences  # of four conditions
+    free = parts["And when replies are not held to a form (test)?"]
+    assert "sft" in free and "plain" not in free  # a classifier writes nothing
+    worse, _ = beside_references(tmp_path, world, {"plain": {"accuracy": 0.4}, "always": {"accuracy": 0.6}})
+    assert worse.startswith("sft decides best, references aside: ")
+    assert "Of the references always reaches most: 6" in worse
+
+
+def test_trainings_that_fail_beside_a_prompt_that_does_not(tmp_path):
+    bad = {"accuracy": 0.25, "method": "sft"}
+    headline, parts = beside_references(tmp_path, {"a": bad, "b": bad}, {"told": {"accuracy": 0.9}})
+    assert headline.startswith("No condition, references aside, can be said to do better than chance")
+    assert "Of the references told reaches most: " in headline
+    assert "told beats " in parts["How sure is it?"]
+
+
+def test_a_reference_that_cannot_be_told_apart(tmp_path):
+    headline, parts = beside_references(tmp_path, {"sft": WORLD["sft"]}, {"plain": {"accuracy": 0.88, "hidden": 0.95}})
+    assert headline.startswith("sft decides best, references aside")  # it has no rival: the reference is none
+    assert "cannot be told apart" in parts["How sure is it?"]
+
+
+def test_references_alone(tmp_path):
+    world = {"plain": {"method": None, "accuracy": 0.9}, "always": {"method": None, "accuracy": 0.25}}
+    made = write_world(tmp_path, RULESET, world, sizes=ON_FEATURES)
+    tables = summarize_predictions(made.predictions, made.jobs, RULESET)
+    answer = conclude(*tables, [], [], RULESET.labels, list(world), READING, references=REFERENCES)
+    parts = texts_of(answer)
+    assert answer["headline"].startswith("plain decides best: ")
+    assert "aside" not in answer["headline"] and "Of the references" not in answer["headline"]
+    assert "Who learnt the policy?" not in parts
+    assert "plain beats always" in parts["How sure is it?"]
+
+
+def test_what_a_reference_is_and_where_the_hidden_rule_stands():
+    conditions = {
+        "baseline": {}, "sft": {"method": "sft"}, "told": {"prompt": "oracle"}, "plain": {"reference": "logistic"},
+        "shots": {"prompt": {"examples": 8}, "start_from": "sft"},
+    }  # fmt: skip
+    assert references.describe_references({"conditions": conditions}) == {
+        "told": "the untrained model with every rule in its prompt",
+        "plain": "a logistic regression on the features, without a language model",
+        "shots": "sft with 8 decided applications in its prompt",
+    }
+    note = references.hidden_rule_note({"conditions": conditions})
+    assert note.startswith("A hidden rule stands in no prompt but that of told. The model can learn it from what ")
+    assert "shows, in shots from the examples in the prompt, and from nothing else." in note
+    plain = references.hidden_rule_note({"conditions": {"baseline": {}, "sft": {"method": "sft"}}})
+    assert plain == (
+        "A hidden rule stands in no prompt. The model can learn it from what training rewards or shows, and from "
+        "nothing else."
+    )
+
+
+def test_a_page_with_references(tmp_path):
+    """One comes first in the alphabet, and has no answers under free decoding."""
+    made = write_world(tmp_path, RULESET, {"sft": WORLD["sft"]})
+    beside = write_world(tmp_path, RULESET, {"always": {"method": None, "accuracy": 0.25}}, sizes=ON_FEATURES)
+    predictions, jobs = beside.predictions + made.predictions, beside.jobs + made.jobs
+    metrics, comparisons = summarize_predictions(predictions, jobs, RULESET)
+    config = CONFIG | {"conditions": {"always": {"reference": "constant"}, "sft": {"method": "sft"}}}
+    histories = [pl.read_parquet(path) for path in made.histories]
+    context = build_report(
+        metrics, comparisons, pl.concat([made.costs, beside.costs]), histories, made.trained, predictions, jobs, [], {},
+        RULESET, config, tmp_path / "report.html",
+    )  # fmt: skip
+    assert [row[0] for row in context["summary"]["rows"]] == ["sft", "always"]
+    assert context["settings"]["columns"] == ["setting", "sft"]
+    page = render_report(context, TEMPLATE)
+    assert "always the most frequent decision of the training split" in page
+    assert "Of the references always reaches most" in page
 
 
 @pytest.mark.parametrize(

@@ -14,49 +14,46 @@ import polars as pl
 import torch
 
 from hidden_rule import decoding, models, training
-from hidden_rule.dataset import read_split, read_suites
+from hidden_rule.dataset import read_split
 from hidden_rule.encoding import encode_prompts, label_trie
+from hidden_rule.errors import UserError
 from hidden_rule.logs import logged
-from hidden_rule.replies import parse_reply, render_reply
+from hidden_rule.predictions import named_frames, predictions_frame
+from hidden_rule.prompts import draw_examples, render_conversations
+from hidden_rule.replies import render_reply
 from hidden_rule.ruleset import load_ruleset
 from hidden_rule.tables import predictions_schema, write_table
 
 
-def predictions_frame(split: pl.DataFrame, labels, suite, mode, replies, log_probs) -> pl.DataFrame:
-    """A row an application in the predictions' schema, from its reply and the replies' log-probabilities (N, L)."""
-    predicted = [parse_reply(reply, labels) for reply in replies]
-    probabilities = log_probs.double().exp()
-    return split.select(
-        "application_id",
-        pl.lit(suite).alias("suite"),
-        pl.lit(mode).alias("decoding"),
-        "label",
-        "fired_rule",
-        "label_without_hidden",
-        pl.Series("reply", replies, dtype=pl.String),
-        pl.Series("predicted", predicted, dtype=pl.String),
-        pl.Series("is_valid", [label is not None for label in predicted], dtype=pl.Boolean),
-        *(pl.Series(f"p_{label}", probabilities[:, i].numpy()) for i, label in enumerate(labels)),
-    )
+def check_length(prompts, model, max_new_tokens: int, condition: str) -> None:
+    """Raise a UserError if examples make a prompt, with its reply, longer than what the model was made for."""
+    length = max(map(len, prompts)) + max_new_tokens
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and length > limit:
+        fault = f"prompt and reply of {length:,} tokens are more than the model's {limit:,}"
+        raise UserError("config.yaml", f"conditions.{condition}.prompt.examples", fault, "give fewer examples")
 
 
-def named_frames(splits, ruleset) -> list[tuple[str, str, pl.DataFrame]]:
-    """Name in the settings, suite and applications of each split, and of each suite in the table of suites."""
-    frames = []
-    for name, path in splits.items():
-        if name == "suites":
-            by_suite = read_suites(path, ruleset).partition_by("suite", maintain_order=True)
-            frames += [(name, frame["suite"][0], frame) for frame in by_suite]
-        else:
-            frames.append((name, name, read_split(path, ruleset)))
-    return frames
-
-
-def evaluate(*, manifest, ruleset, splits, adapter, model_config, settings, condition, seed, predictions, cost) -> None:
+def evaluate(
+    *,
+    manifest,
+    ruleset,
+    splits,
+    adapter,
+    model_config,
+    settings,
+    condition,
+    seed,
+    predictions,
+    cost,
+    prompt=None,
+    train=None,
+) -> None:
     """Write the predictions of one condition and seed, and what they cost.
 
     `splits` maps a split to its parquet file, and `suites` to that of all suites; `adapter` is the adapter's folder, or
-    None for the untrained model.
+    None for the untrained model. `prompt` is the condition's, for one that says more than the ruleset's own; where it
+    asks for examples, `seed` draws them from `train`, the training split's file.
     Under structured decoding the reply is the most probable of the valid ones; under free decoding it is generated
     greedily. The probabilities `p_<LABEL>` are those of structured decoding in both cases.
     """
@@ -69,18 +66,24 @@ def evaluate(*, manifest, ruleset, splits, adapter, model_config, settings, cond
         model = models.load_adapter(model, adapter, trainable=False).get_base_model().eval()
     labels, trie = ruleset.labels, label_trie(tokenizer, ruleset.labels)
     batch_size, frames, n_generated = settings["batch_size"], [], 0
+    few_shot = isinstance(prompt, dict)
+    examples = draw_examples(read_split(train, ruleset), prompt["examples"], seed) if few_shot else None
     for name, suite, split in named_frames(splits, ruleset):
-        prompts = encode_prompts(tokenizer, ruleset.render_prompts(split), model_config["chat_template_kwargs"])
+        conversations = render_conversations(ruleset, split, prompt, examples)
+        prompts = encode_prompts(tokenizer, conversations, model_config["chat_template_kwargs"])
+        if few_shot:
+            check_length(prompts, model, settings["max_new_tokens"], condition)
         log_probs = decoding.label_log_probs(model, trie, prompts, batch_size, f"{suite}, structured")
+        probabilities = log_probs.double().exp().numpy()
         if name in settings["structured"]:
             replies = [render_reply(labels[i]) for i in log_probs.argmax(1).tolist()]
-            frames.append(predictions_frame(split, labels, suite, "structured", replies, log_probs))
+            frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
         if name in settings["free"]:
             replies, n = decoding.generate_replies(
                 model, tokenizer, prompts, batch_size, settings["max_new_tokens"], f"{suite}, free"
             )
             n_generated += n
-            frames.append(predictions_frame(split, labels, suite, "free", replies, log_probs))
+            frames.append(predictions_frame(split, labels, suite, "free", replies, probabilities))
     write_table(pl.concat(frames), predictions, predictions_schema(list(labels)))
     training.write_cost(
         cost,
@@ -108,4 +111,6 @@ if "snakemake" in globals():
             seed=int(snakemake.wildcards.seed),
             predictions=snakemake.output.predictions,
             cost=snakemake.output.cost,
+            prompt=snakemake.params.prompt,
+            train=next(iter(snakemake.input.examples), None),
         )

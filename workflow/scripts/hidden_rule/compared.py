@@ -5,6 +5,11 @@ from .wording import listing, p_text, points
 ALPHA = 0.05  # two conditions differ: adjusted p below this, and an interval of the difference without zero
 
 
+def best_of(names, accuracies: dict) -> str:
+    """The condition with the highest accuracy; of equal ones the first. accuracies: row of each condition."""
+    return max(names, key=lambda name: accuracies[name]["value"])
+
+
 def differs(comparison: dict) -> bool:
     """Is this difference significant? Both the test and the interval have to say so."""
     return comparison["p_adjusted"] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]

@@ -7,7 +7,7 @@ its p-value both say so. p-values are adjusted for all pairs that are compared (
 
 import polars as pl
 
-from .compared import difference_sentence, family_sentences, rivals_of
+from .compared import best_of, difference_sentence, family_sentences, rivals_of
 from .learnt import (
     free_sentence,
     hidden_sentence,
@@ -19,36 +19,36 @@ from .learnt import (
 )
 from .limits import change_sentences, method_sentences, scope_sentence
 from .price import price_sentences
+from .references import best_reference_sentence, reference_sentence, without_most_references
 from .trained import collapse_sentences, still_rising, stopped_sentences, validation_sentences
 from .wording import find, listing, with_interval
 
 
-def best_of(order, accuracies: dict) -> str:
-    """The condition with the highest accuracy; of equal ones the first."""
-    return max(order, key=lambda name: accuracies[name]["value"])
+def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, chance: float, aside: str = "") -> str:
+    """The answer in one sentence or two, about the conditions in `order`.
 
-
-def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, chance: float) -> str:
-    """The answer in one sentence or two.
-
-    accuracies: row of each condition; comparisons: pooled rows of accuracy; hidden: `hidden_verdict` of each condition.
+    accuracies: row of each condition; comparisons: pooled rows of accuracy; hidden: `hidden_verdict` of each condition;
+    aside: names what `order` leaves out, after a comma.
     """
+    none = f"No condition{aside}," if aside else "No condition"
     best = best_of(order, accuracies)
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
-        return "No condition can be said to do better than chance: nothing was learnt that these applications show."
+        return f"{none} can be said to do better than chance: nothing was learnt that these applications show."
     rivals = [name for name, *_ in rivals_of(best, comparisons)]
     rivals = [name for name in order if name in rivals]
     value = with_interval(accuracies[best])
     if rivals:
-        first = f"{best} decides rightly most often, {value}, but {listing(rivals)} cannot be told apart from it."
+        first = (
+            f"{best} decides rightly most often{aside}, {value}, but {listing(rivals)} cannot be told apart from it."
+        )
     else:
-        first = f"{best} decides best: {value} of its decisions are right."
+        first = f"{best} decides best{aside}: {value} of its decisions are right."
     if set(hidden.values()) == {"unknown"}:
         return first
     learnt = [name for name in order if hidden[name] == "learnt"]
     if learnt:
         return f"{first} The hidden rule was learnt by {listing(learnt)}."
-    return f"{first} No condition can be said to have learnt the hidden rule."
+    return f"{first} {none} can be said to have learnt the hidden rule."
 
 
 def is_balanced(metrics: pl.DataFrame, condition: str, reading: tuple) -> bool:
@@ -74,14 +74,20 @@ def conclude(
     costs=None,
     starts=None,
     about=None,
+    references=None,
+    told=(),
 ) -> dict:
     """The answer: `headline`, `scope`, and `sections`, a list of (title, list of (heading, sentences)).
 
     metrics, comparisons, collapse, costs: tables; histories: frames; trained: [condition, seed, method] of each; order:
     conditions; reading: (suite, decoding) that the answer is about; free: one under free decoding, if there is another;
     feasible: `feasibility_sentences`; starts: the condition that each trained one starts from, None for the base model;
-    about: `model`, `ruleset`, `train` and `validation` as `method_sentences` and `still_rising` take them.
+    about: `model`, `ruleset`, `train` and `validation` as `method_sentences` and `still_rising` take them; references:
+    what each condition is that is there for comparison alone; told: sentences about labels and label noise.
     """
+    references = {name: what for name, what in (references or {}).items() if name in order}
+    contenders = [name for name in order if name not in references] or order
+    beside = references if contenders is not order else {}  # references alone are compared with each other
     chance, about = 1 / len(labels), about or {}
     starts = {condition: None for condition, *_ in trained} if starts is None else starts
     accuracies = {name: find(metrics, name, reading, "accuracy") for name in order}
@@ -94,9 +100,12 @@ def conclude(
     pairs = sorted(rows.to_dicts(), key=lambda row: -abs(row["difference"]))
     n_seeds = metrics["seed"].drop_nulls().n_unique()
     n = metrics.filter(pl.col("seed").is_not_null(), **of_reading)["n"].max()
-    best = best_of(order, accuracies)
-    above = [name for name in order if policy_verdict(accuracies[name], chance) in ("learnt", "partly")]
-    with_best = [row for row in pairs if best in (row["condition_a"], row["condition_b"])]
+    best = best_of(contenders, accuracies)
+    shown = without_most_references(pairs, contenders, beside, accuracies)
+    own = [row for row in pairs if not {row["condition_a"], row["condition_b"]} & {*beside}]
+    above = [name for name in contenders if policy_verdict(accuracies[name], chance) in ("learnt", "partly")]
+    trainable = [name for name in order if name not in references]
+    with_best = [row for row in shown if best in (row["condition_a"], row["condition_b"])]
     rising = still_rising(trained, histories, about["validation"]) if about.get("validation") else []
     method = method_sentences(
         about,
@@ -110,17 +119,23 @@ def conclude(
         "Which method, how sure, at what price": {
             "How sure is it?": [*map(difference_sentence, with_best), *family_sentences(pairs, n_seeds)]
             or ["There is one condition alone, and nothing to compare."],
-            "At what price?": price_sentences(best, pairs, costs, starts) if best in above else [],
+            "At what price?": price_sentences(best, own, costs, starts) if best in above else [],
         },
         "What each learnt and did not": {
-            "Who learnt the policy?": [policy_sentence(name, accuracies[name], chance) for name in order],
+            "Who learnt the policy?": [policy_sentence(name, accuracies[name], chance) for name in trainable],
             "Who learnt the hidden rule?": [
-                hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in order
+                hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in trainable
             ],
+            "What do references reach?": [
+                reference_sentence(name, what, accuracies[name], recalls[name], precisions[name])
+                for name, what in references.items()
+            ],
+            "With how many labels, and how wrong?": list(told),
             "What do the suites show?": suite_sentences(metrics, above),
             f"And when replies are not held to a form{f' ({free[0]})' if free else ''}?": [
                 free_sentence(name, find(metrics, name, free, "accuracy"), find(metrics, name, free, "invalid_rate"))
                 for name in (order if free else [])
+                if find(metrics, name, free, "accuracy")
             ],
         },
         "Why": {
@@ -131,7 +146,7 @@ def conclude(
         "What would change the answer": {
             "": change_sentences(
                 best if best in above else None,
-                pairs,
+                own,
                 n,
                 n_seeds,
                 failed=suite_findings(metrics, best)["fails"],
@@ -141,8 +156,11 @@ def conclude(
         },
         "Method and threats to validity": {"": method},
     }
+    answer = headline(contenders, accuracies, pairs, hidden, chance, ", references aside" if beside else "")
+    if beside:
+        answer = f"{answer} {best_reference_sentence(beside, accuracies)}"
     return {
-        "headline": headline(order, accuracies, pairs, hidden, chance),
+        "headline": answer,
         "scope": scope_sentence(n, n_seeds),
         "sections": [
             (title, [(heading, sentences) for heading, sentences in parts.items() if sentences])

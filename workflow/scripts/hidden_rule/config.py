@@ -76,7 +76,7 @@ def start_of(config: dict, name: str) -> str | None:
     sampled = own["method"] == "grpo" and own["settings"]["estimator"] == "sampled"
     if not sampled or config["decoding"] != "structured" or own["settings"]["temperature"] != 1:
         return None
-    untrained = (other for other, condition in config["conditions"].items() if "method" not in condition)
+    untrained = (other for other, condition in config["conditions"].items() if not condition)
     return own["start_from"] or next(untrained, None)
 
 
@@ -114,6 +114,8 @@ def _check_settings(config: dict, schema: dict) -> dict:
         if "with" in condition:
             method = resolve(schema["properties"][condition["method"]], schema)
             condition["with"] = fill_defaults(condition["with"], _without_defaults(method, schema), schema)
+        if "prompt" in condition:
+            condition["prompt"] = fill_defaults(condition["prompt"], schema["$defs"]["few_shot"], schema)
         _check_training(config, name)
     _check_model(config["model"])
     _check_tracking(config["tracking"])
@@ -134,7 +136,9 @@ def _raise_if(fault: tuple | None) -> None:
 def _check_condition(name: str, condition: dict, conditions: dict, schema: dict) -> None:
     """The method's own settings in `with`, and a chain of starts that ends at the base model."""
     at = ("conditions", name)
-    if "method" not in condition:
+    if "reference" in condition or "prompt" in condition:
+        _check_untrained(at, condition)
+    elif "method" not in condition:
         for key in ("start_from", "with"):
             if key in condition:
                 raise _FaultError((*at, "method"), f"is missing, and {key} is given", "add method: sft or grpo")
@@ -157,6 +161,15 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
             raise _FaultError(key, f"{start} is not trained and has no adapter", remedy)
         chain.append(start)
         step = conditions[start]
+
+
+def _check_untrained(at: tuple, condition: dict) -> None:
+    """A classifier or a prompt trains no model; a prompt may be put to an adapter."""
+    kind, fitting = ("reference", ()) if "reference" in condition else ("prompt", ("start_from",))
+    for key in condition:
+        if key not in (kind, *fitting):
+            fault = f"does not go with {kind}, which trains no model"
+            raise _FaultError((*at, key), fault, "leave one of the two out, or make two conditions")
 
 
 def _check_training(config: dict, name: str) -> None:
@@ -261,6 +274,25 @@ def _check_data(config: dict) -> None:
         for i, kind in enumerate(config["suites"]["kinds"]):
             if fault := why_not(ruleset, kind):
                 raise _FaultError(("suites", "kinds", i), f"{kind} cannot be made: {path} {fault}", "leave it out")
+    _check_references(config, ruleset)
+
+
+def _check_references(config: dict, ruleset) -> None:
+    """Prompts have the words and the examples that they need, and classifiers a split to answer."""
+    n_labels, n_train = len(ruleset.labels), config["data"]["train"]
+    for name, condition in config["conditions"].items():
+        prompt, at = condition.get("prompt"), ("conditions", name)
+        if prompt == "oracle":
+            for i, rule in enumerate(ruleset.rules):
+                if not rule.says:
+                    fault = f"is missing, and the prompt of {name} tells every rule"
+                    raise UserError(config["ruleset"], f"rules[{i}].says", fault, "say the rule in plain words")
+        elif prompt and prompt["examples"] > (most := n_train // n_labels * n_labels):
+            fault = f"{prompt['examples']} examples cannot be drawn evenly from {n_train} rows of {n_labels} labels"
+            raise _FaultError((*at, "prompt", "examples"), fault, f"give at most {most}")
+        if "reference" in condition and not set(SPLITS) & {*config["evaluation"]["structured"]}:
+            fault = f"names no split, and {name} answers under structured decoding alone"
+            raise _FaultError(("evaluation", "structured"), fault, "name a split, as in [test]")
 
 
 def _without_defaults(schema: dict, root: dict) -> dict:

@@ -15,6 +15,7 @@ import polars as pl
 
 from .conclusions import conclude
 from .metrics import with_adjusted
+from .references import describe_references
 from .tables import COSTS, METRICS, read_table
 
 TABLES = ["metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json"]
@@ -61,7 +62,9 @@ def results_table(published: Path) -> str:
 
     conditions = list(record["config"]["conditions"])
     labels = metrics["label"].drop_nulls().unique().to_list()
-    answer = conclude(every, comparisons, [], [], labels, conditions, ("holdout", "structured"))
+    references = describe_references(record["config"])
+    reading = ("holdout", "structured")
+    answer = conclude(every, comparisons, [], [], labels, conditions, reading, references=references)
     lines = [
         f"**{answer['headline']}**",
         "",

@@ -18,6 +18,7 @@ from .config import condition_settings
 from .label_conclusions import label_sentences, supervision_cells
 from .learnt import SUITES
 from .outcomes import scan_predictions
+from .references import describe_references, hidden_rule_note
 from .trained import feasibility_sentences, training_rows
 from .wording import duration, find, p_text, percent, points, with_interval
 
@@ -60,7 +61,7 @@ def signed(share: float) -> str:
 def summary_table(metrics: pl.DataFrame, order, reading) -> dict:
     """All metrics that are not of a label, a row a condition."""
     rows = [[name, *(with_interval(find(metrics, name, reading, metric)) for metric in SUMMARY)] for name in order]
-    n = find(metrics, order[0], reading, "accuracy")["n"]
+    n = next(row["n"] for name in order if (row := find(metrics, name, reading, "accuracy")))
     seeds = metrics["seed"].drop_nulls().n_unique()
     what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
     return table(f"{in_words(reading)}: value and 95% interval, {what}", ["condition", *SUMMARY.values()], rows)
@@ -312,7 +313,8 @@ def build_report(
 
     `side_effects` is `side_effects_report.section`, where side effects were measured.
     """
-    order = list(dict.fromkeys(condition for condition, _ in jobs))
+    references = describe_references(config)
+    order = sorted(dict.fromkeys(condition for condition, _ in jobs), key=lambda name: name in references)
     ordered = readings(metrics)
     main, labels = ordered[0], list(ruleset.labels)
     free = next((reading for reading in ordered if reading[1] == "free"), main)
@@ -327,9 +329,9 @@ def build_report(
             "model": config["model"]["id"], "ruleset": config.get("ruleset"), "train": data.get("train"),
             "validation": data.get("validation"),
         },
+        references=references,
+        told=() if supervision is None else label_sentences(metrics, supervision, main, 1 / len(labels)),
     )  # fmt: skip
-    if supervision is not None and (told := label_sentences(metrics, supervision, main, 1 / len(labels))):
-        answer["parts"].append(("With how many labels, and how wrong?", told))
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
@@ -363,6 +365,8 @@ def build_report(
         "policy": policy_table(ruleset),
         "shared": setting_list(config),
         "settings": settings_table(config, order),
+        "references": table("References, for comparison", ["condition", "what it is"], references.items(), wrap=True),
+        "hidden_note": hidden_rule_note(config),
         "costs": cost_table(costs, order),
         "provenance": lines,
         "packages": provenance.get("packages", {}),

@@ -133,6 +133,13 @@ class Ruleset:
         return tuple(rule for rule in self.rules if rule.hidden)
 
     @property
+    def all_rules_text(self) -> str:
+        """Every rule in plain words, hidden or not, by priority; each has to have `says`."""
+        decisions = [*(f"{rule.label}: {rule.says}" for rule in self.rules), f"{self.default}: otherwise"]
+        numbered = [f"{i}. {decision}" for i, decision in enumerate(decisions, 1)]
+        return "\n".join(["The first of these rules that holds decides:", *numbered])
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
 
@@ -156,9 +163,11 @@ class Ruleset:
             label_without_hidden=_first(visible, lambda rule: rule.label, self.default),
         )
 
-    def render_prompts(self, frame: pl.DataFrame) -> list[list[dict]]:
+    def render_prompts(self, frame: pl.DataFrame, tell_all: bool = False) -> list[list[dict]]:
         """Chat messages (system, user) for each row of `frame`.
 
+        `tell_all`: every rule is told, the hidden ones too, by priority: in the place of {rules}, or, where neither
+        template has it, at the end of the system's message.
         In a suite's frame `shown_text` stands in the place of the value of `shown_feature`, and the features follow
         each other in `field_order`; where these are null, and in a frame without them, a row reads as declared.
         """
@@ -167,7 +176,11 @@ class Ruleset:
             "labels": ", ".join(sorted(self.labels)),  # not by priority, which would tell which rule comes first
             "rules": "\n".join([*(f"- {rule.label}: {rule.says}" for rule in visible), f"- {self.default}: otherwise"]),
         }
+        if tell_all:
+            parts["rules"] = self.all_rules_text
         system = _fill(self.system, parts)
+        if tell_all and "{rules}" not in self.system + self.user:
+            system = f"{system}\n\n{parts['rules']}"
         return [
             [
                 {"role": "system", "content": system},

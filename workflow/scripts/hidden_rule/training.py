@@ -4,7 +4,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from . import launch
+from .costs import cost_frame, peak_resident_bytes
 from .dataset import read_split
 from .decoding import label_log_probs
 from .encoding import encode_prompts, label_trie
@@ -281,25 +281,22 @@ def halving(method, /, settings: dict, **arguments):
 
 def peak_bytes(device: torch.device) -> int:
     """Peak memory of this process: the GPU's where there is one, else what was resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB but on macOS
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_bytes()
 
 
 def write_cost(path, *, condition, seed, stage, began, n_tokens_trained, n_tokens_generated, device) -> None:
     """Write one row of costs; `began` is the `time.perf_counter()` at the stage's start, loading included."""
-    row = {
-        "condition": condition,
-        "seed": seed,
-        "stage": stage,
-        "wall_s": time.perf_counter() - began,
-        "n_tokens_trained": n_tokens_trained,
-        "n_tokens_generated": n_tokens_generated,
-        "peak_bytes": peak_bytes(device),
-        "device": device_name(device),
-    }
-    write_table(pl.DataFrame([row], schema=COSTS), path, COSTS)
+    frame = cost_frame(
+        condition=condition,
+        seed=seed,
+        stage=stage,
+        began=began,
+        device=device_name(device),
+        peak_bytes=peak_bytes(device),
+        n_tokens_trained=n_tokens_trained,
+        n_tokens_generated=n_tokens_generated,
+    )
+    write_table(frame, path, COSTS)
 
 
 def model_id(manifest) -> str:
