@@ -266,7 +266,7 @@ rule vary_training:
     log:
         f"{RESULTS}/logs/vary_training/{{condition}}.log",
     wildcard_constraints:
-        condition="|".join(VARIED) or "(?!)",
+        condition=either(VARIED),
     conda:
         "envs/hidden-rule.yaml"
     resources:
@@ -440,7 +440,7 @@ rule measure_side_effects:
         model=MANIFEST,
         ruleset=config["ruleset"],
         texts="workflow/texts/ordinary.yaml",
-        adapter=own_adapter,
+        adapter=evaluated_adapter,
         code=MODEL_CODE + code("texts", "side_effects", "questions", "leak"),
     output:
         side_effects=f"{RESULTS}/side_effects/{{condition}}/seed{{seed}}.parquet",
