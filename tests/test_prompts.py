@@ -131,9 +131,9 @@ def test_evaluate_puts_the_examples_to_the_model(job):
     branch = [reply[place] for reply in replies]
     assert len(set(branch)) == len(branch)  # the labels part ways at one token
     chats = encode_prompts(tokenizer, render_conversations(ruleset, test, {"examples": 4}, examples), {})
-    for chat, label in zip(chats, ruleset.labels, strict=False):
-        text = tokenizer.decode(chat)
-        assert text.count("<|im_start|>assistant") == 5 and text.count('{"decision": "') == 4 + 1, label
+    text = tokenizer.decode(chats[0])
+    assert text.count("<|im_start|>assistant") == 4 + 1
+    assert text.count('{"decision": "') == 4 + 1  # the system message shows the form
     for chat, row in zip(chats, found.to_dicts(), strict=True):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([chat + replies[0][:place]])).logits[0, -1, branch]
