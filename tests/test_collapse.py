@@ -186,6 +186,15 @@ def test_the_rule_writes_a_table_of_trainings_by_reward_alone(tmp_path):
     assert json.dumps(collapse_sentences(table)).count("collapsed into 2 of 4 decisions") == 1
 
 
+def test_sound_seeds_share_a_sentence():
+    sound, short = (drawn((0, EVENLY, 4), (1, EVENLY, 4), n_steps=n) for n in (40, 10))
+    trained = [["b", 0, "grpo"], ["b", 1, "grpo"], ["b", 2, "grpo"]]
+    said = collapse_sentences(judge_all([sound, short, sound], trained, EVEN, {"b": PROMPTS}))
+    assert len(said) == 2
+    assert said[0].startswith("b (seed 1) was trained for fewer than 20 recorded steps")
+    assert said[1].startswith("b (seeds 0 and 2) did not collapse")
+
+
 def test_sentences_name_labels_step_and_share():
     found = [drawn(*points) for _, points, *_ in CASES]
     trained = [[name, 0, "grpo"] for name, *_ in CASES]

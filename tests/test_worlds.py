@@ -85,7 +85,7 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
             (SURE, "sft beats baseline by "),
             (SURE, "exact McNemar tests of one training seed, adjusted for 3 comparisons (Holm)"),
             (PRICE, "sft takes 10 min 00 s of training a seed (400,000 tokens trained on) and 1 min 00 s"),
-            (PRICE, "Every other condition decides worse than sft, at whatever price."),
+            (PRICE, "Each condition that sft was compared with decides worse, at whatever price."),
             (POLICY, "baseline cannot be told apart from chance (25.0%)"),
             (POLICY, "sft learnt the policy: "),
             (POLICY, "grpo learnt a part of the policy: "),
@@ -229,7 +229,7 @@ def test_numbers_are_rounded_up_to_two_digits():
 
 def test_what_would_change_the_answer_says_nothing_without_cause():
     sure = [pair("a", "b", 0.2, **SURELY)]
-    nothing = ["Nothing that was measured would: each other condition can be told apart from a."]
+    nothing = ["Nothing that was measured would: each condition that a was compared with decides worse."]
     assert change_sentences("a", sure, 1000, 3, [], [], True) == nothing
     assert change_sentences("a", sure, 1000, 1, [], [], False) == nothing
     assert change_sentences(None, [pair("a", "b", 0.01)], 1000, 3, ["x"], [], True) == []
@@ -278,7 +278,7 @@ def test_a_price_holds_what_a_condition_starts_from():
             "better: these numbers do not decide whether that is worth it.",
             ["Price may decide", "sft saves"],
         ),
-        ([pair("both", "sft", 0.2, **SURELY)], "Every other condition decides worse than both", ["saves"]),
+        ([pair("both", "sft", 0.2, **SURELY)], "Each condition that both was compared with decides worse", ["saves"]),
     ],
 )
 def test_the_best_against_the_cheapest_that_may_be_as_good(rows, words, others):
@@ -298,6 +298,8 @@ def test_no_price_is_said_without_costs_and_none_is_compared_across_devices():
     assert "sft saves time, though on another device" in " ".join(price_sentences("both", rows, elsewhere, FROM))
     swapped = price_sentences("sft", [pair("sft", "both", 0.01)], PRICES, FROM)
     assert swapped[-1] == "No condition that cannot be told apart from sft takes less training."
+    unknown = price_sentences("sft", [pair("sft", "both", 0.01), pair("sft", "free", 0.01)], PRICES, FROM)
+    assert len(unknown) == 1  # what is not known is not said to cost more
 
 
 def validated(*values, stopped=False):

@@ -171,12 +171,14 @@ def judge(history: pl.DataFrame, truth: dict[str, float], prompts: int, of_decis
                 row |= {"gap_from": steps[course.gap[0]], "gap_to": steps[course.gap[1]]}
         found["labels"].append(row)
     of_replies = follow(valid, np.full(len(steps), float(prompts)), NO_VALID, LEVEL)
-    if len(steps) < MIN_STEPS:
-        return found | {"verdict": "warn", "reasons": ["too_short"]}
-    if of_replies.lost:  # nothing is left to tell decisions by
-        since = steps[of_replies.since] if of_replies.was_above else None
+    too_short = len(steps) < MIN_STEPS
+    if too_short or of_replies.lost:  # nothing to tell decisions by
         for row in found["labels"]:
             row |= {"fate": "unsure", "since": None, "gap_from": None, "gap_to": None}
+    if too_short:
+        return found | {"verdict": "warn", "reasons": ["too_short"]}
+    if of_replies.lost:
+        since = steps[of_replies.since] if of_replies.was_above else None
         return found | {
             "verdict": "collapsed" if of_replies.was_above else "warn",
             "reasons": ["no_valid"],

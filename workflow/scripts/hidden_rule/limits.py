@@ -65,7 +65,9 @@ def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, is_tr
         were = "was" if len(rising) == 1 else "were"
         sentences.append(f"More passes: {listing(rising)} {were} still getting better in the last one.")
     if not sentences and best and pairs:
-        sentences.append(f"Nothing that was measured would: each other condition can be told apart from {best}.")
+        sentences.append(
+            f"Nothing that was measured would: each condition that {best} was compared with decides worse."
+        )
     return sentences
 
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from .compared import differs, rivals_of
+from .compared import rivals_of
 from .wording import duration, percent, points
 
 AT_STAKE = 0.05  # the largest lead that an interval allows: below that the price may decide between two conditions
@@ -82,10 +82,8 @@ def price_sentences(best: str, pairs: list[dict], costs: pl.DataFrame | None, st
             sentences.append(f"{name} saves {saved}, and cannot be told apart from {best}: {lead}. Price may decide.")
         else:
             sentences.append(f"{name} saves {saved}, but {lead}: these numbers do not decide whether that is worth it.")
-    elif rivals:
+    elif rivals and all(other for *_, other in rivals):
         sentences.append(f"No condition that cannot be told apart from {best} takes less training.")
-    else:
-        below = [row for row in pairs if best in (row["condition_a"], row["condition_b"]) and differs(row)]
-        if below:
-            sentences.append(f"Every other condition decides worse than {best}, at whatever price.")
+    elif not rivals and any(best in (row["condition_a"], row["condition_b"]) for row in pairs):
+        sentences.append(f"Each condition that {best} was compared with decides worse, at whatever price.")
     return sentences
