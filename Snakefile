@@ -617,6 +617,7 @@ rule write_report:
             "config",
             "label_curves",
             "label_conclusions",
+            "variants",
         ),
     output:
         page=f"{RESULTS}/report.html",
