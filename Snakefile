@@ -803,6 +803,7 @@ rule write_report:
             "label_curves",
             "label_conclusions",
             "side_effects_report",
+            "variants",
         ),
     output:
         page=f"{RESULTS}/report.html",

@@ -10,6 +10,7 @@ import train_sft
 from build_dataset import build_dataset
 from hidden_rule.dataset import SPLITS, draw_splits, read_split
 from hidden_rule.ruleset import load_ruleset
+from hidden_rule.supervision import rows_of_steps
 from hidden_rule.variants import balanced_order, passes, steps_a_pass, vary
 from vary_training import vary_training
 
@@ -133,11 +134,14 @@ def test_accumulated_micro_batches_leave_fewer_rows_out():
 
 
 def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, monkeypatch):
-    """What SFT's loss is taken on and what GRPO's reward takes for right are the labels of the file, true or not."""
+    """What SFT's loss is taken on and what GRPO's reward takes for right are the labels of the file, true or not.
+
+    A pass has the rows and steps that are counted: of eleven rows, five a step, GRPO leaves one out.
+    """
     noisy = job.folder / "noisy.parquet"
-    vary_training(job.folder / "train.parquet", FINCORP, 10, 0.5, 0, noisy)
+    vary_training(job.folder / "train.parquet", FINCORP, 11, 0.5, 0, noisy)
     frame = read_split(noisy, fincorp)
-    assert len(wrong(frame, read_split(job.folder / "train.parquet", fincorp))) == 5
+    assert len(wrong(frame, read_split(job.folder / "train.parquet", fincorp))) == 6
     expected = {
         messages[-1]["content"]: label
         for messages, label in zip(fincorp.render_prompts(frame), frame["label"], strict=True)
@@ -162,7 +166,14 @@ def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, m
     monkeypatch.setattr(train_grpo, "WatchedReward", Reward)
     common = {"train": noisy, "manifest": tiny_manifest}
     changes = {"epochs": 1, "batch_size": 5, "micro_batch_size": 5, "warmup_steps": 0, "label_noise": 0.5}
-    train_sft.train_sft(**job("sft", settings={**job.config["sft"], **changes}, **common))
-    settings = {**job.config["grpo"], **changes, "group_size": 2}
-    train_grpo.train_grpo(**job("grpo", settings=settings, decoding="structured", **common))
-    assert seen == {"sft": expected, "grpo": expected}
+    for method, train, extra in [
+        ("sft", train_sft.train_sft, {}),
+        ("grpo", train_grpo.train_grpo, {"decoding": "structured"}),
+    ]:
+        settings = {**job.config[method], **changes} | ({"group_size": 2} if method == "grpo" else {})
+        arguments = job(method, settings=settings, **common, **extra)
+        train(**arguments)
+        rows = rows_of_steps(method, settings, 11, pl.read_parquet(arguments["history"])["step"].max())
+        assert rows.tolist() == ([5, 5, 1] if method == "sft" else [5, 5])
+        assert len(seen[method]) == rows.sum()
+        assert seen[method].items() <= expected.items()
