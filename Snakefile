@@ -400,7 +400,8 @@ rule summarize:
         ],
         suites=SUITES,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("metrics", "suites_metrics", "intervals", "outcomes"),
+        code=DATA_CODE
+        + code("metrics", "suites_metrics", "suites_compare", "intervals", "outcomes"),
     output:
         metrics=f"{RESULTS}/metrics.parquet",
         comparisons=f"{RESULTS}/comparisons.parquet",
