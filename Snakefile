@@ -57,7 +57,18 @@ try:
     check_times(RESULTS, Path(MANIFEST).parent, "workflow", "rulesets", "envs")
 except UserError as error:
     sys.exit(f"error: {error}")
-CHARTS = ["accuracy", "hidden_rule", "confusion", "training", "collapse"]
+CHARTS = [
+    "accuracy",
+    "forest",
+    "hidden_rule",
+    "suites",
+    "cost",
+    "confusion",
+    "calibration",
+    "learning",
+    "training",
+    "collapse",
+]
 
 
 def trained_with(method):
@@ -456,10 +467,28 @@ rule record_run:
 rule render_charts:
     input:
         metrics=rules.summarize.output.metrics,
+        comparisons=rules.summarize.output.comparisons,
+        costs=rules.summarize.output.costs,
         predictions=PREDICTIONS,
         histories=HISTORIES,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("charts", "chart_style", "curves", "outcomes"),
+        code=DATA_CODE
+        + code(
+            "charts",
+            "chart_style",
+            "chart_calibration",
+            "chart_cost",
+            "chart_forest",
+            "chart_labels",
+            "chart_learning",
+            "chart_suites",
+            "curves",
+            "outcomes",
+            "intervals",
+            "conclusions",
+            "feasibility",
+            "suites",
+        ),
     output:
         expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
         accuracy=report(
@@ -468,17 +497,47 @@ rule render_charts:
             category="Results",
             labels={"chart": "accuracy by condition"},
         ),
+        forest=report(
+            f"{RESULTS}/charts/forest.svg",
+            caption="workflow/report/forest.rst",
+            category="Results",
+            labels={"chart": "differences between conditions"},
+        ),
         hidden_rule=report(
             f"{RESULTS}/charts/hidden_rule.svg",
             caption="workflow/report/hidden_rule.rst",
             category="Results",
             labels={"chart": "recall and precision on the hidden rule"},
         ),
+        suites=report(
+            f"{RESULTS}/charts/suites.svg",
+            caption="workflow/report/suites.rst",
+            category="Results",
+            labels={"chart": "suites by condition"},
+        ),
+        cost=report(
+            f"{RESULTS}/charts/cost.svg",
+            caption="workflow/report/cost.rst",
+            category="Results",
+            labels={"chart": "accuracy against training time"},
+        ),
         confusion=report(
             f"{RESULTS}/charts/confusion.svg",
             caption="workflow/report/confusion.rst",
             category="Results",
             labels={"chart": "confusion matrices"},
+        ),
+        calibration=report(
+            f"{RESULTS}/charts/calibration.svg",
+            caption="workflow/report/calibration.rst",
+            category="Results",
+            labels={"chart": "calibration"},
+        ),
+        learning=report(
+            f"{RESULTS}/charts/learning.svg",
+            caption="workflow/report/learning.rst",
+            category="Training",
+            labels={"chart": "learning curves"},
         ),
         training=report(
             f"{RESULTS}/charts/training.svg",
@@ -503,6 +562,8 @@ rule render_charts:
         jobs=JOBS,
         trained=TRAINED,
         charts=config["charts"],
+        starts={name: settings["start_from"] for name, settings in SETTINGS.items()},
+        n_validation=config["data"]["validation"],
     message:
         "Draw the charts"
     script:
