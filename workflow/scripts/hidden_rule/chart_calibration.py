@@ -71,8 +71,8 @@ def calibration_chart(predictions, jobs, labels, colours: dict, reading, config:
     panels = []
     for name, (p, right) in found.items():
         bins, error = reliability(p, right)
-        x = alt.X("p:Q", title="probability", scale=alt.Scale(domain=[0, 1]), axis=percents())
-        y = alt.Y("share:Q", title="right", scale=alt.Scale(domain=[0, 1]), axis=percents())
+        x = alt.X("p:Q", title="probability", scale=alt.Scale(domain=[0, 1]), axis=percents(2))
+        y = alt.Y("share:Q", title="right", scale=alt.Scale(domain=[0, 1]), axis=percents(4))
         diagonal = alt.Chart(pl.DataFrame({"p": [0.0, 1.0], "share": [0.0, 1.0]})).mark_line(
             color="#888", strokeDash=[4, 4], strokeWidth=1
         )
@@ -81,7 +81,6 @@ def calibration_chart(predictions, jobs, labels, colours: dict, reading, config:
                    alt.Tooltip("low:Q", format=".1%"), alt.Tooltip("high:Q", format=".1%"), "n:Q"]  # fmt: skip
         layers = [
             diagonal.encode(x=x, y=y),
-            base.mark_line(color=colours[name], strokeWidth=1.2).encode(x=x, y=y),
             base.mark_rule(color=colours[name], strokeWidth=2).encode(
                 x=x, y=alt.Y("low:Q", title="right"), y2="high:Q"
             ),
@@ -100,5 +99,6 @@ def calibration_chart(predictions, jobs, labels, colours: dict, reading, config:
     return finish(alt.concat(*panels, columns=columns, spacing=28).properties(title=title(HEADLINE, *notes)))
 
 
-def percents() -> alt.Axis:
-    return alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1], labelOverlap=False)
+def percents(n: int) -> alt.Axis:
+    """An axis from 0 to 100% with `n` steps."""
+    return alt.Axis(format="%", values=[i / n for i in range(n + 1)], labelOverlap=False)

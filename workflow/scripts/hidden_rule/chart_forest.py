@@ -80,12 +80,12 @@ def forest_chart(comparisons: pl.DataFrame, order, reading, config: dict) -> alt
     columns = [text_column(pooled, "left", "right", height), plot, text_column(pooled, "right", "left", height),
                text_column(pooled, "numbers", "left", height)]  # fmt: skip
     n = of_seeds["n"].max()
+    adjusted = f", adjusted for {pooled.height} pairs (Holm)," if pooled.height > 1 else ""
     notes = [
         f"Accuracy, {in_words(reading)}; n = {n:,} applications; {seeds_in_words(of_seeds['seed'])}"
         + (", ticks below: each seed" if n_seeds > 1 else ""),
         "Point and bar: difference of the right condition from the left one, with its 95% interval",
-        f"\N{BLACK CIRCLE} significant: p < {ALPHA} and an interval without 0    \N{WHITE CIRCLE} not"
-        + (f"    p adjusted for {pooled.height} pairs (Holm)" if pooled.height > 1 else ""),
+        f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted} and an interval without 0; \N{WHITE CIRCLE} not",
     ]
     return finish(alt.hconcat(*columns, spacing=8).properties(title=title(HEADLINE, *notes)))
 

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from .chart_style import finish, nothing_to_show, seeds_in_words, text_width, title, wrapped
+from .chart_style import finish, nothing_to_show, seeds_in_words, title, wrapped
 
 HEADLINE = "What each condition learnt, suite by suite"
 ROWS = [  # suite, its metric, what that is, whether a high value is good
@@ -64,28 +64,23 @@ def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None 
     if cells.is_empty():
         reason = "No suite was evaluated: evaluation.structured does not name suites."
         return nothing_to_show(HEADLINE, reason, config["width"])
-    ends = cells.group_by("row").agg(low=pl.min("n"), high=pl.max("n"))
-    n_of = {row: "" if high is None else f", n = {low:,}" if low == high else f", n = {low:,} to {high:,}"
-            for row, low, high in ends.iter_rows()}  # fmt: skip
+    labels = {row: row_label(rows) for (row,), rows in cells.group_by("row", maintain_order=True)}
     value, low, high = (
         pl.col(key).mul(100).round().cast(pl.Int64).cast(pl.String) for key in ("value", "ci_low", "ci_high")
     )
     shown = cells.with_columns(
-        column=pl.col("condition").map_elements(lambda name: "\n".join(wrapped(name, LINE)), return_dtype=pl.String),
-        label=pl.struct("row", "what", "higher").map_elements(
-            lambda of: f"{of['what']}\n{'higher' if of['higher'] else 'lower'} is better{n_of[of['row']]}",
-            return_dtype=pl.String,
-        ),
+        column=pl.col("condition").replace_strict({name: "\n".join(wrapped(name, LINE)) for name in order}),
+        label=pl.col("row").replace_strict(labels),
         first=(value + "%").fill_null(""),
         second=(low + " to " + high + "%").fill_null(""),
         missing=pl.when(pl.col("reason").is_in(["nothing to count", "not evaluated"])).then("reason").fill_null(""),
     )
-    columns, labels = (shown[name].unique(maintain_order=True).to_list() for name in ("column", "label"))
+    columns = shown["column"].unique(maintain_order=True).to_list()
     lines = {"labelExpr": "split(datum.value, '\\n')", "title": None, "ticks": False, "domain": False}
     axis_x = alt.Axis(orient="top", labelAngle=0, labelLineHeight=14, labelPadding=6, **lines)
     x = alt.X("column:N", sort=None, scale=alt.Scale(domain=columns), axis=axis_x)
     axis_y = alt.Axis(labelLineHeight=15, labelPadding=8, labelBaseline="middle", labelOffset=-7, **lines)
-    y = alt.Y("label:N", sort=None, scale=alt.Scale(domain=labels), axis=axis_y)
+    y = alt.Y("label:N", sort=None, scale=alt.Scale(domain=list(labels.values())), axis=axis_y)
     base = alt.Chart(shown).encode(x=x, y=y)
     tooltip = ["what:N", "condition:N", alt.Tooltip("value:Q", format=".1%"), alt.Tooltip("ci_low:Q", format=".1%"),
                alt.Tooltip("ci_high:Q", format=".1%"), "n:Q", "reason:N"]  # fmt: skip
@@ -98,12 +93,6 @@ def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None 
         base.mark_text(dy=10, fontSize=11).encode(text="second:N", color=ink),
         base.mark_text(fontSize=11, color="#444").encode(text="missing:N"),
     ]
-    unmade = shown.filter(pl.col("reason").str.starts_with("not evaluated:")).unique("row")
-    if unmade.height:
-        texts = [wrapped_words(reason, CELL * len(columns)) for reason in unmade["reason"]]
-        words = alt.Chart(unmade.with_columns(reason=pl.Series(texts, dtype=pl.String)))
-        words = words.mark_text(fontSize=11, color="#444", lineBreak="\n")
-        layers.append(words.encode(y=y, x=alt.value(CELL * len(columns) / 2), text="reason:N"))
     seeds = metrics["seed"].drop_nulls()
     notes = [
         f"Value and 95% interval, clustered by family; {seeds_in_words(seeds)}; n: answers or pairs of answers",
@@ -115,13 +104,12 @@ def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None 
     return finish(chart)
 
 
-def wrapped_words(text: str, width: int) -> str:
-    """A text in lines of some `width` px."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(longer, 11) > width - 8:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)
+def row_label(cells: pl.DataFrame) -> str:
+    """Two lines: what a row is, and which values are good and how many answers there are, or why there are none."""
+    reasons = cells["reason"].unique().to_list()
+    what, higher = cells["what"][0], cells["higher"][0]
+    if len(reasons) == 1 and (reasons[0] or "").startswith("not evaluated:"):
+        return f"{what}\n{reasons[0]}"
+    low, high = cells["n"].min(), cells["n"].max()
+    n = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{what}\n{'higher' if higher else 'lower'} is better, n = {n}"
