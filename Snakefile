@@ -62,7 +62,18 @@ try:
     check_times(RESULTS, Path(MANIFEST).parent, "workflow", "rulesets", "envs")
 except UserError as error:
     sys.exit(f"error: {error}")
-CHARTS = ["accuracy", "hidden_rule", "confusion", "training", "collapse"]
+CHARTS = [
+    "accuracy",
+    "forest",
+    "hidden_rule",
+    "suites",
+    "cost",
+    "confusion",
+    "calibration",
+    "learning",
+    "training",
+    "collapse",
+]
 VARIED = [
     name
     for name, of in SETTINGS.items()
@@ -619,7 +630,8 @@ rule summarize:
         ],
         suites=SUITES,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("metrics", "suites_metrics", "intervals", "outcomes"),
+        code=DATA_CODE
+        + code("metrics", "suites_metrics", "suites_compare", "intervals", "outcomes"),
     output:
         metrics=f"{RESULTS}/metrics.parquet",
         comparisons=f"{RESULTS}/comparisons.parquet",
@@ -700,12 +712,30 @@ rule record_run:
 rule render_charts:
     input:
         metrics=rules.summarize.output.metrics,
+        comparisons=rules.summarize.output.comparisons,
+        costs=rules.summarize.output.costs,
         predictions=PREDICTIONS,
         histories=HISTORIES,
         supervision=SUPERVISION,
         ruleset=config["ruleset"],
         code=DATA_CODE
-        + code("charts", "chart_style", "curves", "outcomes", "label_curves"),
+        + code(
+            "charts",
+            "chart_style",
+            "chart_calibration",
+            "chart_cost",
+            "chart_forest",
+            "chart_labels",
+            "chart_learning",
+            "chart_suites",
+            "curves",
+            "outcomes",
+            "intervals",
+            "compared",
+            "wording",
+            "label_curves",
+            "suites",
+        ),
     output:
         expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
         **(
@@ -726,17 +756,47 @@ rule render_charts:
             category="Results",
             labels={"chart": "accuracy by condition"},
         ),
+        forest=report(
+            f"{RESULTS}/charts/forest.svg",
+            caption="workflow/report/forest.rst",
+            category="Results",
+            labels={"chart": "differences between conditions"},
+        ),
         hidden_rule=report(
             f"{RESULTS}/charts/hidden_rule.svg",
             caption="workflow/report/hidden_rule.rst",
             category="Results",
             labels={"chart": "recall and precision on the hidden rule"},
         ),
+        suites=report(
+            f"{RESULTS}/charts/suites.svg",
+            caption="workflow/report/suites.rst",
+            category="Results",
+            labels={"chart": "suites by condition"},
+        ),
+        cost=report(
+            f"{RESULTS}/charts/cost.svg",
+            caption="workflow/report/cost.rst",
+            category="Results",
+            labels={"chart": "accuracy against training time"},
+        ),
         confusion=report(
             f"{RESULTS}/charts/confusion.svg",
             caption="workflow/report/confusion.rst",
             category="Results",
             labels={"chart": "confusion matrices"},
+        ),
+        calibration=report(
+            f"{RESULTS}/charts/calibration.svg",
+            caption="workflow/report/calibration.rst",
+            category="Results",
+            labels={"chart": "calibration"},
+        ),
+        learning=report(
+            f"{RESULTS}/charts/learning.svg",
+            caption="workflow/report/learning.rst",
+            category="Training",
+            labels={"chart": "learning curves"},
         ),
         training=report(
             f"{RESULTS}/charts/training.svg",
@@ -761,6 +821,8 @@ rule render_charts:
         jobs=JOBS,
         trained=TRAINED,
         charts=config["charts"],
+        starts={name: settings["start_from"] for name, settings in SETTINGS.items()},
+        n_validation=config["data"]["validation"],
     message:
         "Draw the charts"
     script:

@@ -10,10 +10,12 @@ What the verdict on collapse makes of histories is measured too; their worlds st
 A world: an answer of condition c to application i after training with seed s is right with the probability whose
 logarithm of odds is m + 1.5 u_i + σ v_cs + 0.7 w_cis, all of u, v, w standard normal; m is chosen so that the expected
 share of right answers is the planted one. Two conditions' u_i correlate at 0.8. σ is the seeds' standard deviation.
+In suites the u_i of one family correlate at 0.7.
 """
 
 import argparse
 import functools
+import itertools
 import re
 import sys
 import time
@@ -31,10 +33,12 @@ import histories  # noqa: E402
 
 from hidden_rule.intervals import effective_rows, holm, paired_difference, share_interval, spread, wilson  # noqa: E402
 from hidden_rule.metrics import macro_f1  # noqa: E402
+from hidden_rule.suites_compare import difference_of_shares  # noqa: E402
 
 WORLDS = 5000
-ITEM, NOISE, SHARED = 1.5, 0.7, 0.8
+ITEM, NOISE, SHARED, WITHIN = 1.5, 0.7, 0.8, 0.7
 DESIGNS = [(n, s, sigma) for n in (160, 1000) for s in (1, 3, 5, 10) for sigma in ((0.0,) if s == 1 else (0, 0.3, 1.0))]
+SUITES = [(f, m, s, 0.3 * (s > 1)) for f, m in ((10, 2), (40, 1), (40, 2), (40, 3), (100, 3)) for s in (1, 3, 5)]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
 BATCH = 2_000_000  # answers held at a time
 
@@ -46,8 +50,11 @@ def centre(accuracy: float, sigma: float) -> float:
     return optimize.brentq(lambda m: expit(m + sd * NODES) @ WEIGHTS / WEIGHTS.sum() - accuracy, -40, 40)
 
 
-def worlds(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int, seed: int = 0):
-    """Yield `n_worlds` arrays (conditions, n, n_seeds) of zeros and ones: which answers are right."""
+def worlds(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int, seed: int = 0, members: int = 1):
+    """Yield `n_worlds` arrays (conditions, n, n_seeds) of zeros and ones: which answers are right.
+
+    With `members` above 1 each so many rows are a family.
+    """
     generator = np.random.default_rng(seed)
     normal = functools.partial(generator.standard_normal, dtype=np.float32)
     c = len(accuracies)
@@ -56,6 +63,10 @@ def worlds(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int, seed: 
     for first in range(0, n_worlds, size):
         b = min(size, n_worlds - first)
         items = SHARED**0.5 * normal((b, 1, n, 1)) + (1 - SHARED) ** 0.5 * normal((b, c, n, 1))
+        if members > 1:
+            families = SHARED**0.5 * normal((b, 1, n // members, 1))
+            families = families + (1 - SHARED) ** 0.5 * normal((b, c, n // members, 1))
+            items = WITHIN**0.5 * families.repeat(members, axis=2) + (1 - WITHIN) ** 0.5 * items
         logit = m + ITEM * items + np.float32(sigma) * normal((b, c, 1, n_seeds))
         logit = logit + NOISE * normal((b, c, n, n_seeds))
         yield from (generator.random(logit.shape, dtype=np.float32) < expit(logit)).astype(np.int64)
@@ -83,6 +94,21 @@ def comparisons(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int):
 def difference_coverage(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int) -> tuple[float, float]:
     """Coverage of the pooled difference's interval, and the share of p-values below 5%."""
     rows = [row for (row,) in comparisons(accuracies, n, n_seeds, sigma, n_worlds)]
+    covered = cover([(row["ci_low"], row["ci_high"]) for row in rows], accuracies[0] - accuracies[1])
+    return covered, float(np.mean([row["p_value"] < 0.05 for row in rows]))
+
+
+def suite_differences(accuracies, families: int, members: int, n_seeds: int, sigma: float, n_worlds: int):
+    """Yield in each world the comparison on a suite of each pair of conditions."""
+    ones, starts = np.ones((families * members, n_seeds), np.int64), np.arange(0, families * members, members)
+    pairs = list(itertools.combinations(range(len(accuracies)), 2))
+    for world in worlds(accuracies, families * members, n_seeds, sigma, n_worlds, members=members):
+        yield [difference_of_shares((world[a], ones), (world[b], ones), starts, len(pairs)) for a, b in pairs]
+
+
+def suite_coverage(accuracies, families: int, members: int, n_seeds: int, sigma: float, n_worlds: int):
+    """Coverage of a suite's difference, and the share of p-values below 5%."""
+    rows = [row for (row,) in suite_differences(accuracies, families, members, n_seeds, sigma, n_worlds)]
     covered = cover([(row["ci_low"], row["ci_high"]) for row in rows], accuracies[0] - accuracies[1])
     return covered, float(np.mean([row["p_value"] < 0.05 for row in rows]))
 
@@ -164,7 +190,7 @@ def percent(share: float) -> str:
 
 
 def each(measure, cells: list[tuple], n_worlds: int) -> list:
-    """`measure` of each cell (truth, applications, seeds, σ), as many at a time as there are cores."""
+    """`measure` of each cell (truth, and a design), as many at a time as there are cores."""
     with ProcessPoolExecutor() as pool:
         return list(pool.map(measure, *zip(*cells, strict=True), [n_worlds] * len(cells)))
 
@@ -207,6 +233,19 @@ def error_table(n_worlds: int) -> str:
     return table("Conditions that do not differ: called significant at 5%, in percent of worlds", columns, rows)
 
 
+def suites_table(n_worlds: int) -> str:
+    pairs = [(0.6, 0.25), (0.6, 0.6), (0.9, 0.9), (0.98, 0.98)]
+    cells = [(pair, *design) for design in SUITES for pair in pairs]
+    found = iter(each(suite_coverage, cells, n_worlds))
+    rows = []
+    for design in SUITES:
+        covered, significant = zip(*(next(found) for _ in pairs), strict=True)
+        rows.append([*design, *map(percent, covered), *map(percent, significant[1:])])
+    shown = [f"{a} − {b}" for a, b in pairs]
+    columns = ["families", "rows each", "seeds", "σ", *shown, *(f"{pair}: significant" for pair in shown[1:])]
+    return table("Difference on a suite: coverage, and conditions that do not differ called significant", columns, rows)
+
+
 def power_table(n_worlds: int) -> str:
     found = each(power_at_mde, [(0.5, *design) for design in DESIGNS], n_worlds)
     rows = [[*design, *map(percent, row)] for design, row in zip(DESIGNS, found, strict=True)]
@@ -237,6 +276,7 @@ PARTS = {
     "accuracy": accuracy_table,
     "difference": difference_table,
     "errors": error_table,
+    "suites": suites_table,
     "power": power_table,
     "macro_f1": macro_f1_table,
     "alternatives": alternatives_table,

@@ -14,20 +14,34 @@ from hidden_rule.metrics import summarize_predictions
 from render_charts import render_charts
 from synthetic import WORLD, make_ruleset, write_world
 
-NAMES = ["accuracy", "hidden_rule", "confusion", "training", "collapse"]
+NAMES = [
+    "accuracy", "forest", "hidden_rule", "suites", "cost", "confusion", "calibration", "learning", "training",
+    "collapse",
+]  # fmt: skip
 SIZES = [("test", "structured", 42, 0), ("holdout", "structured", 84, 1000), ("test", "free", 42, 0)]
 PUBLISHED = {"source": "a study", "accuracy": {"baseline": 0.3, "of_nobody": 0.5}, "hidden_recall": {"sft": 0.8}}
+OF_WORLD = {"starts": {"sft_then_grpo": "sft"}, "lacks": {}, "n_validation": 160}
+
+
+def render_world(folder, made, ruleset, config, outputs):
+    """Draw the charts of a made-up world, its tables written to `folder`."""
+    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, ruleset)
+    tables = {"metrics": metrics, "comparisons": comparisons, "costs": made.costs}
+    for name, table in tables.items():
+        table.write_parquet(folder / f"{name}.parquet")
+    render_charts(
+        **{name: folder / f"{name}.parquet" for name in tables}, predictions=made.predictions, jobs=made.jobs,
+        histories=made.histories, trained=made.trained, labels=ruleset.labels, config=config, outputs=outputs,
+        **OF_WORLD,
+    )  # fmt: skip
 
 
 def svgs_of(tmp_path, ruleset, world=None, seeds=(0,), n_steps=30, charts=None) -> dict[str, str]:
     """Draw all charts of a made-up world as SVG; their text by name."""
     made = write_world(tmp_path, ruleset, world, seeds, n_steps, SIZES)
-    metrics, _ = summarize_predictions(made.predictions, made.jobs, ruleset)
-    metrics.write_parquet(tmp_path / "metrics.parquet")
-    render_charts(
-        tmp_path / "metrics.parquet", made.predictions, made.jobs, made.histories, made.trained, ruleset.labels,
-        charts or {"width": 300}, [tmp_path / "charts" / f"{name}.svg" for name in NAMES],
-    )  # fmt: skip
+    render_world(
+        tmp_path, made, ruleset, charts or {"width": 300}, [tmp_path / "charts" / f"{name}.svg" for name in NAMES]
+    )
     texts = {}
     for name in NAMES:
         texts[name] = "".join(ElementTree.parse(tmp_path / "charts" / f"{name}.svg").getroot().itertext())
@@ -50,12 +64,25 @@ def test_all_charts_draw(tmp_path, n_labels, seeds):
         assert "…" not in text
         assert "of_nobody" not in text
     assert ("seeds pooled" in texts["accuracy"]) == (len(seeds) > 1)
+    for name in ("forest", "calibration", "cost"):  # of the main reading
+        assert "holdout, structured decoding; n = 84 applications; " in texts[name]
+        assert ("2 seeds pooled" if len(seeds) > 1 else f"seed {seeds[0]} alone") in texts[name]
+        assert "95% interval" in texts[name]
+    assert "n = 160 applications" in texts["learning"]
+    assert ("95% interval of that mean" in texts["learning"]) == (len(seeds) > 1)
+    assert texts["calibration"].count("ECE ") == len(WORLD) + 1  # each condition, and what it means
+    assert "adjusted for 6 pairs (Holm)" in texts["forest"]
+    assert "no training" in texts["cost"]
+    assert "evaluation.structured does not name suites" in texts["suites"]
 
 
 def test_nothing_trained_is_said_in_words(tmp_path):
     texts = svgs_of(tmp_path, make_ruleset(3), {"baseline": WORLD["baseline"]})
     assert "No condition of this experiment was trained." in texts["training"]
     assert "No condition of this experiment was trained by reward." in texts["collapse"]
+    assert "nothing to compare" in texts["forest"]
+    for name in ("learning", "cost"):
+        assert "No condition of this experiment was trained." in texts[name]
 
 
 def test_no_grpo(tmp_path):
@@ -70,9 +97,11 @@ def test_a_rule_that_never_fires_and_a_run_of_one_step(tmp_path):
     silent = SimpleNamespace(name="never", label=ruleset.labels[0], hidden=True, when="false")
     without = SimpleNamespace(labels=ruleset.labels, default=ruleset.default, hidden_rules=[silent])
     made = write_world(tmp_path, ruleset, n_steps=1, sizes=SIZES)
-    metrics, _ = summarize_predictions(made.predictions, made.jobs, without)
-    config = {"width": 300}
-    charts = build_charts(metrics, made.predictions, made.jobs, made.histories, made.trained, ruleset.labels, config)
+    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, without)
+    charts = build_charts(
+        metrics, made.predictions, made.jobs, made.histories, made.trained, ruleset.labels, {"width": 300},
+        comparisons=comparisons, costs=made.costs, **OF_WORLD,
+    )  # fmt: skip
     for name, chart in charts.items():
         chart.save(str(tmp_path / f"{name}.svg"))
     assert "undefined: no such rows" in (tmp_path / "hidden_rule.svg").read_text()
@@ -86,13 +115,8 @@ def test_names_with_markup_stay_text(tmp_path):
 def test_pages_are_self_contained_and_bitmaps_are_bitmaps(tmp_path):
     ruleset = make_ruleset(3)
     made = write_world(tmp_path, ruleset, n_steps=20, sizes=SIZES)
-    metrics, _ = summarize_predictions(made.predictions, made.jobs, ruleset)
-    metrics.write_parquet(tmp_path / "metrics.parquet")
     outputs = [tmp_path / "charts" / f"accuracy.{suffix}" for suffix in ("html", "png")]
-    render_charts(
-        tmp_path / "metrics.parquet", made.predictions, made.jobs, made.histories, made.trained, ruleset.labels,
-        {"width": 300}, outputs,
-    )  # fmt: skip
+    render_world(tmp_path, made, ruleset, {"width": 300}, outputs)
     page = outputs[0].read_text(encoding="utf-8")
     tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page)
     assert tags
@@ -146,3 +170,32 @@ def test_a_loss_that_is_rounding_is_not_drawn(tmp_path):
     )
     text = (tmp_path / "training.svg").read_text()
     assert "loss, GRPO: zero but for rounding, not shown" in text
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_long_names_many_conditions_and_suites_are_drawn(tmp_path, n_seeds):
+    """Nothing is clipped: every name and every reason stands in full in the picture."""
+    ruleset = make_ruleset(3)
+    names = [f"condition_{i}_with_a_rather_long_name" for i in range(8)]
+    kinds = [WORLD["sft"], WORLD["grpo"], WORLD["baseline"]]
+    world = {name: kinds[i % 3] for i, name in enumerate(names)}
+    made = write_world(tmp_path, ruleset, world, range(n_seeds), 10, SIZES)
+    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, ruleset)
+    of_suites = metrics.filter(pl.col("seed").is_null(), metric="accuracy", suite="test", decoding="structured")
+    metrics = pl.concat([metrics, *(of_suites.with_columns(suite=pl.lit(s)) for s in ("conflicts", "boundaries"))])
+    charts = build_charts(
+        metrics, made.predictions, made.jobs, made.histories, made.trained, ruleset.labels, {"width": 560},
+        comparisons=comparisons, costs=made.costs, starts={names[1]: names[0]}, n_validation=160,
+        lacks={"paraphrases": "lists no paraphrases"},
+    )  # fmt: skip
+    for name in ("forest", "suites", "learning", "calibration", "cost"):
+        path = tmp_path / f"{name}.svg"
+        charts[name].save(str(path))
+        lines = [element.text for element in ElementTree.parse(path).iter() if element.text and element.text.strip()]
+        text = "".join(lines)
+        assert "…" not in text
+        for condition, facts in world.items():
+            if name != "learning" or facts["method"]:
+                assert condition in text, name
+        if name == "suites":
+            assert "not evaluated: the ruleset lists no paraphrases" in text

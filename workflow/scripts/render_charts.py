@@ -4,16 +4,45 @@ from pathlib import Path
 
 from hidden_rule.charts import build_charts
 from hidden_rule.files import whole
-from hidden_rule.tables import METRICS, SUPERVISION, read_table
+from hidden_rule.tables import COMPARISONS, COSTS, METRICS, SUPERVISION, read_table
 
 
-def render_charts(metrics, predictions, jobs, histories, trained, labels, config, outputs, supervision=None) -> None:
+def render_charts(
+    metrics,
+    comparisons,
+    costs,
+    predictions,
+    jobs,
+    histories,
+    trained,
+    labels,
+    config,
+    outputs,
+    starts,
+    lacks,
+    n_validation,
+    supervision=None,
+) -> None:
     """Save each chart to those of `outputs` whose stem is its name; the suffix (.html, .svg, .png) decides the format.
 
-    The pages hold all that they need (`inline`): they open without a network.
+    metrics, comparisons, costs, supervision: paths of tables; the rest as for `build_charts`. The pages hold all
+    that they need (`inline`): they open without a network.
     """
-    told = supervision and read_table(supervision, SUPERVISION)
-    charts = build_charts(read_table(metrics, METRICS), predictions, jobs, histories, trained, labels, config, told)
+    charts = build_charts(
+        read_table(metrics, METRICS),
+        predictions,
+        jobs,
+        histories,
+        trained,
+        labels,
+        config,
+        comparisons=read_table(comparisons, COMPARISONS),
+        costs=read_table(costs, COSTS),
+        starts=starts,
+        lacks=lacks,
+        n_validation=n_validation,
+        supervision=supervision and read_table(supervision, SUPERVISION),
+    )
     for path in map(Path, outputs):
         options = {".html": {"inline": True}, ".png": {"scale_factor": 2}}.get(path.suffix, {})
         with whole(path) as temporary:
@@ -23,16 +52,23 @@ def render_charts(metrics, predictions, jobs, histories, trained, labels, config
 if "snakemake" in globals():
     from hidden_rule.logs import logged
     from hidden_rule.ruleset import load_ruleset
+    from hidden_rule.suites import KINDS, why_not
 
     with logged(snakemake.log[0]):
+        ruleset = load_ruleset(snakemake.input.ruleset)
         render_charts(
             metrics=snakemake.input.metrics,
+            comparisons=snakemake.input.comparisons,
+            costs=snakemake.input.costs,
             predictions=list(snakemake.input.predictions),
             jobs=snakemake.params.jobs,
             histories=list(snakemake.input.histories),
             trained=snakemake.params.trained,
-            labels=load_ruleset(snakemake.input.ruleset).labels,
+            labels=ruleset.labels,
             config=snakemake.params.charts,
             outputs=list(snakemake.output),
+            starts=snakemake.params.starts,
+            lacks={kind: why_not(ruleset, kind) for kind in KINDS},
+            n_validation=snakemake.params.n_validation,
             supervision=next(iter(snakemake.input.supervision), None),
         )

@@ -1,5 +1,7 @@
 """How every chart looks: colours, titles, fonts, and how suites and decodings are named and ordered."""
 
+import re
+
 import altair as alt
 import polars as pl
 
@@ -69,3 +71,26 @@ def nothing_to_show(headline: str, reason: str, width: int) -> alt.TopLevelMixin
     """A chart that says why it is empty."""
     text = alt.Chart(pl.DataFrame({"text": [reason]})).mark_text(fontSize=14, color="#555")
     return finish(text.encode(text="text:N").properties(width=width, height=80, title=title(headline)))
+
+
+def seeds_in_words(seeds, several: str = "pooled") -> str:
+    """`seed 0 alone`, or `3 seeds pooled`."""
+    seeds = sorted(set(seeds))
+    return f"seed {seeds[0]} alone" if len(seeds) == 1 else f"{len(seeds)} seeds {several}"
+
+
+def wrapped(name: str, size: int) -> list[str]:
+    """A name in lines of at most `size` characters, broken after underscores where that is possible."""
+    lines = [""]
+    for part in re.findall(r"[^_]*_+|[^_]+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > size:
+            lines.append("")
+        pieces = [part[i : i + size] for i in range(0, len(part), size)]
+        lines[-1] += pieces[0]
+        lines += pieces[1:]
+    return lines
+
+
+def text_width(text: str, font_size: int = 12) -> int:
+    """How many px a text is wide at most, roughly."""
+    return round(0.6 * font_size * len(text)) + 4

@@ -7,7 +7,12 @@ as diamonds. The *main reading* is the holdout suite under structured decoding w
 import altair as alt
 import polars as pl
 
+from .chart_calibration import calibration_chart
+from .chart_cost import cost_chart, training_seconds
+from .chart_forest import forest_chart
+from .chart_learning import learning_chart
 from .chart_style import INVALID, finish, in_words, palette, panel_title, readings, title
+from .chart_suites import suites_chart
 from .curves import collapse_chart, training_chart
 from .label_curves import label_chart
 from .outcomes import scan_predictions
@@ -165,19 +170,41 @@ def confusion_chart(predictions, jobs, labels, metrics, config: dict) -> alt.Top
 
 
 def build_charts(
-    metrics, predictions, jobs, histories, trained, labels, config, supervision=None
+    metrics,
+    predictions,
+    jobs,
+    histories,
+    trained,
+    labels,
+    config,
+    *,
+    comparisons,
+    costs,
+    starts,
+    lacks,
+    n_validation,
+    supervision=None,
 ) -> dict[str, alt.TopLevelMixin]:
     """All charts by name.
 
-    metrics: table METRICS; predictions, histories: paths; jobs: [condition, seed] of each prediction table; trained:
-    [condition, seed, method] of each history; config: the `charts` section; supervision: table
-    SUPERVISION, if there is one.
+    metrics, comparisons, costs: tables; predictions, histories: paths; jobs: [condition, seed] of each prediction
+    table; trained: [condition, seed, method] of each history; config: the `charts` section; starts: the condition that
+    each one starts from, or None; lacks: what the ruleset lacks for each suite, or None; n_validation: applications;
+    supervision: table SUPERVISION, if there is one.
     """
     colours = palette(jobs, trained)
+    order, reading = list(colours), readings(metrics)[0]
+    seconds = {name: mean for name, (mean, *_) in training_seconds(costs, starts).items()}
+    before = {name: seconds.get(start, 0.0) for name, start in starts.items() if start}
     return {
         "accuracy": accuracy_chart(metrics, labels, colours, config),
+        "forest": forest_chart(comparisons, order, reading, config),
         "hidden_rule": hidden_rule_chart(metrics, labels, colours, config),
+        "suites": suites_chart(metrics, order, config, lacks),
+        "cost": cost_chart(metrics, costs, starts, order, colours, labels, reading, config),
         "confusion": confusion_chart(predictions, jobs, labels, metrics, config),
+        "calibration": calibration_chart(predictions, jobs, labels, colours, reading, config),
+        "learning": learning_chart(histories, trained, colours, labels, config, n_validation, before),
         "training": training_chart(histories, trained, colours, labels, config),
         "collapse": collapse_chart(histories, trained, labels, config),
         "labels": label_chart(metrics, supervision, labels, config),

@@ -44,6 +44,8 @@ def family_sentences(comparisons: list[dict], n_seeds: int) -> list[str]:
     tests = {
         "mcnemar_exact": "exact McNemar tests of one training seed",
         "t_applications_seeds": f"t-tests over applications and {n_seeds} training seeds",
+        "t_families": "t-tests over families of applications, of one training seed",
+        "t_families_seeds": f"t-tests over families of applications and {n_seeds} training seeds",
     }
     used = listing(dict.fromkeys(tests[row["test"]] for row in comparisons))
     held = f", adjusted for {len(comparisons)} comparisons (Holm)" if len(comparisons) > 1 else ""

@@ -12,6 +12,7 @@ agree. What all this covers, measured: docs/statistics.md, written by bench/simu
 """
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +26,14 @@ GUARD = 0.5  # an interval over several seeds has at least this part of the widt
 @dataclass(frozen=True)
 class Spread:
     """How uncertain an estimate is: its standard error, which share of that variance is estimated from `df` degrees of
-    freedom (the rest from many), and the least that the standard error is taken to be.
+    freedom (the rest from `rows_df`, many unless said), and the least that the standard error is taken to be.
     """
 
     error: float
     uncertain: float
     df: int
     least: float
+    rows_df: float = math.inf
 
 
 def spread(residuals: np.ndarray, counts: np.ndarray) -> Spread:
@@ -71,8 +73,8 @@ def blend(of: Spread, certain: float, uncertain: float) -> float:
 def margin(of: Spread, confidence: float = CONFIDENCE) -> float:
     """Half the width of a two-sided interval."""
     level = 0.5 + confidence / 2
-    z = special.ndtri(level)
-    return max(blend(of, z, special.stdtrit(of.df, level)), float(z) * of.least)
+    certain = special.ndtri(level) if math.isinf(of.rows_df) else special.stdtrit(of.rows_df, level)
+    return max(blend(of, certain, special.stdtrit(of.df, level)), float(certain) * of.least)
 
 
 def p_of(estimate: float, of: Spread) -> float:
@@ -103,12 +105,15 @@ def detectable(of: Spread, n_compared: int = 1) -> float:
     """Minimal detectable effect: a true difference of this size is called significant with a chance of about POWER.
 
     Normal quantiles of the test and of the power, added (Bloom 1995, Evaluation Review 19:547; Miller 2024, arXiv
-    2411.00640), for the certain part of the standard error; for the uncertain one the noncentral t. The
+    2411.00640), for the certain part of the standard error; for one that is estimated from few the noncentral t. The
     test's level is 5% / `n_compared`, the strictest that Holm asks for in a family of so many comparisons. A value
     above 1 says that no difference could have been detected.
     """
     confidence = 1 - (1 - CONFIDENCE) / n_compared
-    certain = float(special.ndtri(0.5 + confidence / 2) + special.ndtri(POWER))
+    if math.isinf(of.rows_df):
+        certain = float(special.ndtri(0.5 + confidence / 2) + special.ndtri(POWER))
+    else:
+        certain = noncentrality(confidence, of.rows_df)
     return max(blend(of, certain, noncentrality(confidence, of.df)), certain * of.least)
 
 

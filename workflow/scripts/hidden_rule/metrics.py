@@ -31,6 +31,7 @@ import polars as pl
 
 from .intervals import effective_rows, holm, paired_difference, share_interval, wilson
 from .outcomes import Outcomes, count_patterns, load_outcomes
+from .suites_compare import compare_suite
 from .suites_metrics import estimate_suite
 from .tables import COMPARISONS, METRICS
 
@@ -143,16 +144,18 @@ def summarize_predictions(paths, jobs, ruleset, suites=None) -> tuple[pl.DataFra
     """Tables METRICS and COMPARISONS of prediction tables `paths`, whose [condition, seed] are `jobs`, rows sorted.
 
     suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
-    `suites_metrics`, and they are not in COMPARISONS, whose tests take applications to be independent.
+    `suites_metrics`, their comparisons those of `suites_compare`.
     """
     metrics, comparisons = [], []
     order = list(dict.fromkeys(condition for condition, _ in jobs))
     for outcomes in load_outcomes(paths, jobs, ruleset.labels):
         reading = {"suite": outcomes.suite, "decoding": outcomes.decoding}
         members = None if suites is None else suites.filter(suite=outcomes.suite)
+        pairs = list(itertools.combinations([c for c in order if c in outcomes.codes], 2))
         if members is not None and len(members):
-            of_suite = estimate_suite(outcomes, members, proportions(outcomes.cells, ruleset))
-            metrics += [reading | row for row in of_suite]
+            masks = proportions(outcomes.cells, ruleset)
+            metrics += [reading | row for row in estimate_suite(outcomes, members, masks)]
+            comparisons += [reading | row for row in compare_suite(outcomes, members, masks, pairs)]
             continue
         for condition, by_seed in outcomes.codes.items():
             of_seeds = {seed: estimate(outcomes.cells, [codes], ruleset) for seed, codes in by_seed.items()}
@@ -162,7 +165,6 @@ def summarize_predictions(paths, jobs, ruleset, suites=None) -> tuple[pl.DataFra
                 pooled = estimate(outcomes.cells, list(by_seed.values()), ruleset)
             for seed, rows in [*of_seeds.items(), (None, pooled)]:
                 metrics += [{"condition": condition, "seed": seed} | reading | row for row in rows]
-        pairs = list(itertools.combinations([c for c in order if c in outcomes.codes], 2))
         for a, b in pairs:
             pair = {"condition_a": a, "condition_b": b} | reading
             comparisons += [pair | row for row in compare(outcomes, a, b, ruleset, len(pairs))]

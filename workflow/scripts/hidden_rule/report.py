@@ -35,8 +35,13 @@ SUMMARY = {
 }
 CHARTS = {
     "accuracy": "Share of right decisions by condition, with 95% intervals, for each suite and decoding.",
+    "forest": "Difference of accuracy between each pair of conditions, with 95% intervals; filled where significant.",
     "hidden_rule": "Recall and precision on the hidden rule by condition, with 95% intervals.",
+    "suites": "What each condition made of each suite, with 95% intervals; the darker, the better.",
+    "cost": "Accuracy against training time, with 95% intervals and the conditions that none beats in both.",
     "confusion": "Confusion matrix of each condition: what it answered, by what was right.",
+    "calibration": "Share of right answers by their probability, with 95% intervals, a panel a condition.",
+    "learning": "Validation accuracy over optimizer steps and over training time.",
     "training": "Validation accuracy, reward and loss over optimizer steps.",
     "collapse": "Share of each decision in the sampled answers over steps, with entropy and groups without signal.",
     "labels": "Accuracy and recall on the hidden rule against labels, seconds, tokens, bits and wrong labels.",

@@ -15,6 +15,8 @@ Intervals are Wilson's at 95% for the effective number of rows of `intervals.sha
 pooled over seeds, by seed (clustered standard errors for related questions: Miller 2024, arXiv 2411.00640).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -24,30 +26,50 @@ from .intervals import share_interval
 OF_ROWS = ("accuracy", "invalid_rate", "hidden_recall", "hidden_precision", "conflict_recall")
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the N rows of a suite form F families."""
+
+    starts: np.ndarray  # (F,) row number of each family's first row
+    reference: np.ndarray  # (N,) that of a row's own family
+    changed: np.ndarray  # (N,) whether the row is something else than an original
+
+
 def estimate_suite(outcomes, members: pl.DataFrame, proportions) -> list[dict]:
     """Rows of METRICS without suite and decoding: each condition, each seed and pooled.
 
     outcomes: `Outcomes` of the suite; members: its rows of the table of suites; proportions: those of
     `metrics.proportions` for the outcomes' cells.
     """
+    rows = []
+    layout = layout_of(outcomes, members)
+    for condition, by_seed in outcomes.codes.items():
+        groups = [(seed, [codes]) for seed, codes in by_seed.items()] + [(None, list(by_seed.values()))]
+        for seed, columns in groups:
+            codes = np.stack(columns, axis=1)  # (N, S)
+            for name, hits, counted in masks_of(outcomes.cells, codes, layout, proportions):
+                at = {"condition": condition, "seed": seed, "metric": name, "label": None}
+                rows.append(at | share_of_families(hits, counted, layout.starts))
+    return rows
+
+
+def layout_of(outcomes, members: pl.DataFrame) -> Layout:
+    """How the answered applications form families; if they are not those of `members` it is a UserError."""
     members = members.sort("application_id")
     if not np.array_equal(members["application_id"].to_numpy(), outcomes.ids):
         fault = f"the applications answered are not those of the table of suites ({len(outcomes.ids)}, {len(members)})"
         raise UserError("predictions", f"{outcomes.suite}, {outcomes.decoding}", fault, "delete them and run again")
     starts = np.flatnonzero(members["family"].to_numpy() == members["application_id"].to_numpy())
-    reference = np.repeat(starts, np.diff([*starts, len(members)]))  # (N,) row number of the family's first row
-    changed = (members["role"] != "original").to_numpy()
-    rows = []
-    for condition, by_seed in outcomes.codes.items():
-        groups = [(seed, [codes]) for seed, codes in by_seed.items()] + [(None, list(by_seed.values()))]
-        for seed, columns in groups:
-            codes = np.stack(columns, axis=1)  # (N, S)
-            masks = [(name, hits[codes], counted[codes]) for name, _, hits, counted in proportions if name in OF_ROWS]
-            masks = [(name, hits, counted * changed[:, None]) for name, hits, counted in masks]
-            for name, hits, counted in [*masks, *flips(outcomes.cells, codes, reference)]:
-                at = {"condition": condition, "seed": seed, "metric": name, "label": None}
-                rows.append(at | share_of_families(hits * counted, counted, starts))
-    return rows
+    reference = np.repeat(starts, np.diff([*starts, len(members)]))
+    return Layout(starts, reference, (members["role"] != "original").to_numpy())
+
+
+def masks_of(cells, codes: np.ndarray, layout: Layout, proportions) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(metric, hits, counted), zeros and ones (N, S), of each metric of a suite; `codes` (N, S) are rows of `cells`."""
+    masks = [(name, hits[codes], counted[codes]) for name, _, hits, counted in proportions if name in OF_ROWS]
+    masks = [(name, hits, counted * layout.changed[:, None]) for name, hits, counted in masks]
+    masks += flips(cells, codes, layout.reference)
+    return [(name, hits * counted, counted) for name, hits, counted in masks]
 
 
 def flips(cells: pl.DataFrame, codes: np.ndarray, reference: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -1,0 +1,31 @@
+"""Where the labels of points go so that all can be read."""
+
+DOT = 7  # px around a point that stay free
+
+
+def place_labels(points, sizes, width: float, height: float, obstacles=()) -> list[tuple[float, float]]:
+    """Left upper corners, in px, of labels that overlap neither each other nor what is drawn, where that is possible.
+
+    points: (x, y) of each; sizes: (width, height) of each label; obstacles: boxes (left, top, right, bottom). Of the
+    free places within the plot the one is taken that is nearest to its point, right and left before above and below.
+    """
+    taken, corners = [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in points], []
+    taken += obstacles
+    for (x, y), (w, h) in zip(points, sizes, strict=True):
+        sides = [x + DOT + 4, x - DOT - 4 - w, x - w / 2]
+        tried = [
+            (abs(up) * 4 + 8 * i, left, y - h / 2 + up * 4)
+            for up in range(-int(height // 4), int(height // 4) + 1)
+            for i, left in enumerate(sides)
+        ]
+        within = [p for p in tried if p[1] >= 0 and p[1] + w <= width and p[2] >= 0 and p[2] + h <= height]
+        free = [p for p in within if not any(overlap((p[1], p[2], p[1] + w, p[2] + h), box) for box in taken)]
+        _, left, top = min(free or within or tried)
+        taken.append((left, top, left + w, top + h))
+        corners.append((left, top))
+    return corners
+
+
+def overlap(a, b) -> bool:
+    """Do two boxes (left, top, right, bottom) overlap?"""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
