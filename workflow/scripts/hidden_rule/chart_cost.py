@@ -131,7 +131,8 @@ def cost_chart(metrics, costs, starts: dict, order, colours: dict, labels, readi
     ranged = "; thin line: fastest to slowest seed" if of_seeds["seed"].n_unique() > 1 else ""
     notes = [
         f"Accuracy, {in_words(reading)}; n = {of_seeds['n'].max():,} applications; {seeds_in_words(of_seeds['seed'])}",
-        f"Bar: 95% interval. Time: mean of a training, with what it starts from{ranged}",
+        f"Bar: 95% interval{ranged}",
+        "Time: mean of a training, with those that it starts from",
         "Grey line: none is more accurate in less time (by values alone). Dashed: chance",
     ]
     return finish(alt.layer(*layers).properties(width=width, height=HEIGHT, title=title(HEADLINE, *notes)))
@@ -153,6 +154,9 @@ def label_layers(points: pl.DataFrame, frontier: pl.DataFrame, ends, width: int)
     sizes = [(max(map(text_width, lines)), LINE_HEIGHT * len(lines)) for lines in texts]
     drawn = [
         (x - 3, y_px(row["ci_high"]), x + 3, y_px(row["ci_low"])) for row, (x, _) in zip(rows, places, strict=True)
+    ]
+    drawn += [
+        (x_px(row["least_at"]), y - 2, x_px(row["most_at"]), y + 2) for row, (_, y) in zip(rows, places, strict=True)
     ]
     corners = [(x_px(x), y_px(y)) for x, y in frontier.iter_rows()]
     for (x, y), (next_x, next_y) in itertools.pairwise(corners):  # flat, then up

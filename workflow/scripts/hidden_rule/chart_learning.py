@@ -61,7 +61,9 @@ def learning_chart(
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", config["width"])
     unit, size = time_unit(curves["wall_s"].max())
     learnt = [name for name in colours if name in set(curves["condition"])]
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columns=max(1, 84 // (max(map(len, learnt)) + 6)))
+    legend = alt.Legend(
+        title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=max(1, 84 // (max(map(len, learnt)) + 6))
+    )
     colour = alt.Color(
         "condition:N", scale=alt.Scale(domain=learnt, range=[colours[name] for name in learnt]), legend=legend
     )

@@ -3,16 +3,16 @@
 import altair as alt
 import polars as pl
 
-from .chart_style import finish, nothing_to_show, seeds_in_words, title, wrapped
+from .chart_style import finish, nothing_to_show, seeds_in_words, text_width, title, wrapped
 
 HEADLINE = "What each condition learnt, suite by suite"
 ROWS = [  # suite, its metric, what that is, whether a high value is good
-    ("counterfactuals", "flip_rate", "counterfactuals: answer follows the hidden rule", True),
-    ("counterfactuals", "false_flip_rate", "counterfactuals: answer follows what means nothing", False),
-    ("paraphrases", "accuracy", "paraphrases of the trigger: right", True),
+    ("counterfactuals", "flip_rate", "hidden feature changed: answer follows", True),
+    ("counterfactuals", "false_flip_rate", "other feature changed: answer changes", False),
+    ("paraphrases", "accuracy", "trigger in other words: right", True),
     ("decoys", "false_flip_rate", "decoys for the trigger: answer changes", False),
     ("conflicts", "accuracy", "hidden rule against another: right", True),
-    ("boundaries", "accuracy", "on a threshold or a step beside it: right", True),
+    ("boundaries", "accuracy", "on a threshold, a step beside it: right", True),
     ("field_order", "false_flip_rate", "fields in another order: answer changes", False),
     ("prevalence", "hidden_recall", "rare trigger: found", True),
     ("prevalence", "hidden_precision", "rare trigger: right where claimed", True),
@@ -43,7 +43,7 @@ def suite_cells(metrics: pl.DataFrame, order, lacks: dict | None = None) -> pl.D
                 reason = "not evaluated"
             elif row is None:
                 fault = (lacks or {}).get(suite)
-                reason = f"not evaluated: the ruleset {fault}" if fault else "not evaluated: not among suites.kinds"
+                reason = f"not evaluated: ruleset {fault}" if fault else "not evaluated: not among suites.kinds"
             else:
                 reason = "nothing to count" if value is None else None
             good = None if value is None else value if high_is_good else 1 - value
@@ -68,8 +68,11 @@ def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None 
     value, low, high = (
         pl.col(key).mul(100).round().cast(pl.Int64).cast(pl.String) for key in ("value", "ci_low", "ci_high")
     )
+    parts = {name: wrapped(name, LINE) for name in order}
+    deepest = max(map(len, parts.values()))
+    heads = {name: "\n".join([" "] * (deepest - len(part)) + part) for name, part in parts.items()}
     shown = cells.with_columns(
-        column=pl.col("condition").replace_strict({name: "\n".join(wrapped(name, LINE)) for name in order}),
+        column=pl.col("condition").replace_strict(heads),
         label=pl.col("row").replace_strict(labels),
         first=(value + "%").fill_null(""),
         second=(low + " to " + high + "%").fill_null(""),
@@ -77,9 +80,12 @@ def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None 
     )
     columns = shown["column"].unique(maintain_order=True).to_list()
     lines = {"labelExpr": "split(datum.value, '\\n')", "title": None, "ticks": False, "domain": False}
-    axis_x = alt.Axis(orient="top", labelAngle=0, labelLineHeight=14, labelPadding=6, **lines)
+    axis_x = alt.Axis(orient="top", labelAngle=0, labelLineHeight=14, labelPadding=6 + 14 * (deepest - 1), **lines)
     x = alt.X("column:N", sort=None, scale=alt.Scale(domain=columns), axis=axis_x)
-    axis_y = alt.Axis(labelLineHeight=15, labelPadding=8, labelBaseline="middle", labelOffset=-7, **lines)
+    room = max(text_width(line) for label in labels.values() for line in label.split("\n"))
+    axis_y = alt.Axis(
+        labelLineHeight=15, labelPadding=8, labelBaseline="middle", labelOffset=-7, minExtent=room, **lines
+    )
     y = alt.Y("label:N", sort=None, scale=alt.Scale(domain=list(labels.values())), axis=axis_y)
     base = alt.Chart(shown).encode(x=x, y=y)
     tooltip = ["what:N", "condition:N", alt.Tooltip("value:Q", format=".1%"), alt.Tooltip("ci_low:Q", format=".1%"),
