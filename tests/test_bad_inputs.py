@@ -249,7 +249,7 @@ CONFIG = [
         "sft: {curriculum: {by: hidden_rule}}",  # of grpo alone
         (
             "overlay.yaml: sft.curriculum: unknown key; known: epochs, learning_rate, warmup_steps, batch_size, "
-            "micro_batch_size, max_grad_norm, gradient_checkpointing, max_minutes"
+            "micro_batch_size, max_grad_norm, gradient_checkpointing, max_minutes, steps, train_rows, label_noise"
         ),
     ),
     # conditions
@@ -438,7 +438,7 @@ CONFIG = [
         (
             "overlay.yaml: conditions.a.sweep.group_size: unknown key; "
             "known: epochs, learning_rate, warmup_steps, batch_size, micro_batch_size, max_grad_norm, "
-            "gradient_checkpointing, steps, train_rows, label_noise"
+            "gradient_checkpointing, max_minutes, steps, train_rows, label_noise"
         ),
     ),
     (

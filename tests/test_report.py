@@ -151,7 +151,7 @@ def test_references_stand_apart(tmp_path):
     assert "The hidden rule was learnt by sft. Of the references plain reaches most: 9" in headline
     policy, hidden = parts["Who learnt the policy?"], parts["Who learnt the hidden rule?"]
     reached = parts["What do references reach?"]
-    assert "plain" not in policy + hidden and "always" not in policy + hidden
+    assert not {"plain", "always"} & set(f"{policy} {hidden}".split())
     assert "plain (a classifier): 9" in reached and "always (one decision): 2" in reached and "learnt" not in reached
     differences = parts["How sure is it?"]
     assert "plain beats sft by" in differences and "sft beats baseline by" in differences

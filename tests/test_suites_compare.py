@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from hidden_rule.conclusions import family_sentences
+from hidden_rule.compared import family_sentences
 from hidden_rule.dataset import draw_splits
 from hidden_rule.intervals import holm, margin, p_of, paired_difference
 from hidden_rule.metrics import summarize_predictions

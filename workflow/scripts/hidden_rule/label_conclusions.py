@@ -2,8 +2,9 @@
 
 import polars as pl
 
-from .conclusions import LEARNT, find, hidden_verdict, listing, percent, policy_verdict, with_interval
 from .label_curves import KINDS, curve_points
+from .learnt import LEARNT, hidden_verdict, policy_verdict
+from .wording import find, listing, percent, with_interval
 
 UNITS = {"labels": "labels", "noise": "of the labels wrong"}  # after a number of them
 SHARES = {"labels": "numbers of labels", "noise": "shares of wrong labels"}

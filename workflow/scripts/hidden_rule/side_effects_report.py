@@ -7,7 +7,7 @@ negative, and nothing is concluded from it.
 
 import polars as pl
 
-from .conclusions import listing, percent, points, with_interval
+from .wording import listing, percent, points, with_interval
 
 KINDS = {"passage": "ordinary text", "instruction": "good answers to ordinary instructions"}
 PROBES = {  # probe: its name, and its column in tables
