@@ -106,7 +106,7 @@ def hidden_rule_chart(metrics: pl.DataFrame, labels, colours: dict, config: dict
     ]  # fmt: skip
     any_published = published.get("hidden_recall") or published.get("hidden_precision")
     notes = interval_note(metrics, published.get("source") if any_published else None)
-    headline = title("The rule that no prompt states", in_words(reading), *notes)
+    headline = title("The hidden rule: who finds its cases, and keeps to them", in_words(reading), *notes)
     return finish(alt.vconcat(*panels, spacing=26).properties(title=headline))
 
 
