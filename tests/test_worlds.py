@@ -312,8 +312,8 @@ def test_training_in_words_and_what_was_still_rising():
     histories = [validated(0.2, 0.5, 0.8), validated(0.3, 0.88, 0.9), validated(0.2, 0.8, stopped=True), validated(0.5)]
     trained = [["up", 0, "sft"], ["flat", 0, "sft"], ["stopped", 0, "grpo"], ["none", 0, "sft"]]
     assert validation_sentences(trained, histories) == [
-        "up went from 20.0% right on the validation split to 80.0%; its last pass made +30.0 points of that.",
-        "flat went from 30.0% right on the validation split to 90.0%; its last pass made +2.0 points of that.",
+        "up went from 20.0% right on the validation split to 80.0%; its last pass changed it by +30.0 points.",
+        "flat went from 30.0% right on the validation split to 90.0%; its last pass changed it by +2.0 points.",
         "stopped went from 20.0% right on the validation split to 80.0%.",
     ]
     assert still_rising(trained, histories, 160) == ["up"]

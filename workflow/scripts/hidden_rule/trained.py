@@ -143,10 +143,14 @@ def validation_sentences(trained, histories) -> list[str]:
     sentences = []
     for name, of_seeds in validations(trained, histories).items():
         first, last, gain = np.mean([[v[0], v[-1], v[-1] - v[-2]] for v in of_seeds], axis=0)
-        change = "nothing" if abs(gain) < 0.0005 else f"{'+' if gain > 0 else ''}{points(gain)} points"
+        change = (
+            "did not change it"
+            if abs(gain) < 0.0005
+            else f"changed it by {'+' if gain > 0 else ''}{points(gain)} points"
+        )
         sentences.append(
-            f"{name} went from {percent(first)} right on the validation split to {percent(last)}; its last pass made "
-            f"{change} of that."
+            f"{name} went from {percent(first)} right on the validation split to {percent(last)}; its last pass "
+            f"{change}."
             if max(map(len, of_seeds)) > 2
             else f"{name} went from {percent(first)} right on the validation split to {percent(last)}."
         )
