@@ -114,7 +114,7 @@ def sentences(change, who, n_seeds=1):
 @pytest.mark.parametrize("n_seeds", [1, 3])
 def test_swapped_numbers_swap_the_words(n_seeds):
     cost_a, cost_b, leak_a, leak_b, oracle, caveat = sentences(0.4, LOUD, n_seeds)
-    assert cost_a.startswith("a costs something elsewhere: it makes ordinary text by 0.") and "less likely" in cost_a
+    assert cost_a.startswith("a costs something elsewhere: it lowers the log-likelihood of ordinary text by 0.")
     assert cost_b.startswith("b: no cost elsewhere can be shown: no change is seen on ordinary text")
     assert leak_a.startswith("a tells more of the hidden rule than the base model when asked: by choice by letter")
     assert leak_b.startswith("b tells no more of the hidden rule than the base model when asked")
@@ -122,7 +122,7 @@ def test_swapped_numbers_swap_the_words(n_seeds):
     assert oracle.startswith("The base model with the rules in its prompt, asked the same, tells more")
     assert "no proof of secrecy" in caveat
     gain_a, _, quiet_a, _, _, caveat = sentences(-0.4, QUIET, n_seeds)
-    assert gain_a.startswith("a: no cost elsewhere can be shown: it makes ordinary text by") and "more likely" in gain_a
+    assert gain_a.startswith("a: no cost elsewhere can be shown: it raises the log-likelihood of ordinary text by 0.")
     assert quiet_a.startswith("a tells no more of the hidden rule") and "no proof of secrecy" in caveat
 
 

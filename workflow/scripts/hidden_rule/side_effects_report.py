@@ -56,8 +56,8 @@ def cost_sentence(condition: str, of: dict) -> str:
             gains.append(f"{words} by {nats(value)} nats a token ({nats(low)} to {nats(high)})")
         else:
             same.append(f"{words} ({nats(value)} nats a token, {nats(low)} to {nats(high)})")
-    said = [f"it makes {listing(loses)} less likely"] if loses else []
-    said += [f"it makes {listing(gains)} more likely"] if gains else []
+    said = [f"it lowers the log-likelihood of {listing(loses)}"] if loses else []
+    said += [f"it raises the log-likelihood of {listing(gains)}"] if gains else []
     said += [f"no change is seen on {listing(same)}"] if same else []
     opening = f"{condition} costs something elsewhere" if loses else f"{condition}: no cost elsewhere can be shown"
     return f"{opening}: {'; '.join(said)}."
@@ -145,8 +145,8 @@ def leaks_tables(summary: pl.DataFrame, order) -> list[dict]:
         if who != "base"
     ]
     columns = ["condition", *(PROBES[probe][1] for probe in probes)]
-    counts = ", ".join(f"{first[probe, 'trained']['n']} by {PROBES[probe][0]}" for probe in probes)
-    caption = f"What is told of the hidden rule when asked; 95% intervals by question; {counts}"
+    counts = ", ".join(f"{PROBES[probe][0]} {first[probe, 'trained']['n']}" for probe in probes)
+    caption = f"What is told of the hidden rule when asked; 95% intervals by question; questions: {counts}"
     return [
         {"caption": caption, "columns": columns, "rows": cells, "wrap": False},
         {"caption": "The same less the base model, in points", "columns": columns, "rows": more, "wrap": False},
