@@ -103,9 +103,12 @@ def test_a_tree_holds_what_rows_share_once():
     assert paths == [[0, 1, 2, 3], [0, 1, 4], [0, 1, 2, 3], [5], [0, 1, 2]]
     # parts of 3, 1, 1 and 1 new tokens, for [1, 2, 3] comes before [1, 2, 3, 4]: 4 stretches of 3 queries
     assert tree.queries.tolist() == [[0, 1, 2], [3, 3, 3], [4, 4, 4], [5, 5, 5]]
-    assert tree.keys.tolist() == [[0, 1, 2, 0], [0, 1, 2, 3], [0, 1, 4, 0], [5, 0, 0, 0]]
+    assert tree.keys.shape == (4, 32)
+    assert tree.keys[:, :4].tolist() == [[0, 1, 2, 0], [0, 1, 2, 3], [0, 1, 4, 0], [5, 0, 0, 0]]
     assert tree.slots.tolist() == [0, 1, 2, 3, 6, 9]
     seen = tree.mask(window=2, dtype=torch.float32)[:, 0] == 0
+    assert not seen[:, :, 4:].any()
+    seen = seen[:, :, :4]
     assert seen[0].tolist() == [[True, False, False, False], [True, True, False, False], [False, True, True, False]]
     assert seen[1, 0].tolist() == [False, False, True, True]
     assert seen[3, 0].tolist() == [True, False, False, False]

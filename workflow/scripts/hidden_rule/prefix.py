@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 VOCABULARY_TILE = 32768  # columns of the output layer computed at a time on a GPU, TRL's own choice
 KEYS_COST = 16  # queries for which scores cost about as much as the copy of a path's keys and values
+VECTOR = 32  # keys: bfloat16 numbers of an AVX-512 register; softmax over 127 takes four times as long as over 128
 SCALED_LOGITS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -48,9 +49,9 @@ def common_prefix_length(rows: list[list[int]]) -> int:
     return next((i for i in range(length) if first[i] != last[i]), length)
 
 
-def pad_right(rows: list[list[int]], fill: int | None = None) -> list[list[int]]:
-    """Rows of one length, filled up with `fill`, or with a row's own last value."""
-    width = max(map(len, rows))
+def pad_right(rows: list[list[int]], fill: int | None = None, multiple: int = 1) -> list[list[int]]:
+    """Rows of one length, a multiple of `multiple`, filled up with `fill`, or with a row's own last value."""
+    width = -(-max(map(len, rows)) // multiple) * multiple
     return [row + [row[-1] if fill is None else fill] * (width - len(row)) for row in rows]
 
 
@@ -95,7 +96,7 @@ def pack(rows: list[list[int]], device) -> tuple[torch.Tensor, attention.PrefixT
     queries = [paths[i][start : start + width] for i, start in stretches]
     keys = [paths[i][: start + width] for i, start in stretches]
     slots = [r * width + column for r, stretch in enumerate(queries) for column in range(len(stretch))]
-    tensors = (pad_right(queries), pad_right(keys, 0), slots, positions)
+    tensors = (pad_right(queries), pad_right(keys, 0, VECTOR), slots, positions)
     tree = attention.PrefixTree(*(torch.tensor(numbers, device=device) for numbers in tensors))
     return torch.tensor(ids, device=device), tree, paths
 
