@@ -159,7 +159,8 @@ def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, m
 
     class Reward(train_grpo.WatchedReward):
         def __call__(self, completions, label, prompts, **kwargs):
-            seen["grpo"] |= {prompt[-1]["content"]: name for prompt, name in zip(prompts, label, strict=True)}
+            applications = list(expected)  # a prompt names its row
+            seen["grpo"] |= {applications[int(prompt)]: name for prompt, name in zip(prompts, label, strict=True)}
             return super().__call__(completions, label, **kwargs)
 
     monkeypatch.setattr(train_sft, "SFTTrainer", Trainer)
