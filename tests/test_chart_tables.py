@@ -8,8 +8,8 @@ from scipy import stats
 from hidden_rule.chart_calibration import confidences, reliability
 from hidden_rule.chart_cost import cost_points, time_axis, training_seconds
 from hidden_rule.chart_forest import forest_rows
-from hidden_rule.chart_labels import overlap, place_labels
 from hidden_rule.chart_learning import learning_curves, time_unit
+from hidden_rule.chart_placement import overlap, place_labels
 from hidden_rule.chart_style import wrapped
 from hidden_rule.chart_suites import ROWS, suite_cells, suites_chart
 from hidden_rule.intervals import wilson

@@ -6,8 +6,9 @@ import math
 import altair as alt
 import polars as pl
 
-from .chart_labels import DOT, place_labels
+from .chart_placement import DOT, place_labels
 from .chart_style import finish, in_words, nothing_to_show, seeds_in_words, text_width, title, wrapped
+from .price import chain
 from .wording import find, percent
 
 HEADLINE = "What accuracy costs"
@@ -28,16 +29,11 @@ def training_seconds(costs: pl.DataFrame, starts: dict) -> dict[str, tuple[float
     train = costs.filter(stage="train")
     own = {(row["condition"], row["seed"]): row["wall_s"] for row in train.to_dicts()}
 
-    def whole(name, seed) -> float:
-        total = 0.0
-        while name:
-            total += own.get((name, seed), 0.0)
-            name = starts.get(name)
-        return total
-
     found = {}
     for name in train["condition"].unique(maintain_order=True):
-        seconds = [whole(name, seed) for condition, seed in own if condition == name]
+        seconds = [
+            sum(own.get((part, seed), 0.0) for part in chain(name, starts)) for trained, seed in own if trained == name
+        ]
         found[name] = (sum(seconds) / len(seconds), min(seconds), max(seconds))
     return found
 

@@ -5,7 +5,7 @@ import polars as pl
 
 from .chart_style import finish, in_words, nothing_to_show, seeds_in_words, text_width, title
 from .compared import ALPHA, differs
-from .wording import p_text, points
+from .wording import p_text, signed
 
 HEADLINE = "Which conditions differ"
 FOUND, NOT_FOUND = "#0072B2", "#6B6B6B"  # significant or not
@@ -34,11 +34,6 @@ def forest_rows(comparisons: pl.DataFrame, order, reading) -> pl.DataFrame:
     pairs = sorted({(row["left"], row["right"]) for row in rows}, key=lambda pair: (place[pair[1]], place[pair[0]]))
     rows = [row | {"row": pairs.index((row["left"], row["right"]))} for row in rows]
     return pl.DataFrame(rows, schema=schema).sort("row", "seed")
-
-
-def signed(share: float) -> str:
-    """`+1.6` or `−1.6` percentage points."""
-    return ("+" if share >= 0 else "") + points(share)
 
 
 def forest_chart(comparisons: pl.DataFrame, order, reading, config: dict) -> alt.TopLevelMixin:

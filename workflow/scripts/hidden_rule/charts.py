@@ -11,7 +11,7 @@ from .chart_calibration import calibration_chart
 from .chart_cost import cost_chart, training_seconds
 from .chart_forest import forest_chart
 from .chart_learning import learning_chart
-from .chart_style import INVALID, finish, in_words, palette, panel_title, readings, title
+from .chart_style import INVALID, finish, in_words, palette, panel_title, readings, seeds_in_words, title
 from .chart_suites import suites_chart
 from .curves import collapse_chart, training_chart
 from .label_curves import label_chart
@@ -68,8 +68,7 @@ def size_of(metrics, metric, reading) -> str:
 
 def interval_note(metrics, published) -> list[str]:
     """What the marks of an interval chart mean, as lines of a subtitle."""
-    seeds = metrics["seed"].drop_nulls().unique().sort()
-    words = f"seed {seeds[0]} alone" if len(seeds) == 1 else f"{len(seeds)} seeds pooled, small dots: each seed"
+    words = seeds_in_words(metrics["seed"].drop_nulls(), "pooled, small dots: each seed")
     lines = [f"Dot and bar: value and 95% interval; {words}"]
     return lines + ([f"Diamond: {published}"] if published else [])
 

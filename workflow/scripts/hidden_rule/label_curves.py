@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from .chart_style import CONDITION_COLOURS, finish, in_words, nothing_to_show, readings, title
+from .chart_style import CONDITION_COLOURS, finish, in_words, nothing_to_show, readings, seeds_in_words, title
 
 MEASURES = {"accuracy": "accuracy", "hidden_recall": "recall on the hidden rule"}
 AXES = {  # column of the points -> what it is called
@@ -102,11 +102,10 @@ def label_chart(metrics: pl.DataFrame, supervision: pl.DataFrame | None, labels,
         )
         for varied, shown, x in axes(points)
     ]
-    seeds = metrics["seed"].drop_nulls().unique().sort()
+    seeds = metrics["seed"].drop_nulls()
     n = {metric: points.filter(metric=metric)["n"].max() for metric in MEASURES}
-    words = f"seed {seeds[0]} alone" if len(seeds) == 1 else f"{len(seeds)} seeds pooled"
     notes = [
-        f"{in_words(reading)}; dot and bar: value and 95% interval; {words}; dashed: chance",
+        f"{in_words(reading)}; dot and bar: value and 95% interval; {seeds_in_words(seeds)}; dashed: chance",
         f"n = {n['accuracy']:,} answers, where the hidden rule fires {n['hidden_recall'] or 0:,}",
     ]
     return finish(alt.vconcat(*rows, spacing=26).properties(title=title(headline, *notes)))

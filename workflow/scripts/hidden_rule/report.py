@@ -20,7 +20,7 @@ from .learnt import SUITES
 from .outcomes import scan_predictions
 from .references import describe_references, hidden_rule_note
 from .trained import feasibility_sentences, training_rows
-from .wording import duration, find, p_text, percent, points, with_interval
+from .wording import duration, find, p_text, percent, points, signed, with_interval
 
 EXAMPLES = 2  # replies of each kind (right, wrong, invalid) for each condition
 MAX_REPLY = 300  # characters of a reply that are shown
@@ -56,11 +56,6 @@ def table(caption: str, columns, rows, wrap: bool = False) -> dict:
     """A table as the template takes it; cells are text, the first of each row is its header; wrap: cells may break."""
     rows = [[str(cell) for cell in row] for row in rows]
     return {"caption": caption, "columns": list(columns), "rows": rows, "wrap": wrap}
-
-
-def signed(share: float) -> str:
-    """`+1.6` or `−1.6` percentage points."""
-    return ("+" if share >= 0 else "") + points(share)
 
 
 def summary_table(metrics: pl.DataFrame, order, reading) -> dict:

@@ -24,6 +24,11 @@ def points(share: float) -> str:
     return f"{100 * share:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def signed(share: float) -> str:
+    """`+1.6` or `−1.6` percentage points."""
+    return ("+" if share >= 0 else "") + points(share)
+
+
 def listing(words) -> str:
     """`a`, `a and b`, `a, b and c`."""
     words = list(words)
