@@ -108,8 +108,16 @@ def test_a_rule_that_never_fires_and_a_run_of_one_step(tmp_path):
 
 
 def test_names_with_markup_stay_text(tmp_path):
-    texts = svgs_of(tmp_path, make_ruleset(2, '<script>alert("1")</script>&'), charts={"width": 300})
-    assert '<script>alert("1")</script>&_A' in texts["confusion"]  # parsed as XML: text, no element
+    ruleset = make_ruleset(2, '</script><script>alert("1")</script>&')
+    made, paths = (
+        write_world(tmp_path, ruleset, sizes=SIZES),
+        [tmp_path / f"confusion.{kind}" for kind in ("svg", "html")],
+    )
+    render_world(tmp_path, made, ruleset, {"width": 300}, paths)
+    drawn = "".join(ElementTree.parse(paths[0]).getroot().itertext())  # parsed as XML: text, no element
+    assert '</script><script>alert("1")</script>&_A' in drawn
+    page = paths[1].read_text(encoding="utf-8")
+    assert page.count("<script>") == page.count("</script>") == 2  # the library's and the chart's
 
 
 def test_pages_are_self_contained_and_bitmaps_are_bitmaps(tmp_path):

@@ -1,7 +1,9 @@
 """Draw every chart and save it as an interactive page, a vector image and a bitmap."""
 
+import itertools
 from pathlib import Path
 
+from hidden_rule.chart_files import chart_bytes
 from hidden_rule.charts import build_charts
 from hidden_rule.files import whole
 from hidden_rule.tables import COMPARISONS, COSTS, METRICS, SUPERVISION, read_table
@@ -25,8 +27,7 @@ def render_charts(
 ) -> None:
     """Save each chart to those of `outputs` whose stem is its name; the suffix (.html, .svg, .png) decides the format.
 
-    metrics, comparisons, costs, supervision: paths of tables; the rest as for `build_charts`. The pages hold all
-    that they need (`inline`): they open without a network.
+    metrics, comparisons, costs, supervision: paths of tables; the rest as for `build_charts`.
     """
     charts = build_charts(
         read_table(metrics, METRICS),
@@ -43,10 +44,12 @@ def render_charts(
         n_validation=n_validation,
         supervision=supervision and read_table(supervision, SUPERVISION),
     )
-    for path in map(Path, outputs):
-        options = {".html": {"inline": True}, ".png": {"scale_factor": 2}}.get(path.suffix, {})
-        with whole(path) as temporary:
-            charts[path.stem].save(str(temporary), **options)
+    paths = sorted(map(Path, outputs))
+    for name, group in itertools.groupby(paths, key=lambda path: path.stem):
+        by_suffix = {path.suffix: path for path in group}
+        for suffix, content in chart_bytes(name, charts[name], list(by_suffix)).items():
+            with whole(by_suffix[suffix]) as temporary:
+                temporary.write_bytes(content)
 
 
 if "snakemake" in globals():
