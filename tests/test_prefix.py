@@ -98,14 +98,14 @@ def test_output_is_the_one_trl_expects():
 
 def test_a_tree_holds_what_rows_share_once():
     ids, tree, paths = prefix.pack([[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 4], [6], [1, 2, 3]], "cpu")
-    assert ids.tolist() == [1, 2, 3, 4, 5, 6]
-    assert tree.positions.tolist() == [0, 1, 2, 3, 2, 0]
+    assert ids.tolist() == [1, 2, 3, 4, 5, 6, 6, 6]  # the last once more until there are eight
+    assert tree.positions.tolist() == [0, 1, 2, 3, 2, 0, 0, 0]
     assert paths == [[0, 1, 2, 3], [0, 1, 4], [0, 1, 2, 3], [5], [0, 1, 2]]
     # parts of 3, 1, 1 and 1 new tokens, for [1, 2, 3] comes before [1, 2, 3, 4]: 4 stretches of 3 queries
     assert tree.queries.tolist() == [[0, 1, 2], [3, 3, 3], [4, 4, 4], [5, 5, 5]]
     assert tree.keys.shape == (4, 32)
     assert tree.keys[:, :4].tolist() == [[0, 1, 2, 0], [0, 1, 2, 3], [0, 1, 4, 0], [5, 0, 0, 0]]
-    assert tree.slots.tolist() == [0, 1, 2, 3, 6, 9]
+    assert tree.slots.tolist() == [0, 1, 2, 3, 6, 9, 9, 9]
     seen = tree.mask(window=2, dtype=torch.float32)[:, 0] == 0
     assert not seen[:, :, 4:].any()
     seen = seen[:, :, :4]

@@ -1,6 +1,6 @@
 """Attention over a prefix tree, and the computation of attention on a CPU.
 
-A batch whose rows start alike is packed into one row: what several rows start with stands in it once, and nothing is
+A batch whose rows start alike is packed into one row: what several rows start with stands in it once, and no row is
 padded. All of a model's layers work on tokens one by one, save attention, which is given the tree and lets each token
 see the tokens of its own path alone. No cache of keys and values is involved, so gradients,
 gradient checkpointing and wrappers behave as they do for any forward pass.
