@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand and against scipy and scikit-learn."""
+"""Metrics against values worked out by hand and against scipy, statsmodels and scikit-learn."""
 
 import sys
 import warnings
@@ -9,6 +9,10 @@ import polars as pl
 import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, precision_recall_fscore_support
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from hidden_rule.errors import UserError
 from hidden_rule.intervals import (
@@ -24,6 +28,7 @@ from hidden_rule.intervals import (
 )
 from hidden_rule.metrics import summarize_predictions
 from hidden_rule.outcomes import count_patterns
+from hidden_rule.suites_compare import clustered
 from hidden_rule.tables import COMPARISONS, COSTS, METRICS, predictions_schema
 from summarize import summarize
 from synthetic import make_costs, make_predictions, make_ruleset, write_world
@@ -107,15 +112,16 @@ def test_undefined_values_are_null(tmp_path):
     assert look(metrics, "macro_f1")["value"] == 0.5  # over B and C, the labels that occur
 
 
-def test_wilson_equals_scipy():
+def test_wilson_equals_scipy_and_statsmodels():
     for k, n in [(0, 1), (1, 1), (0, 40), (40, 40), (3, 160), (141, 160), (884, 1000)]:
         expected = stats.binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
         assert wilson(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+        assert wilson(k / n, n) == pytest.approx(proportion_confint(k, n, method="wilson"), abs=1e-12)
 
 
-def test_mcnemar_equals_scipy_and_its_edges():
+def test_mcnemar_equals_statsmodels_and_its_edges():
     for b, c in [(1, 0), (5, 5), (30, 12), (0, 9)]:
-        assert mcnemar_exact(b, c) == stats.binomtest(b, b + c, 0.5).pvalue
+        assert mcnemar_exact(b, c) == pytest.approx(mcnemar([[7, b], [c, 3]], exact=True).pvalue)
     assert mcnemar_exact(0, 0) == 1.0
 
 
@@ -214,9 +220,24 @@ def test_families_of_one_seed_have_miller_s_clustered_error():
     family = np.repeat(np.arange(50), 2)  # fifty pairs
     right = (generator.random(100) < np.repeat(generator.random(50), 2)).astype(float)
     residual = (right - right.mean()) / 100
-    clustered = sum(residual[i] * residual[j] for i in range(100) for j in range(100) if family[i] == family[j])
+    by_pairs = sum(residual[i] * residual[j] for i in range(100) for j in range(100) if family[i] == family[j])
     sums = np.bincount(family, residual)[:, None]
-    assert spread(sums, np.ones(50)).error == pytest.approx(clustered**0.5)
+    assert spread(sums, np.ones(50)).error == pytest.approx(by_pairs**0.5)
+
+
+@pytest.mark.parametrize("n_families", [4, 50])
+def test_families_equal_the_clustered_errors_of_statsmodels(n_families):
+    """A mean is a regression on a constant; with the correction for few families, the t interval too."""
+    generator = np.random.default_rng(3)
+    family = np.repeat(np.arange(n_families), generator.integers(1, 5, n_families))
+    values = generator.normal(size=len(family)) + generator.normal(size=n_families)[family]
+    terms = np.bincount(family, (values - values.mean()) / len(values))[:, None]
+    constant, groups = np.ones(len(values)), {"groups": family}
+    plain = OLS(values, constant).fit(cov_type="cluster", cov_kwds=groups | {"use_correction": False})
+    assert spread(terms, np.ones(n_families)).error == pytest.approx(plain.bse[0])
+    corrected = OLS(values, constant).fit(cov_type="cluster", cov_kwds=groups, use_t=True)
+    half = margin(clustered(terms, np.ones(n_families), n_families))
+    assert (values.mean() - half, values.mean() + half) == pytest.approx(corrected.conf_int()[0])
 
 
 def test_a_minimal_detectable_effect_is_detected_four_times_in_five():
@@ -231,6 +252,11 @@ def test_holm_by_hand():
     assert holm([np.nan, 0.02, 0.02]) == pytest.approx([np.nan, 0.04, 0.04], nan_ok=True)
     assert holm([0.2]) == pytest.approx([0.2])
     assert len(holm([])) == 0
+
+
+def test_holm_equals_statsmodels():
+    p_values = np.random.default_rng(4).beta(0.3, 1, 60).round(2)  # with ties, zeros and ones
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 @pytest.mark.parametrize(("df", "most"), [(1, 0.990), (2, 0.978), (4, 0.966), (9, 0.959)])
