@@ -112,9 +112,12 @@ def test_suites_by_conditions():
 def test_a_training_that_was_stopped_is_named():
     rows = [(step, 0.0, 0, "zero_signal_share", None, 1.0) for step in range(1, 5)]
     stopped = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_without_signal", None, 4.0)], schema=HISTORY, orient="row")
+    timed = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_by_time_limit", None, 2.5)], schema=HISTORY, orient="row")
     other = pl.DataFrame(rows, schema=HISTORY, orient="row")
-    assert stopped_sentences([["a", 0, "grpo"], ["b", 1, "grpo"]], [other, stopped]) == [
-        "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps."
+    trainings = [["a", 0, "grpo"], ["b", 1, "grpo"], ["c", 0, "sft"]]
+    assert stopped_sentences(trainings, [other, stopped, timed]) == [
+        "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps.",
+        "c (seed 0) was stopped after step 4: it had the 2.5 minutes that it may take.",
     ]
 
 

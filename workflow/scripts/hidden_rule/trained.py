@@ -114,17 +114,19 @@ def collapse_sentences(table: pl.DataFrame | None) -> list[str]:
     return sentences
 
 
+STOPS = {  # metric of the history -> why a training ended before its last pass did, with the metric's value
+    "stopped_without_signal": "no group had carried a signal for {:.0f} steps",
+    "stopped_by_time_limit": "it had the {:.3g} minutes that it may take",
+}
+
+
 def stopped_sentences(trained, histories) -> list[str]:
-    """A sentence for each training that ended early because no group carried a signal any more."""
-    stopped = [
-        (condition, seed, row)
-        for (condition, seed, _), history in zip(trained, histories, strict=True)
-        for row in history.filter(metric="stopped_without_signal").to_dicts()
-    ]
+    """A sentence for each training that ended before its last pass did."""
     return [
-        f"{condition} (seed {seed}) was stopped after step {row['step']}: no group had carried a signal for "
-        f"{row['value']:.0f} steps."
-        for condition, seed, row in stopped
+        f"{condition} (seed {seed}) was stopped after step {row['step']}: {reason.format(row['value'])}."
+        for (condition, seed, _), history in zip(trained, histories, strict=True)
+        for metric, reason in STOPS.items()
+        for row in history.filter(metric=metric).to_dicts()
     ]
 
 
