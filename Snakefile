@@ -556,11 +556,59 @@ FEASIBILITY = [
 ]
 
 
+EXPLORES_FREELY = config["decoding"] == "free"
+
+
+rule sample_start:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        split=rules.build_dataset.output.validation,
+        adapter=start_adapter,
+        code=MODEL_CODE,
+    output:
+        f"{RESULTS}/feasibility/{{condition}}/seed{{seed}}.replies.parquet",
+    log:
+        f"{RESULTS}/logs/sample_start/{{condition}}_seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sample_start/{{condition}}_seed{{seed}}.tsv"
+    wildcard_constraints:
+        condition=trained_with("grpo"),
+    conda:
+        "envs/hidden-rule.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(6000),
+        runtime=growing(60),
+    params:
+        model=config["model"],
+        settings=lambda wildcards: {
+            key: SETTINGS[wildcards.condition]["settings"][key]
+            for key in ["group_size", "temperature", "max_new_tokens"]
+        },
+        numbers=config["feasibility"],
+        batch_size=config["evaluation"]["batch_size"],
+        adapter=start_folder,
+    message:
+        "What {wildcards.condition} replies before its training, seed {wildcards.seed}"
+    script:
+        "workflow/scripts/sample_start.py"
+
+
+def start_replies(wildcards):
+    """Where it stands what a training by reward starts by replying: drawn replies, or its start's predictions."""
+    if EXPLORES_FREELY:
+        return rules.sample_start.output[0]
+    start = start_of(config, wildcards.condition)
+    return f"{RESULTS}/predictions/{start}/seed{wildcards.seed}.parquet"
+
+
 rule assess_feasibility:
     input:
-        predictions=lambda wildcards: f"{RESULTS}/predictions/{start_of(config, wildcards.condition)}/seed{wildcards.seed}.parquet",
+        replies=start_replies,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("feasibility", "outcomes"),
+        code=DATA_CODE + code("feasibility", "outcomes", "rewards", "replies"),
     output:
         f"{RESULTS}/feasibility/{{condition}}/seed{{seed}}.parquet",
     log:
@@ -578,6 +626,7 @@ rule assess_feasibility:
             key: SETTINGS[wildcards.condition]["settings"][key]
             for key in ["group_size", "reward"]
         },
+        free=EXPLORES_FREELY,
     message:
         "What the first groups of {wildcards.condition} will hold, seed {wildcards.seed}"
     script:

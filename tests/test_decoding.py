@@ -40,6 +40,22 @@ def test_greedy_replies_are_those_of_each_prompt_alone(manifest):
     assert (replies, n_tokens) == (expected, n_expected)
 
 
+def test_drawn_replies_follow_the_model_s_probabilities(manifest):
+    """At the temperature asked for, over all tokens, whatever the model's own generation settings are."""
+    tokenizer = models.load_tokenizer(manifest)
+    model = models.load_model(manifest, "float32", torch.device("cpu"))
+    model.generation_config.update(top_k=1, top_p=0.1, temperature=9.0, repetition_penalty=2.0)
+    prompt, n = tokenizer("My favourite colour is")["input_ids"], 600
+    with torch.no_grad():
+        expected = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1)
+    torch.manual_seed(0)
+    replies, _ = decoding.generate_replies(model, tokenizer, [prompt] * n, 200, 1, temperature=0.7)
+    for p, token in zip(*expected.topk(5), strict=True):
+        share = replies.count(tokenizer.decode([token])) / n
+        assert share == pytest.approx(float(p), abs=4 * float(p * (1 - p) / n) ** 0.5)
+    assert len(set(replies)) > 20
+
+
 @pytest.mark.parametrize(("family", "window", "length"), [("llama", None, 10), ("qwen", 16, 0), ("gemma", None, 0)])
 def test_a_sliding_window_shares_no_cache(family, window, length):
     """The padding between start and rest would count towards the window."""

@@ -6,6 +6,9 @@ import pytest
 
 from hidden_rule import feasibility
 from hidden_rule.config import start_of
+from hidden_rule.tables import SAMPLES
+from hidden_rule.trained import feasibility_sentences
+from synthetic import make_ruleset
 
 REWARD = {"correct": 100, "wrong": -50}
 
@@ -19,7 +22,8 @@ def test_by_hand():
     by = {row["subset"]: row for row in found}
     assert by["hidden"] == by["A"] | {"subset": "hidden"}
     assert by["A"] == {
-        "subset": "A", "group_size": 2, "p_right": 0.5, "signal_share": 0.5, "right_share": 0.75, "reward": 25.0, "n": 1
+        "subset": "A", "group_size": 2, "p_right": 0.5, "p_invalid": 0.0, "signal_share": 0.5, "right_share": 0.75,
+        "reward": 25.0, "n": 1,
     }  # fmt: skip
     assert (by["B"]["p_right"], by["B"]["signal_share"], by["B"]["right_share"]) == (0.5, 0.0, 0.5)  # sure of both
     assert by["all"]["signal_share"] == pytest.approx(1 / 6)
@@ -46,6 +50,58 @@ def test_against_drawn_groups(group_size):
     assert found["signal_share"] == pytest.approx((right.any(1) & ~right.all(1)).mean(), abs=0.005)
     assert found["right_share"] == pytest.approx(right.any(1).mean(), abs=0.005)
     assert found["reward"] == pytest.approx(np.where(right, 100, -50).mean(), abs=1)
+
+
+def drawn(*applications):
+    """SAMPLES of applications that are each a label, a rule and the decisions of its replies."""
+    rows = [
+        (i, label, rule, "", decision)
+        for i, (label, rule, decisions) in enumerate(applications)
+        for decision in decisions
+    ]
+    return pl.DataFrame(rows, schema=SAMPLES, orient="row")
+
+
+def test_drawn_replies_by_hand():
+    """Of four replies two are right, one is wrong and one invalid; of six pairs one earns the same twice."""
+    samples = drawn(("A", "vip", ["A", "A", "B", None]), ("B", "low", [None] * 4))
+    by = {row["subset"]: row for row in feasibility.assess_drawn(samples, ["vip"], 2, {**REWARD, "invalid": -100})}
+    assert by["hidden"] == by["A"] | {"subset": "hidden"}
+    assert by["A"] == {
+        "subset": "A", "group_size": 2, "p_right": 0.5, "p_invalid": 0.25, "signal_share": pytest.approx(5 / 6),
+        "right_share": pytest.approx(5 / 6), "reward": 12.5, "n": 1,
+    }  # fmt: skip
+    assert (by["B"]["signal_share"], by["B"]["right_share"], by["B"]["p_invalid"]) == (0.0, 0.0, 1.0)
+    assert by["all"]["signal_share"] == pytest.approx(5 / 12)
+    alike = feasibility.assess_drawn(samples, ["vip"], 2, {**REWARD, "invalid": -50})  # wrong and invalid earn the same
+    assert alike[0]["signal_share"] == pytest.approx(4 / 12)
+
+
+def test_drawn_replies_estimate_without_bias():
+    """Means over draws of 8 replies are the exact shares, of groups of 8 too."""
+    rng = np.random.default_rng(1)
+    decisions, p = ["A", "B", None], np.array([0.15, 0.6, 0.25])
+    samples = drawn(*(("A", "r", [decisions[i] for i in rng.choice(3, 8, p=p)]) for _ in range(4000)))
+    for size in (2, 4, 8):
+        found = feasibility.assess_drawn(samples, [], size, {**REWARD, "invalid": -100})[0]
+        assert found["signal_share"] == pytest.approx(1 - (p**size).sum(), abs=0.025)
+        assert found["right_share"] == pytest.approx(1 - 0.85**size, abs=0.025)
+
+
+def test_groups_larger_than_what_was_drawn_are_not_judged(tmp_path):
+    ruleset = make_ruleset(2)
+    a, b = ruleset.labels
+    drawn((a, "default", [a, b, None, a]), (b, "default", [b] * 4)).write_parquet(tmp_path / "replies")
+    settings = {"group_size": 3, "reward": {**REWARD, "invalid": -100}}
+    table = feasibility.assess_training(
+        tmp_path / "replies", condition="grpo", start="base", seed=0, settings=settings, ruleset=ruleset, free=True
+    )
+    assert table["group_size"].unique().sort().to_list() == [2, 3, 4]
+    said = feasibility_sentences(table, {"grpo": 3})
+    assert said == [
+        "grpo (from base): 50.0% of its first groups of 3 carry a signal, and most groups of each decision hold a "
+        "right reply. 12.5% of its replies are no valid decision."
+    ]
 
 
 def world(p_hidden, p_other, group_size=8):
@@ -91,6 +147,8 @@ def test_starts():
     starts = {name: start_of(config, name) for name in config["conditions"]}
     none = dict.fromkeys(["a_classifier", "a_prompt", "base", "sft", "hot", "exact"])
     assert starts == {**none, "grpo": "base", "then": "sft"}
-    assert start_of(config | {"decoding": "free"}, "grpo") is None
+    free = config | {"decoding": "free"}  # replies are drawn, at any temperature
+    assert {name: start_of(free, name) for name in starts} == starts | {"hot": "base"}
     del config["conditions"]["base"]
     assert start_of(config, "grpo") is None
+    assert start_of(free, "grpo") == "the base model"

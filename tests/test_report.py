@@ -55,7 +55,7 @@ def row(low, value, high, n=1000):
 
 
 def subsets(all_signal, p_right, **right_shares):
-    rows = {"all": {"signal_share": all_signal, "p_right": p_right, "right_share": 1.0}}
+    rows = {"all": {"signal_share": all_signal, "p_right": p_right, "p_invalid": 0.0, "right_share": 1.0}}
     return rows | {name: {"right_share": share} for name, share in right_shares.items()}
 
 

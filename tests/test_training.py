@@ -11,7 +11,8 @@ import evaluate
 import train_grpo
 import train_sft
 from hidden_rule import structured_grpo, training
-from hidden_rule.tables import read_table
+from hidden_rule.tables import SAMPLES, read_table
+from sample_start import sample_start
 
 
 def weights_before(arguments):
@@ -72,6 +73,31 @@ def test_evaluation_repeats_what_training_measured(job):
     frame = read_table(predictions)
     accuracy = (frame["label"] == frame["predicted"]).mean()
     assert accuracy == curve(job.folder / "sft.history.parquet", "validation_accuracy")[-1]
+
+
+def test_replies_before_training(job, tiny_manifest, tmp_path):
+    """As many to each application as a group has, of all labels alike; a seed draws the same again."""
+    given = job("free")
+    tables = []
+    for name, seed in [("a", 5), ("again", 5), ("other", 6)]:
+        sample_start(
+            manifest=tiny_manifest,
+            ruleset=given["ruleset"],
+            split=given["validation"],
+            adapter=None,
+            model_config=job.config["model"],
+            settings={"group_size": 3, "temperature": 1.0, "max_new_tokens": 2},
+            applications=4,
+            replies=2,
+            batch_size=5,
+            seed=seed,
+            output=tmp_path / name,
+        )
+        tables.append(read_table(tmp_path / name, SAMPLES))
+    assert tables[0]["application_id"].rle().struct.field("len").to_list() == [3] * 4
+    assert tables[0]["label"].n_unique() == 4
+    assert tables[0].equals(tables[1])
+    assert not tables[0]["reply"].equals(tables[2]["reply"])
 
 
 def test_grpo_explores_freely(job, tiny_manifest):

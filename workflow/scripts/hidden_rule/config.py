@@ -67,17 +67,20 @@ def condition_settings(config: dict, name: str) -> dict:
 
 
 def start_of(config: dict, name: str) -> str | None:
-    """The condition whose policy GRPO's condition `name` starts with and whose label probabilities say what awaits it.
+    """What GRPO's condition `name` starts as, where that can tell what its first groups hold.
 
-    Another trained condition, or an untrained one; None where there is none, where probabilities of labels do not say
-    what will be sampled (free decoding, another temperature than 1), and for what draws no groups.
+    Another trained condition, an untrained one, or `the base model`. Under structured decoding its predictions tell, so
+    that it has to be a condition, and the temperature 1; under free decoding replies are drawn. None elsewhere, and for
+    what draws no groups.
     """
     own = condition_settings(config, name)
-    sampled = own["method"] == "grpo" and own["settings"]["estimator"] == "sampled"
-    if not sampled or config["decoding"] != "structured" or own["settings"]["temperature"] != 1:
+    if own["method"] != "grpo" or own["settings"]["estimator"] != "sampled":
+        return None
+    free = config["decoding"] == "free"
+    if not free and own["settings"]["temperature"] != 1:
         return None
     untrained = (other for other, condition in config["conditions"].items() if not condition)
-    return own["start_from"] or next(untrained, None)
+    return own["start_from"] or next(untrained, "the base model" if free else None)
 
 
 def model_slug(model: dict) -> str:

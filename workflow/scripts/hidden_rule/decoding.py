@@ -1,4 +1,4 @@
-"""Ask a model for decisions: structured (the exact policy over the valid replies) and free (greedy generation)."""
+"""Ask a model for decisions: structured (the exact policy over the valid replies) and free (generation)."""
 
 import torch
 from tqdm import tqdm
@@ -60,9 +60,21 @@ def shared_cache(model, rows: list[list[int]]) -> tuple[DynamicCache | None, int
 
 @torch.no_grad()
 def generate_replies(
-    model, tokenizer, prompts: list[list[int]], batch_size: int, max_new_tokens: int, progress: str | None = None
+    model,
+    tokenizer,
+    prompts: list[list[int]],
+    batch_size: int,
+    max_new_tokens: int,
+    progress: str | None = None,
+    temperature: float = 0.0,
 ) -> tuple[list[str], int]:
-    """Greedy replies to each prompt and the number of tokens generated; a batch ends once all of it has."""
+    """A reply to each prompt and the number of tokens generated; a batch ends once all of it has.
+
+    Greedy at temperature 0; at another drawn from the whole vocabulary, as GRPO's completions are, whatever the model's
+    own generation settings say, with torch's global random generator.
+    """
+    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    choice = drawn if temperature else {"do_sample": False}
     device = model.get_input_embeddings().weight.device
     replies, n_generated = [""] * len(prompts), 0
     batches = batches_by(len, prompts, batch_size)  # of like lengths, so that little is padded
@@ -81,7 +93,7 @@ def generate_replies(
             attention_mask=torch.tensor(mask, device=device),
             past_key_values=cache,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
+            **choice,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )[:, width:].tolist()

@@ -1,19 +1,27 @@
-"""Can reward teach a policy that starts here? What its first groups will look like, from exact label probabilities.
+"""Can reward teach a policy that starts here? What its first groups will look like.
 
 A group of G replies, each right with probability p, carries a signal unless all of them earn the same. With two rewards
 (structured decoding: right or wrong) its chance is 1 − p^G − (1 − p)^G, and some reply of it is right with chance
 1 − (1 − p)^G; where some wrong labels earn other points (`near`) a signal has chance 1 − Σ_v P(v)^G over all points v.
 Both are averaged over applications, each with its own p: groups of an application that the policy is sure of carry
-none. It holds at temperature 1; under free decoding a reply may be invalid too, and nothing is said.
+none. Under structured decoding, at temperature 1, the chances are known exactly.
+
+Under free decoding they are not, and a reply may be invalid too. So N replies are drawn to each of some applications,
+and a group of G ≤ N is any G of an application's N: of such groups C(n_v, G) / C(N, G) are all of points v, n_v being
+how many of the N earn v. Its mean over draws is P(v)^G, so that shares are estimated without bias, as pass@k is (Chen
+et al. 2021, arXiv 2107.03374); the formulas above would not be, filled in with the shares of N replies.
 """
 
+import math
 import operator
+from collections import Counter
 from functools import reduce
 
 import polars as pl
 
 from .outcomes import scan_predictions
-from .tables import FEASIBILITY
+from .rewards import points_of
+from .tables import FEASIBILITY, SAMPLES, read_table
 
 GROUP_SIZES = (2, 4, 8, 16, 32, 64)
 NO_SIGNAL = 0.05  # of the groups: below this share with a signal there is next to no gradient
@@ -51,18 +59,23 @@ def chances_of_points(reward: dict) -> list[tuple[float, pl.Expr]]:
     return [(reward["correct"], p), (reward["wrong"], wrong), *others]
 
 
+def subsets_of(rows: pl.DataFrame, hidden_rules: list[str]) -> list[tuple[str, pl.Expr]]:
+    """Which applications are looked at: all, those on which a hidden rule fires, those of each label."""
+    subsets = [("all", pl.lit(True)), ("hidden", pl.col("fired_rule").is_in(hidden_rules))]
+    return subsets + [(label, pl.col("label") == label) for label in rows["label"].unique().sort()]
+
+
 def assess(rows: pl.DataFrame, hidden_rules: list[str], group_size: int, reward: dict) -> list[dict]:
     """What groups of `group_size` replies hold: over all `rows` of `probabilities`, those of a hidden rule, each label.
 
     `p_right`, `signal_share` and `right_share` (of groups with a right reply) are shares; `reward` are the points.
     """
     p, earned = pl.col("p"), chances_of_points(reward)
-    subsets = [("all", pl.lit(True)), ("hidden", pl.col("fired_rule").is_in(hidden_rules))]
-    subsets += [(label, pl.col("label") == label) for label in rows["label"].unique().sort()]
     assessed = []
-    for subset, kept in subsets:
+    for subset, kept in subsets_of(rows, hidden_rules):
         row = rows.filter(kept).select(
             p_right=p.mean(),
+            p_invalid=pl.lit(0.0),
             signal_share=reduce(operator.sub, [chance**group_size for _, chance in earned], pl.lit(1.0)).mean(),
             right_share=(1 - (1 - p) ** group_size).mean(),
             reward=reduce(operator.add, [chance * points for points, chance in earned]).mean(),
@@ -72,16 +85,53 @@ def assess(rows: pl.DataFrame, hidden_rules: list[str], group_size: int, reward:
     return assessed
 
 
-def assess_training(predictions, *, condition, start, seed, settings, ruleset) -> pl.DataFrame:
-    """Table FEASIBILITY of one training with GRPO: `predictions` are those of condition `start`, its start.
+def assess_drawn(samples: pl.DataFrame, hidden_rules: list[str], group_size: int, reward: dict) -> list[dict]:
+    """As `assess`, from drawn replies (SAMPLES): as many, at least `group_size`, to each application."""
+    applications = []
+    for (_, label, rule), replies in samples.group_by("application_id", "label", "fired_rule", maintain_order=True):
+        earned = Counter(points_of(predicted, label, reward) for predicted in replies["predicted"])
+        n, right = len(replies), int((replies["predicted"] == label).sum())
+        groups = math.comb(n, group_size)
+        applications.append(
+            {
+                "label": label,
+                "fired_rule": rule,
+                "p_right": right / n,
+                "p_invalid": replies["predicted"].null_count() / n,
+                "signal_share": 1 - sum(math.comb(count, group_size) for count in earned.values()) / groups,
+                "right_share": 1 - math.comb(n - right, group_size) / groups,
+                "reward": sum(value * count for value, count in earned.items()) / n,
+            }
+        )
+    rows = pl.DataFrame(applications)
+    means = ["p_right", "p_invalid", "signal_share", "right_share", "reward"]
+    assessed = []
+    for subset, kept in subsets_of(rows, hidden_rules):
+        of = rows.filter(kept)
+        if len(of):
+            assessed.append(
+                {"subset": subset, "group_size": group_size, "n": len(of)} | of.select(means).mean().row(0, named=True)
+            )
+    return assessed
 
-    `settings` are the `group_size` and `reward` of its method; that size is assessed beside GROUP_SIZES.
+
+def assess_training(path, *, condition, start, seed, settings, ruleset, free) -> pl.DataFrame:
+    """Table FEASIBILITY of one training with GRPO, which starts as `start` is.
+
+    `path`: the predictions of its start, or, where it explores freely (`free`), drawn replies (SAMPLES). `settings` are
+    the `group_size` and `reward` of its method; that size is assessed beside GROUP_SIZES, as far as replies go.
     """
-    rows, hidden = probabilities(predictions, ruleset.labels), [rule.name for rule in ruleset.hidden_rules]
+    hidden, sizes = [rule.name for rule in ruleset.hidden_rules], {*GROUP_SIZES, settings["group_size"]}
+    if free:
+        rows, of_size = read_table(path, SAMPLES), assess_drawn
+        least = rows.group_by("application_id").len()["len"].min()
+        sizes = {size for size in sizes if size <= least}
+    else:
+        rows, of_size = probabilities(path, ruleset.labels), assess
     assessed = [
         {"condition": condition, "start": start, "seed": seed} | row
-        for group_size in sorted({*GROUP_SIZES, settings["group_size"]})
-        for row in assess(rows, hidden, group_size, settings["reward"])
+        for group_size in sorted(sizes)
+        for row in of_size(rows, hidden, group_size, settings["reward"])
     ]
     return pl.DataFrame(assessed, schema=FEASIBILITY)
 

@@ -278,16 +278,17 @@ def feasibility_table(feasibility: pl.DataFrame, order) -> dict:
     """Predicted share of groups with a signal by group size, and chance of a right reply, means over seeds."""
     sizes = feasibility["group_size"].unique().sort().to_list()
     means = feasibility.group_by("condition", "subset", "group_size").agg(
-        pl.mean("p_right", "signal_share", "reward"), pl.first("start")
+        pl.mean("p_right", "p_invalid", "signal_share", "reward"), pl.first("start")
     )
     cells = []
     for name in order:
         for subset in sorted(means.filter(condition=name)["subset"].unique(), key=lambda s: (s != "all", s)):
             rows = means.filter(condition=name, subset=subset).sort("group_size").to_dicts()
             shares = {row["group_size"]: percent(row["signal_share"]) for row in rows}
-            right = [percent(rows[0]["p_right"]), f"{rows[0]['reward']:.1f}".replace("-", "\N{MINUS SIGN}")]
-            cells.append([f"{name} (from {rows[0]['start']})", subset, *right, *(shares.get(g, "–") for g in sizes)])
-    columns = ["condition", "applications", "right", "points a reply", *(f"G = {g}" for g in sizes)]
+            reply = [percent(rows[0]["p_right"]), percent(rows[0]["p_invalid"])]
+            reply.append(f"{rows[0]['reward']:.1f}".replace("-", "\N{MINUS SIGN}"))
+            cells.append([f"{name} (from {rows[0]['start']})", subset, *reply, *(shares.get(g, "–") for g in sizes)])
+    columns = ["condition", "applications", "right", "invalid", "points a reply", *(f"G = {g}" for g in sizes)]
     return table("Before training by reward: right replies, and groups of G that will carry a signal", columns, cells)
 
 

@@ -11,7 +11,11 @@ def reward(reply: str, label: str, labels, scale: dict) -> float:
     """
     if label not in labels:
         raise ValueError(f"gold label {label!r} is not one of {', '.join(labels)}")
-    predicted = parse_reply(reply, labels)
+    return points_of(parse_reply(reply, labels), label, scale)
+
+
+def points_of(predicted: str | None, label: str, scale: dict) -> float:
+    """Points for a reply that was read as the decision `predicted`, None for no valid one; as for `reward`."""
     if predicted is None:
         return float(scale["invalid"])
     if predicted == label:

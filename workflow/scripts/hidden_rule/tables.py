@@ -52,14 +52,25 @@ COMPARISONS = pl.Schema(
     }
 )
 
+SAMPLES = pl.Schema(  # replies that the start of a training draws freely
+    {
+        "application_id": pl.Int64,
+        "label": pl.String,
+        "fired_rule": pl.String,
+        "reply": pl.String,
+        "predicted": pl.String,  # null: not a valid reply
+    }
+)
+
 FEASIBILITY = pl.Schema(
     {
         "condition": pl.String,  # one that GRPO trains
-        "start": pl.String,  # the condition whose label probabilities it starts with
+        "start": pl.String,  # the condition whose policy it starts with, or the base model
         "seed": pl.Int64,
         "group_size": pl.Int64,
         "subset": pl.String,  # all | hidden | a label
         "p_right": pl.Float64,  # chance of a right reply
+        "p_invalid": pl.Float64,  # chance of no valid reply; 0 under structured decoding
         "signal_share": pl.Float64,  # of groups whose replies do not all earn the same
         "right_share": pl.Float64,  # of groups with a right reply
         "reward": pl.Float64,  # expected points a reply

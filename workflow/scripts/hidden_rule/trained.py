@@ -10,6 +10,14 @@ from .wording import listing, percent, points
 
 def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
     """What the first groups of a training by reward hold; `of`: a row of FEASIBILITY for each subset."""
+    said = signal_sentence(condition, start, group_size, of)
+    if of["all"]["p_invalid"] == 0:
+        return said
+    return f"{said} {percent(of['all']['p_invalid'])} of its replies are no valid decision."
+
+
+def signal_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
+    """The share of the first groups that carry a signal, and of those that hold a right reply."""
     judged, seldom = verdict(of)
     signal = f"{percent(of['all']['signal_share'])} of its first groups of {group_size} carry a signal"
     name = f"{condition} (from {start})"
@@ -28,7 +36,9 @@ def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> l
         rows = table.filter(condition=name, group_size=group_size)
         if rows.is_empty():
             continue
-        mean = rows.group_by("subset", maintain_order=True).agg(pl.mean("p_right", "signal_share", "right_share"))
+        mean = rows.group_by("subset", maintain_order=True).agg(
+            pl.mean("p_right", "p_invalid", "signal_share", "right_share")
+        )
         of = {row["subset"]: row for row in mean.to_dicts()}
         sentences.append(feasibility_sentence(name, rows["start"][0], group_size, of))
     return sentences
