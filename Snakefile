@@ -62,18 +62,17 @@ try:
     check_times(RESULTS, Path(MANIFEST).parent, "workflow", "rulesets", "envs")
 except UserError as error:
     sys.exit(f"error: {error}")
-CHARTS = [
-    "accuracy",
-    "forest",
-    "hidden_rule",
-    "suites",
-    "cost",
-    "confusion",
-    "calibration",
-    "learning",
-    "training",
-    "collapse",
-]
+CHARTS = {  # category and label in Snakemake's own report
+    "accuracy": ("Results", "accuracy by condition"),
+    "forest": ("Results", "differences between conditions"),
+    "hidden_rule": ("Results", "recall and precision on the hidden rule"),
+    "cost": ("Results", "accuracy against training time"),
+    "confusion": ("Results", "confusion matrices"),
+    "calibration": ("Results", "calibration"),
+    "learning": ("Training", "learning curves"),
+    "training": ("Training", "training curves"),
+    "collapse": ("Training", "predicted labels over GRPO steps"),
+}
 VARIED = [
     name
     for name, of in SETTINGS.items()
@@ -81,7 +80,9 @@ VARIED = [
 ]
 SUPERVISION = [f"{RESULTS}/supervision.parquet"] if VARIED else []
 if VARIED:
-    CHARTS.append("labels")
+    CHARTS["labels"] = ("Results", "accuracy against labels and label noise")
+if SUITES:
+    CHARTS["suites"] = ("Results", "suites by condition")
 
 
 def trained_with(method):
@@ -770,6 +771,7 @@ rule render_charts:
         code=DATA_CODE
         + code(
             "charts",
+            "chart_files",
             "chart_style",
             "chart_calibration",
             "chart_cost",
@@ -788,78 +790,15 @@ rule render_charts:
         ),
     output:
         expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
-        **(
-            {
-                "labels": report(
-                    f"{RESULTS}/charts/labels.svg",
-                    caption="workflow/report/labels.rst",
-                    category="Results",
-                    labels={"chart": "accuracy against labels and label noise"},
-                )
-            }
-            if VARIED
-            else {}
-        ),
-        accuracy=report(
-            f"{RESULTS}/charts/accuracy.svg",
-            caption="workflow/report/accuracy.rst",
-            category="Results",
-            labels={"chart": "accuracy by condition"},
-        ),
-        forest=report(
-            f"{RESULTS}/charts/forest.svg",
-            caption="workflow/report/forest.rst",
-            category="Results",
-            labels={"chart": "differences between conditions"},
-        ),
-        hidden_rule=report(
-            f"{RESULTS}/charts/hidden_rule.svg",
-            caption="workflow/report/hidden_rule.rst",
-            category="Results",
-            labels={"chart": "recall and precision on the hidden rule"},
-        ),
-        suites=report(
-            f"{RESULTS}/charts/suites.svg",
-            caption="workflow/report/suites.rst",
-            category="Results",
-            labels={"chart": "suites by condition"},
-        ),
-        cost=report(
-            f"{RESULTS}/charts/cost.svg",
-            caption="workflow/report/cost.rst",
-            category="Results",
-            labels={"chart": "accuracy against training time"},
-        ),
-        confusion=report(
-            f"{RESULTS}/charts/confusion.svg",
-            caption="workflow/report/confusion.rst",
-            category="Results",
-            labels={"chart": "confusion matrices"},
-        ),
-        calibration=report(
-            f"{RESULTS}/charts/calibration.svg",
-            caption="workflow/report/calibration.rst",
-            category="Results",
-            labels={"chart": "calibration"},
-        ),
-        learning=report(
-            f"{RESULTS}/charts/learning.svg",
-            caption="workflow/report/learning.rst",
-            category="Training",
-            labels={"chart": "learning curves"},
-        ),
-        training=report(
-            f"{RESULTS}/charts/training.svg",
-            caption="workflow/report/training.rst",
-            category="Training",
-            labels={"chart": "training curves"},
-        ),
-        collapse=report(
-            f"{RESULTS}/charts/collapse.svg",
-            caption="workflow/report/collapse.rst",
-            category="Training",
-            labels={"chart": "predicted labels over GRPO steps"},
-        ),
+        **{
+            name: report(
+                f"{RESULTS}/charts/{name}.svg",
+                caption=f"workflow/report/{name}.rst",
+                category=category,
+                labels={"chart": shows},
+            )
+            for name, (category, shows) in CHARTS.items()
+        },
     log:
         f"{RESULTS}/logs/render_charts/render_charts.log",
     conda:

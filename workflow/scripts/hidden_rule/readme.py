@@ -22,8 +22,9 @@ TABLES = ["metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance
 
 
 def publish(results: Path, published: Path) -> None:
-    """Copy tables, provenance and vector charts of a run."""
-    (published / "charts").mkdir(parents=True, exist_ok=True)
+    """Copy tables, provenance and vector charts of a run, in the place of what another one left."""
+    shutil.rmtree(published / "charts", ignore_errors=True)
+    (published / "charts").mkdir(parents=True)
     for name in TABLES:
         shutil.copyfile(results / name, published / name)
     for path in sorted((results / "charts").glob("*.svg")):
