@@ -555,9 +555,12 @@ FEASIBILITY = [
     for name, seed, _ in TRAINED
     if start_of(config, name)
 ]
-
-
 EXPLORES_FREELY = config["decoding"] == "free"
+SAMPLES = [
+    path.replace(".parquet", ".replies.parquet")
+    for path in FEASIBILITY
+    if EXPLORES_FREELY
+]
 
 
 rule sample_start:
@@ -892,6 +895,7 @@ rule write_manifest:
         [training_split(name) for name in VARIED],
         SUPERVISION,
         PREDICTIONS,
+        SAMPLES,
         FEASIBILITY,
         rules.judge_collapse.output,
         SIDE_EFFECTS,

@@ -3,16 +3,13 @@
 import json
 from pathlib import Path
 
-from hidden_rule.files import file_sha256, write_text
+from hidden_rule.files import file_entry, write_text
 
 
 def write_manifest(paths, manifest) -> None:
     """Write `manifest`, with `paths` by their names relative to its folder: the folder may be moved as a whole."""
     folder = Path(manifest).parent
-    entries = {
-        str(Path(path).relative_to(folder)): {"bytes": Path(path).stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(map(str, paths))
-    }
+    entries = {str(Path(path).relative_to(folder)): file_entry(path) for path in sorted(map(str, paths))}
     write_text(json.dumps(entries, indent=1) + "\n", manifest)
 
 

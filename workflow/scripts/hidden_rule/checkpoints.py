@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from . import launch
 from .errors import UserError
-from .files import file_sha256, json_sha256, write_text
+from .files import file_entry, file_sha256, json_sha256, write_text
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +136,7 @@ class Checkpoints(TrainerCallback):
         for path in files:
             with open(path, "rb") as stream:
                 os.fsync(stream.fileno())
-        entries = {
-            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files
-        }
+        entries = {str(path.relative_to(folder)): file_entry(path) for path in files}
         write_text(json.dumps(entries, indent=1), folder / WHOLE)
         self.delete_old(state.global_step)
 

@@ -23,6 +23,11 @@ def file_sha256(path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def file_entry(path) -> dict:
+    """`bytes` and `sha256` of a file, as lists of files hold them."""
+    return {"bytes": Path(path).stat().st_size, "sha256": file_sha256(path)}
+
+
 def json_sha256(value) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys, in hexadecimal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

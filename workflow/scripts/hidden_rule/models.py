@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from . import attention, launch
 from .allocator import keep_freed_memory
 from .errors import UserError
-from .files import UNSEALED, file_sha256, move_whole, read_json, scratch_folder, seal, seal_holds, write_text
+from .files import UNSEALED, file_entry, move_whole, read_json, scratch_folder, seal, seal_holds, write_text
 from .lora import fuse_lora
 from .norm import fuse_norms
 
@@ -90,7 +90,7 @@ def list_files(folder) -> dict[str, dict]:
         elif path.suffix == ".json":
             read_json(path, AGAIN)
         if path.name != "manifest.json":
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            files[path.name] = file_entry(path)
     return files
 
 
