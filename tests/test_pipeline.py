@@ -156,7 +156,8 @@ EDITS = [
         "the way RL explores",
         SMOKE_FILE,
         "\ndecoding: free",
-        retrained("grpo", "sft_then_grpo"),
+        retrained("grpo", "sft_then_grpo") | {*ASSESS.values()}
+        | {f"What {name} replies before its training, seed 0" for name in ("grpo", "sft_then_grpo")},
     ),
     (
         "an override of one condition",
@@ -203,7 +204,12 @@ EDITS = [
     ),
     ("a split's size", SMOKE_FILE, "\ndata: {holdout: 44}", EVERYTHING),
     ("a rule's threshold", "rulesets/fincorp.yaml", ("nps >= 80", "nps >= 70"), EVERYTHING),
-    ("the rewards' code", "workflow/scripts/hidden_rule/rewards.py", "\n# edited", retrained("grpo", "sft_then_grpo")),
+    (
+        "the rewards' code",
+        "workflow/scripts/hidden_rule/rewards.py",
+        "\n# edited",
+        retrained("grpo", "sft_then_grpo") | {*ASSESS.values()},
+    ),
     (
         "the charts' code",
         "workflow/scripts/hidden_rule/charts.py",

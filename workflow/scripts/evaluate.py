@@ -68,19 +68,22 @@ def evaluate(
     batch_size, frames, n_generated = settings["batch_size"], [], 0
     few_shot = isinstance(prompt, dict)
     examples = draw_examples(read_split(train, ruleset), prompt["examples"], seed) if few_shot else None
-    for name, suite, split in named_frames(splits, ruleset):
+    named, prompts = named_frames(splits, ruleset), []
+    for _, _, split in named:
         conversations = render_conversations(ruleset, split, prompt, examples)
-        prompts = encode_prompts(tokenizer, conversations, model_config["chat_template_kwargs"])
+        prompts.append(encode_prompts(tokenizer, conversations, model_config["chat_template_kwargs"]))
         if few_shot:
-            check_length(prompts, model, settings["max_new_tokens"], condition)
-        log_probs = decoding.label_log_probs(model, trie, prompts, batch_size, f"{suite}, structured")
-        probabilities = log_probs.double().exp().numpy()
+            check_length(prompts[-1], model, settings["max_new_tokens"], condition)
+    together = [row for rows in prompts for row in rows]  # neighbours of all suites share what they start with
+    log_probs = decoding.label_log_probs(model, trie, together, batch_size, "structured").split(list(map(len, prompts)))
+    for (name, suite, split), rows, of_rows in zip(named, prompts, log_probs, strict=True):
+        probabilities = of_rows.double().exp().numpy()
         if name in settings["structured"]:
-            replies = [render_reply(labels[i]) for i in log_probs.argmax(1).tolist()]
+            replies = [render_reply(labels[i]) for i in of_rows.argmax(1).tolist()]
             frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
         if name in settings["free"]:
             replies, n = decoding.generate_replies(
-                model, tokenizer, prompts, batch_size, settings["max_new_tokens"], f"{suite}, free"
+                model, tokenizer, rows, batch_size, settings["max_new_tokens"], f"{suite}, free"
             )
             n_generated += n
             frames.append(predictions_frame(split, labels, suite, "free", replies, probabilities))
