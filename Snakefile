@@ -180,6 +180,7 @@ MODEL_CODE = DATA_CODE + code(
     "attention",
     "lora",
     "norm",
+    "mlp",
     "allocator",
     "decoding",
 )

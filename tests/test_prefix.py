@@ -1,8 +1,9 @@
-"""Sharing prefixes, attention over a tree, fused LoRA and norms change neither losses nor gradients."""
+"""Sharing prefixes, attention over a tree, fused LoRA, norms and MLPs change neither losses nor gradients."""
 
 import contextlib
 import logging
 import random
+import types
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from hidden_rule import attention, prefix
 from hidden_rule.lora import fuse_lora
+from hidden_rule.mlp import fuse_mlps
+from hidden_rule.mlp import fused_forward as mlp_forward
 from hidden_rule.norm import fuse_norms
 from tiny_models import padded_batch, random_rows, tiny_model
 
@@ -36,6 +39,7 @@ def quick(model):
     model.get_base_model().set_attn_implementation(attention.CPU)
     fuse_lora(model)
     fuse_norms(model)
+    fuse_mlps(model)
     return model.get_base_model()
 
 
@@ -236,3 +240,29 @@ def test_norms_that_compute_something_else_keep_their_own(family, n_fused):
         if "norm" in name:
             torch.nn.init.uniform_(weight, 0.5, 1.5)
     assert fuse_norms(model) == n_fused
+
+
+@pytest.mark.parametrize(("family", "n_fused"), [("llama", 3), ("qwen", 3), ("gemma", 0)])
+def test_mlps_that_compute_something_else_keep_their_own(family, n_fused):
+    assert fuse_mlps(tiny_model(family)) == n_fused
+
+
+@pytest.mark.parametrize("trained", ["gate_proj", "down_proj", "everything"])
+def test_an_mlp_with_something_to_train_is_not_fused(trained):
+    """Its gradients are the plain computation's, in adapters and in weights of its own."""
+    torch.manual_seed(0)
+    network = tiny_model("llama").get_base_model().requires_grad_(trained == "everything")
+    layer, x = network.model.layers[0].mlp, torch.randn(2, 5, network.config.hidden_size)
+    if trained != "everything":
+        setattr(
+            layer,
+            trained,
+            get_peft_model(
+                torch.nn.Sequential(getattr(layer, trained)), LoraConfig(r=2, target_modules=["0"])
+            ).base_model.model[0],
+        )
+    own = [p for p in layer.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(layer(x).pow(2).sum(), own)
+    layer.forward = types.MethodType(mlp_forward, layer)
+    for found, wanted in zip(torch.autograd.grad(layer(x).pow(2).sum(), own), expected, strict=True):
+        torch.testing.assert_close(found, wanted)

@@ -21,6 +21,7 @@ from .allocator import keep_freed_memory
 from .errors import UserError
 from .files import UNSEALED, file_entry, move_whole, read_json, scratch_folder, seal, seal_holds, write_text
 from .lora import fuse_lora
+from .mlp import fuse_mlps
 from .norm import fuse_norms
 
 log = logging.getLogger(__name__)
@@ -229,7 +230,7 @@ def load_model(manifest_path, dtype: str, device: torch.device):
 
 
 def quicken(network, device: torch.device) -> None:
-    """Let a causal model compute the same faster: attention that knows prefix trees, norms, memory that is kept.
+    """Let a causal model compute the same faster: attention that knows prefix trees, norms, MLPs, memory that is kept.
 
     And a head that is given contiguous rows: `generate` projects (B, 1, H), a slice of (B, T, H), and of strided rows
     PyTorch would copy the head's whole weight once a row.
@@ -237,6 +238,7 @@ def quicken(network, device: torch.device) -> None:
     network.set_attn_implementation(attention.GPU if device.type == "cuda" else attention.CPU)
     network.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
     fuse_norms(network)
+    fuse_mlps(network)
     if device.type == "cpu":
         keep_freed_memory()
 
