@@ -279,7 +279,8 @@ def table(results: dict) -> str:
     if "experiment" in results:
         walls = [run["wall_s"] / 60 for run in results["experiment"]]
         outside = statistics.median(run["share_outside_steps"] for run in results["experiment"])
-        lines.append(f"| the whole default experiment | min | {spread(walls, '.1f')} | | | | | |")
+        peaks = [max(job["peak_bytes"] for job in run["jobs"]) / 1e9 for run in results["experiment"]]
+        lines.append(f"| the whole default experiment | min | {spread(walls, '.1f')} | | | | | {max(peaks):.2f} |")
         lines.append(f"| of it, outside training and evaluation | % | {100 * outside:.0f} | | | | | |")
     settings, hardware = results["settings"], results["hardware"]
     gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"])
@@ -294,6 +295,9 @@ def table(results: dict) -> str:
         f"Prompts that TRL's side took at a time, scaled from there: {subset or 'none'}. The untrained model answers "
         "as long as it may; it is given LoRA adapters on both sides.",
     ]
+    others = {run.get("commit") for run in results.get("experiment", [])} - {None, results["git"]["commit"]}
+    if others:
+        lines.append(f"The whole experiment ran alone, on commit {', '.join(commit[:12] for commit in others)}.")
     if "profile" in results:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in results["profile"].items())
         lines.append(f"An SFT step's time by kind of operator: {shares}.")
