@@ -88,7 +88,14 @@ def test_the_table_of_planted_results():
                 "trl": [planted_run([12.0], [2000], [5e11], 4e9), planted_run([30.0], [2000], [5e11], 4e9)],
             }
         },
-        "experiment": [{"wall_s": 600.0, "share_outside_steps": 0.08, "jobs": []}],
+        "experiment": [
+            {
+                "wall_s": 600.0,
+                "share_outside_steps": 0.08,
+                "commit": "beef" * 10,
+                "jobs": [{"peak_bytes": 2.5e9}, {"peak_bytes": 1e9}],
+            }
+        ],
         "profile": {"matrix products": 0.75, "rest": 0.25},
     }
     row = next(line for line in bench.table(results).splitlines() if line.startswith("| SFT"))
@@ -103,7 +110,8 @@ def test_the_table_of_planted_results():
         "2.00 / 4.00",
     ]
     text = bench.table(results)
-    assert "10.0 (10.0–10.0)" in text and "matrix products 75%" in text and "2030-01-02" in text
+    assert "| 10.0 (10.0–10.0) | | | | | 2.50 |" in text and "on commit beefbeefbeef." in text
+    assert "matrix products 75%" in text and "2030-01-02" in text
 
 
 def test_growth_says_what_it_skipped_and_draws_the_rest():
