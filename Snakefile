@@ -602,7 +602,7 @@ rule sample_start:
 
 
 def start_replies(wildcards):
-    """Where it stands what a training by reward starts by replying: drawn replies, or its start's predictions."""
+    """The file that says what a training's start replies: drawn replies, or its start's predictions."""
     if EXPLORES_FREELY:
         return rules.sample_start.output[0]
     start = start_of(config, wildcards.condition)

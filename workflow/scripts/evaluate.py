@@ -61,9 +61,7 @@ def evaluate(
     device = models.default_device()
     ruleset = load_ruleset(ruleset)
     tokenizer = models.load_tokenizer(manifest)
-    model = models.load_model(manifest, model_config["dtype"], device)
-    if adapter:  # not merged: in bfloat16 that would round the adapter's part away
-        model = models.load_adapter(model, adapter, trainable=False).get_base_model().eval()
+    model = models.load_policy(manifest, model_config["dtype"], device, adapter)
     labels, trie = ruleset.labels, label_trie(tokenizer, ruleset.labels)
     batch_size, frames, n_generated = settings["batch_size"], [], 0
     few_shot = isinstance(prompt, dict)

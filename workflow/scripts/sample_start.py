@@ -28,11 +28,8 @@ def sample_start(
     `group_size`, `temperature` and `max_new_tokens`. Each gets `replies` of them, or as many as a group has if that is
     more; `seed` draws them.
     """
-    device, ruleset = models.default_device(), load_ruleset(ruleset)
-    tokenizer = models.load_tokenizer(manifest)
-    model = models.load_model(manifest, model_config["dtype"], device)
-    if adapter:
-        model = models.load_adapter(model, adapter, trainable=False).get_base_model().eval()
+    ruleset, tokenizer = load_ruleset(ruleset), models.load_tokenizer(manifest)
+    model = models.load_policy(manifest, model_config["dtype"], models.default_device(), adapter)
     frame = read_split(split, ruleset)
     turn = pl.int_range(pl.len()).over("label")  # a label's first row, then each label's second, …
     frame = frame.sort(turn, maintain_order=True).head(applications)

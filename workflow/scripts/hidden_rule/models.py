@@ -288,6 +288,15 @@ def load_adapter(network, folder, trainable: bool) -> PeftModel:
     return model
 
 
+def load_policy(manifest_path, dtype: str, device: torch.device, adapter):
+    """A manifest's causal model to ask for decisions, with the adapter of folder `adapter`, or None for the base model.
+
+    The adapter is not merged: in bfloat16 that would round its part away.
+    """
+    network = load_model(manifest_path, dtype, device)
+    return load_adapter(network, adapter, trainable=False).get_base_model().eval() if adapter else network
+
+
 def save_adapter(model: PeftModel, folder, base: str, state: dict | None = None) -> None:
     """Write the adapter as `adapter_model.safetensors` and `adapter_config.json`, which plain PEFT loads.
 

@@ -5,7 +5,7 @@ import polars as pl
 
 from .collapse import MIN_STEPS, RARE
 from .feasibility import verdict
-from .wording import listing, percent, points
+from .wording import listing, percent, signed
 
 
 def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
@@ -155,11 +155,7 @@ def validation_sentences(trained, histories) -> list[str]:
     sentences = []
     for name, of_seeds in validations(trained, histories).items():
         first, last, gain = np.mean([[v[0], v[-1], v[-1] - v[-2]] for v in of_seeds], axis=0)
-        change = (
-            "did not change it"
-            if abs(gain) < 0.0005
-            else f"changed it by {'+' if gain > 0 else ''}{points(gain)} points"
-        )
+        change = "did not change it" if abs(gain) < 0.0005 else f"changed it by {signed(gain)} points"
         sentences.append(
             f"{name} went from {percent(first)} right on the validation split to {percent(last)}; its last pass "
             f"{change}."
