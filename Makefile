@@ -4,7 +4,7 @@
 # make lint      ruff, snakefmt, snakemake --lint
 # make bench     how fast it is beside plain TRL: results/published/bench.json
 # make verify    is a results folder as it was written? RESULTS=results/laptop
-# make publish   results/laptop -> results/published and the README's table
+# make publish   RESULTS -> results/published, and the tables of README and docs
 PYTHON ?= python3
 VENV := .venv
 RESULTS ?= results/laptop
@@ -65,7 +65,7 @@ verify: setup
 	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.verify $(RESULTS)
 
 publish: setup
-	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.readme results/laptop results/published README.md
+	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.publish $(RESULTS)
 
 bench: setup
 	$(BIN)/python bench/bench.py --profile --experiment

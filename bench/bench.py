@@ -257,9 +257,8 @@ def table(results: dict) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
 
-    def spread(values, form) -> str:
-        values = [statistics.median(values), min(values), max(values)]
-        middle, low, high = (format(value, form).rstrip(".") for value in values)
+    def spread(values, show=measure.three_digits) -> str:
+        middle, low, high = map(show, (statistics.median(values), min(values), max(values)))
         return f"{middle} ({low}–{high})"
 
     def both(name, key, show) -> str:
@@ -268,9 +267,9 @@ def table(results: dict) -> str:
     for name in results["items"]:
         what, unit = ITEMS[name]
         cells = [what.format(**results["settings"]), unit]
-        cells += [spread(numbers(results, name, arm, "unit_seconds"), "#.3g") for arm in ("ours", "trl")]
+        cells += [spread(numbers(results, name, arm, "unit_seconds")) for arm in ("ours", "trl")]
         cells += [
-            f"**{spread(ratios(results, name), '.3g')}**",
+            f"**{spread(ratios(results, name))}**",
             both(name, "unit_positions", lambda x: f"{x:,.0f}"),
             both(name, "flops_per_s", lambda x: f"{x / 1e12:.2f} ({x / peak:.0%})"),
             both(name, "peak_bytes", lambda x: f"{x / 1e9:.2f}"),
@@ -280,7 +279,9 @@ def table(results: dict) -> str:
         walls = [run["wall_s"] / 60 for run in results["experiment"]]
         outside = statistics.median(run["share_outside_steps"] for run in results["experiment"])
         peaks = [max(job["peak_bytes"] for job in run["jobs"]) / 1e9 for run in results["experiment"]]
-        lines.append(f"| the whole default experiment | min | {spread(walls, '.1f')} | | | | | {max(peaks):.2f} |")
+        lines.append(
+            f"| the whole default experiment | min | {spread(walls, '{:.1f}'.format)} | | | | | {max(peaks):.2f} |"
+        )
         lines.append(f"| of it, outside training and evaluation | % | {100 * outside:.0f} | | | | | |")
     settings, hardware = results["settings"], results["hardware"]
     gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"])

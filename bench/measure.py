@@ -273,6 +273,12 @@ def circumstances() -> dict:
     }
 
 
+def three_digits(value: float) -> str:
+    """A figure in three significant digits, and no exponent: `0.0510`, `120`, `1,470`."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 1000 else f"{rounded:#.3g}".rstrip(".")
+
+
 def write_json(value, path) -> None:
     """Write `value` as indented JSON, folders made."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,8 @@ import pytest
 
 from hidden_rule import feasibility
 from hidden_rule.config import start_of
-from hidden_rule.tables import SAMPLES
-from hidden_rule.trained import feasibility_sentences
+from hidden_rule.tables import FEASIBILITY, SAMPLES
+from hidden_rule.trained import feasibility_sentences, without_signal
 from synthetic import make_ruleset
 
 REWARD = {"correct": 100, "wrong": -50}
@@ -120,6 +120,17 @@ def world(p_hidden, p_other, group_size=8):
 )
 def test_verdicts(p_hidden, p_other, expected):
     assert feasibility.verdict(world(p_hidden, p_other)) == expected
+
+
+def test_conditions_without_signal_are_named_at_their_own_group_size():
+    def of(condition, p, group_size):
+        found = feasibility.assess(rows(("A", "vip", p), ("B", "low", p)), ["vip"], group_size, REWARD)
+        return [{"condition": condition, "start": "base", "seed": 0} | row for row in found]
+
+    table = pl.DataFrame(of("mute", 0.001, 8) + of("mute", 0.001, 64) + of("loud", 0.3, 8), schema=FEASIBILITY)
+    assert without_signal(table, {"mute": 8, "loud": 8}) == ["mute"]
+    assert without_signal(table, {"mute": 64, "loud": 8}) == []  # 6% of groups of 64
+    assert without_signal(table, {"sft": 8}) == []
 
 
 def test_larger_groups_hold_more():

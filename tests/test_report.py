@@ -193,6 +193,14 @@ def test_references_alone(tmp_path):
     assert "plain beats always" in parts["How sure is it?"]
 
 
+def test_a_reference_that_never_answers_as_only_the_hidden_rule_would():
+    accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), {"value": None}
+    assert references.reference_sentence("always", "one decision", accuracy, recall, precision) == (
+        "always (one decision): 25.0% (20.0 to 30.0%) of its decisions are right; on the hidden rule recall is 0.0% "
+        "(0.0 to 2.0%), and none of its answers needs this rule to be explained."
+    )
+
+
 def test_what_a_reference_is_and_where_the_hidden_rule_stands():
     conditions = {
         "baseline": {}, "sft": {"method": "sft"}, "told": {"prompt": "oracle"}, "plain": {"reference": "logistic"},

@@ -230,11 +230,12 @@ def test_numbers_are_rounded_up_to_two_digits():
 def test_what_would_change_the_answer_says_nothing_without_cause():
     sure = [pair("a", "b", 0.2, **SURELY)]
     nothing = ["Nothing that was measured would: each condition that a was compared with decides worse."]
-    assert change_sentences("a", sure, 1000, 3, [], [], True) == nothing
-    assert change_sentences("a", sure, 1000, 1, [], [], False) == nothing
-    assert change_sentences(None, [pair("a", "b", 0.01)], 1000, 3, ["x"], [], True) == []
-    said = change_sentences("a", sure, 1000, 1, ["decoys 50%"], ["a", "b"], True)
+    assert change_sentences("a", sure, 1000, 3, [], [], [], True) == nothing
+    assert change_sentences("a", sure, 1000, 1, [], [], [], False) == nothing
+    assert change_sentences(None, [pair("a", "b", 0.01)], 1000, 3, ["x"], [], [], True) == []
+    said = change_sentences("a", sure, 1000, 1, ["decoys 50%"], ["a", "b"], ["c", "d"], True)
     assert [line.split(":")[0] for line in said[::2]] == ["More training seeds", "More passes"]
+    assert said[3].startswith("Another start for c and d: ")
     assert said[1] == "Applications like those of the suites that a fails (decoys 50%)."
 
 

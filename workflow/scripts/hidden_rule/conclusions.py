@@ -82,8 +82,9 @@ def conclude(
     metrics, comparisons, collapse, costs: tables; histories: frames; trained: [condition, seed, method] of each; order:
     conditions; reading: (suite, decoding) that the answer is about; free: one under free decoding, if there is another;
     feasible: `feasibility_sentences`; starts: the condition that each trained one starts from, None for the base model;
-    about: `model`, `ruleset`, `train` and `validation` as `method_sentences` and `still_rising` take them; references:
-    what each condition is that is there for comparison alone; told: sentences about labels and label noise.
+    about: `model`, `ruleset`, `train` and `validation` as `method_sentences` and `still_rising` take them, and
+    `without_signal`, conditions whose first groups held nothing to learn from; references: what each condition is that
+    is there for comparison alone; told: sentences about labels and label noise.
     """
     references = {name: what for name, what in (references or {}).items() if name in order}
     contenders = [name for name in order if name not in references] or order
@@ -151,6 +152,11 @@ def conclude(
                 n_seeds,
                 failed=suite_findings(metrics, best)["fails"],
                 rising=rising,
+                unheard=[
+                    name
+                    for name in about.get("without_signal", ())
+                    if policy_verdict(accuracies[name], chance) != "learnt"
+                ],
                 is_trained=bool(trained),
             ),
         },

@@ -48,11 +48,12 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int, n_seeds: in
     return sentences
 
 
-def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, is_trained) -> list[str]:
+def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, unheard, is_trained) -> list[str]:
     """What would change the answer.
 
     best: the best condition, None if none is better than chance; failed: what it fails in suites, in words; rising:
-    conditions whose validation accuracy was still rising; is_trained: whether any condition was trained.
+    conditions whose validation accuracy was still rising; unheard: those that did not learn the policy and whose first
+    groups carried no signal; is_trained: whether any condition was trained.
     """
     sentences = telling_apart(best, pairs, n_applications, n_seeds) if best else []
     if n_seeds == 1 and is_trained:
@@ -64,6 +65,11 @@ def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, is_tr
     if rising:
         were = "was" if len(rising) == 1 else "were"
         sentences.append(f"More passes: {listing(rising)} {were} still getting better in the last one.")
+    if unheard:
+        sentences.append(
+            f"Another start for {listing(unheard)}: in nearly all first groups every reply earned the same, which "
+            "tells none from another."
+        )
     if not sentences and best and pairs:
         sentences.append(
             f"Nothing that was measured would: each condition that {best} was compared with decides worse."

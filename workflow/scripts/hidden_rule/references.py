@@ -35,9 +35,14 @@ def hidden_rule_note(config: dict) -> str:
 
 def reference_sentence(name: str, what: str, accuracy: dict, recall: dict | None, precision: dict | None) -> str:
     """What a reference is, and what it reaches."""
-    hidden = f"; on the hidden rule recall is {with_interval(recall)} and precision {with_interval(precision)}"
-    known = recall is not None and recall["value"] is not None
-    return f"{name} ({what}): {with_interval(accuracy)} of its decisions are right{hidden if known else ''}."
+    hidden = ""
+    if recall is not None and recall["value"] is not None:
+        hidden = f"; on the hidden rule recall is {with_interval(recall)}"
+        if precision is not None and precision["value"] is not None:
+            hidden += f" and precision {with_interval(precision)}"
+        else:
+            hidden += ", and none of its answers needs this rule to be explained"
+    return f"{name} ({what}): {with_interval(accuracy)} of its decisions are right{hidden}."
 
 
 def best_reference_sentence(references, accuracies: dict) -> str:

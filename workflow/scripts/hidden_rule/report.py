@@ -19,7 +19,7 @@ from .label_conclusions import label_sentences, supervision_cells
 from .learnt import SUITES
 from .outcomes import scan_predictions
 from .references import describe_references, hidden_rule_note
-from .trained import feasibility_sentences, training_rows
+from .trained import feasibility_sentences, training_rows, without_signal
 from .wording import duration, find, p_text, percent, points, signed, with_interval
 
 EXAMPLES = 2  # replies of each kind (right, wrong, invalid) for each condition
@@ -319,7 +319,8 @@ def build_report(
     ordered = readings(metrics)
     main, labels = ordered[0], list(ruleset.labels)
     free = next((reading for reading in ordered if reading[1] == "free"), main)
-    feasible = () if feasibility is None else feasibility_sentences(feasibility, group_sizes(config, order))
+    sizes = group_sizes(config, order)
+    feasible = () if feasibility is None else feasibility_sentences(feasibility, sizes)
     used = {name: condition_settings(config, name) for name in order}
     data = config.get("data", {})
     answer = conclude(
@@ -329,6 +330,7 @@ def build_report(
         about={
             "model": config["model"]["id"], "ruleset": config.get("ruleset"), "train": data.get("train"),
             "validation": data.get("validation"),
+            "without_signal": [] if feasibility is None else without_signal(feasibility, sizes),
         },
         references=references,
         told=() if supervision is None else label_sentences(metrics, supervision, main, 1 / len(labels)),

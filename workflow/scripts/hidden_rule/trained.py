@@ -29,9 +29,9 @@ def signal_sentence(condition: str, start: str, group_size: int, of: dict[str, d
     return f"{name}: {signal}, but only {listing(shares)} hold a right reply that reward could strengthen."
 
 
-def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
-    """A sentence for each condition that GRPO trains, shares averaged over its seeds; group_sizes: of each."""
-    sentences = []
+def first_groups(table: pl.DataFrame, group_sizes: dict[str, int]) -> dict[str, tuple[str, int, dict]]:
+    """Start, group size and, by subset, shares averaged over seeds, of each condition in FEASIBILITY."""
+    found = {}
     for name, group_size in group_sizes.items():
         rows = table.filter(condition=name, group_size=group_size)
         if rows.is_empty():
@@ -39,9 +39,18 @@ def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> l
         mean = rows.group_by("subset", maintain_order=True).agg(
             pl.mean("p_right", "p_invalid", "signal_share", "right_share")
         )
-        of = {row["subset"]: row for row in mean.to_dicts()}
-        sentences.append(feasibility_sentence(name, rows["start"][0], group_size, of))
-    return sentences
+        found[name] = rows["start"][0], group_size, {row["subset"]: row for row in mean.to_dicts()}
+    return found
+
+
+def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
+    """A sentence for each condition that GRPO trains; group_sizes: of each."""
+    return [feasibility_sentence(name, *shares) for name, shares in first_groups(table, group_sizes).items()]
+
+
+def without_signal(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
+    """The conditions whose first groups carry no signal."""
+    return [name for name, (_, _, of) in first_groups(table, group_sizes).items() if verdict(of)[0] == "no_signal"]
 
 
 def training_rows(table: pl.DataFrame | None) -> dict[tuple[str, int], list[dict]]:
