@@ -274,7 +274,7 @@ def chart(results: dict):
         pair = []
         for data, heading, unit in ((long, PARTS[part][0], "seconds"), (memory, "", "peak memory, GB")):
             lines = alt.Chart(pl.DataFrame(data)).mark_line(point=True, clip=False)
-            axis = alt.Axis(values=[row["size"] for row in measured], format="~s", labelOverlap=True)
+            axis = alt.Axis(values=[row["size"] for row in measured], format="~s", labelOverlap=True, labelFlush=False)
             x = alt.X("size:Q", title=PARTS[part][0], scale=alt.Scale(type="log", nice=False), axis=axis)
             scale = alt.Scale(type="log") if unit == "seconds" else alt.Scale(zero=True)
             y = alt.Y("value:Q", title=unit, scale=scale, axis=alt.Axis(tickCount=4, labelOverlap=True))
@@ -283,7 +283,9 @@ def chart(results: dict):
                 lines.encode(x=x, y=y, color=colour).properties(width=260, height=150, title=panel_title(heading))
             )
         panels.append(alt.hconcat(*pair).resolve_scale(color="independent"))
-    heading = title("What grows: time and memory", f"{results['hardware']['cpu']}, {results['date'][:10]}")
+    hardware = results["hardware"]
+    circumstances = f"{hardware['cpu']}, {hardware['cores']} cores, {results['date'][:10]}; each size measured once"
+    heading = title("What grows: time and memory", circumstances)
     return finish(alt.vconcat(*panels, title=heading).resolve_scale(color="independent"))
 
 
