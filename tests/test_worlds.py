@@ -211,8 +211,8 @@ def test_leads_have_the_sign_of_the_best():
          "these are 1,000."),
         (0.02, 0.06, 3, "some 9 times as many applications and seeds would; these are 1,000 and 3."),
         (0.05, 0.04, 1, "As many applications once more may well tell a from b."),
-        (0.005, 0.06, 1, "a leads b by so little, at most 0.5 points here, that 100 times as many"),
-        (0.0, 0.06, 3, "a leads b by so little, at most 0.0 points here"),
+        (0.005, 0.06, 1, "a leads b by so little, at most 0.5 points here, that 100 times as many applications would "),
+        (0.0, 0.06, 3, "at most 0.0 points here, that 100 times as many applications and seeds would not be likely to"),
     ],
 )  # fmt: skip
 def test_what_it_takes_to_tell_two_conditions_apart(lead, mde, n_seeds, words):

@@ -41,9 +41,10 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int, n_seeds: in
             sentences.append(f"If {best} leads {name} by the {points(lead)} points seen here, some {needed} {these}.")
     if hopeless:
         names, leads = zip(*hopeless, strict=True)
+        more = "applications" if n_seeds == 1 else "applications and seeds"
         sentences.append(
             f"{best} leads {listing(names)} by so little, at most {points(max(leads))} points here, that "
-            f"{FEASIBLE} times as many applications would not be likely to show it."
+            f"{FEASIBLE} times as many {more} would not be likely to show it."
         )
     return sentences
 

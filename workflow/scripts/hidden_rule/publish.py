@@ -108,7 +108,8 @@ def results_part(published: Path, *, beside_study: bool) -> str:
         study = config["charts"]["published"]["accuracy"]
         for name in conditions:
             rows[name].append(f"{100 * study[name]:.1f}" if name in study else "–")
-    n = metrics.filter(metric="accuracy", suite=READING[0], decoding=READING[1])["n"].max()
+    of_reading = metrics.filter(pl.col("seed").is_not_null(), metric="accuracy", suite=READING[0], decoding=READING[1])
+    n = of_reading["n"].max()  # of one seed: all answer the same applications
     seeds = config["seeds"]
     lines = [f"**{answer['headline']}**", "", *markdown(heads, list(rows.values()))]
     if (published / "supervision.parquet").exists():
