@@ -104,7 +104,7 @@ def test_the_table_of_planted_results():
         "s a step",
         "2.00 (1.00–3.00)",
         "21.0 (12.0–30.0)",
-        "**9 (8–10)**",  # turn by turn: 12 / 1.5 and 30 / 3
+        "**9.00 (8.00–10.0)**",  # turn by turn: 12 / 1.5 and 30 / 3
         "1,000 / 2,000",
         "1.00 (50%) / 0.50 (25%)",
         "2.00 / 4.00",
@@ -114,6 +114,11 @@ def test_the_table_of_planted_results():
     assert "matrix products 75%" in text and "2030-01-02" in text
 
 
+def test_figures_have_three_digits_and_no_exponent():
+    shown = {0.05102: "0.0510", 1.0: "1.00", 119.6: "120", 999.6: "1,000", 1472.07: "1,470", 123_456: "123,000"}
+    assert [measure.three_digits(value) for value in shown] == [*shown.values()]
+
+
 def test_growth_says_what_it_skipped_and_draws_the_rest():
     part = [
         {"size": 1000, "seconds": {"write_s": 0.5}, "peak_bytes": 2 * 10**8},
@@ -121,7 +126,7 @@ def test_growth_says_what_it_skipped_and_draws_the_rest():
     ]
     results = {**PLACE, "settings": {"most": None, "budget": 60.0}, "parts": {"dataset": part}}
     text = growth.table(results)
-    assert "| 1,000 | 0.5 | 0.20 |" in text and "| 10,000 | a reason |" in text
+    assert "| 1,000 | 0.500 | 0.20 |" in text and "| 10,000 | a reason |" in text
     assert growth.chart(results).to_dict()["vconcat"]
 
 

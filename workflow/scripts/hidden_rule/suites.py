@@ -30,6 +30,7 @@ from .ruleset_checks import compared_literals, trigger_values
 
 KINDS = ("counterfactuals", "paraphrases", "decoys", "conflicts", "boundaries", "field_order", "prevalence")
 MEMBERS = 4  # identifiers set aside for each family
+RARE_CASES = 10  # applications on which a hidden rule fires that the suite of prevalence has at least
 POOL = 20_000  # applications drawn in a round, from which families are made
 SHOWN = {"shown_feature": pl.String(), "shown_text": pl.String(), "field_order": pl.List(pl.String())}
 TRUTH = ["label", "fired_rule", "label_without_hidden"]
@@ -54,8 +55,8 @@ def draw_suites(ruleset, kinds, size: int, prevalence: float, seed: int, train: 
     """The table of suites (`suites_schema`): `size` families of each of `kinds`, none with an application of `train`.
 
     `prevalence` is the share of applications in the suite of that name on which a hidden rule fires; it holds more than
-    `size` where one such application needs more. `source` names the ruleset in errors. The same arguments give the same
-    table, and a kind does not depend on which others are asked for.
+    `size` where RARE_CASES such applications need more. `source` names the ruleset in errors. The same arguments give
+    the same table, and a kind does not depend on which others are asked for.
     """
     trained_on = train.select(ruleset.feature_names)
     frames = [suites_schema(ruleset).to_frame()]
@@ -72,7 +73,7 @@ def draw_suites(ruleset, kinds, size: int, prevalence: float, seed: int, train: 
 def _draw_suite(ruleset, kind, size, prevalence, trained_on, rng, source) -> pl.DataFrame:
     """Decided rows of one kind with `family` (0, 1, …), `member` and `role`, ordered by both."""
     if kind == "prevalence":
-        size = max(size, math.ceil(1 / prevalence))
+        size = max(size, math.ceil(RARE_CASES / prevalence))
     found, n_found = [], 0
     available, quota = {}, {}  # families by stratum
     for round_number in range(MAX_ROUNDS):
