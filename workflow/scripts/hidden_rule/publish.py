@@ -37,18 +37,24 @@ def pages(root: Path) -> list[Path]:
 
 
 def publish(results: Path, root: Path) -> Path:
-    """Copy a run's tables and provenance, and the charts that some page shows, in the place of what was there."""
+    """Copy a run's tables, provenance and charts in the place of what was there.
+
+    Of other runs than the default only the charts that some page shows are copied.
+    """
     published = root / "results" / "published"
     if results.name != DEFAULT:
         published /= results.name
     shutil.rmtree(published / "charts", ignore_errors=True)
     (published / "charts").mkdir(parents=True)
-    for name in TABLES + [name for name in OPTIONAL if (results / name).exists()]:
-        shutil.copyfile(results / name, published / name)
+    for name in TABLES + OPTIONAL:
+        (published / name).unlink(missing_ok=True)
+        if name in TABLES or (results / name).exists():
+            shutil.copyfile(results / name, published / name)
     shown = "".join(page.read_text(encoding="utf-8") for page in pages(root))
     for path in sorted((results / "charts").glob("*.svg")):
-        if (published / "charts" / path.name).relative_to(root).as_posix() in shown:
-            shutil.copyfile(path, published / "charts" / path.name)
+        copy = published / "charts" / path.name
+        if results.name == DEFAULT or copy.relative_to(root).as_posix() in shown:
+            shutil.copyfile(path, copy)
     return published
 
 
