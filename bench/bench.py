@@ -296,9 +296,6 @@ def table(results: dict) -> str:
         f"Prompts that TRL's side took at a time, scaled from there: {subset or 'none'}. The untrained model answers "
         "as long as it may; it is given LoRA adapters on both sides.",
     ]
-    others = {run.get("commit") for run in results.get("experiment", [])} - {None, results["git"]["commit"]}
-    if others:
-        lines.append(f"The whole experiment ran alone, on commit {', '.join(commit[:12] for commit in others)}.")
     if "profile" in results:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in results["profile"].items())
         lines.append(f"An SFT step's time by kind of operator: {shares}.")

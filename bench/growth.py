@@ -242,9 +242,8 @@ def table(results: dict) -> str:
             if "skipped" in row:
                 cells = [row["skipped"], *[""] * len(words)]
             else:
-                cells = [measure.three_digits(row["seconds"][name]) for name in names] + [
-                    f"{row['peak_bytes'] / 1e9:.2f}"
-                ]
+                cells = [measure.three_digits(row["seconds"][name]) for name in names]
+                cells.append(f"{row['peak_bytes'] / 1e9:.2f}")
             lines.append("| " + " | ".join([f"{row['size']:,}", *cells]) + " |")
         blocks.append("\n".join(lines))
     hardware, settings = results["hardware"], results["settings"]

@@ -17,10 +17,9 @@ import polars as pl
 
 from .conclusions import conclude
 from .label_conclusions import label_sentences
-from .metrics import with_adjusted
 from .references import describe_references
 from .report import suites_table
-from .tables import COSTS, METRICS, SUPERVISION, read_table
+from .tables import COMPARISONS, COSTS, METRICS, SUPERVISION, read_table
 from .wording import find
 
 DEFAULT = "laptop"  # its results lie in results/published itself
@@ -66,14 +65,6 @@ def percent(row: dict | None) -> str:
     return f"{value:.1f} ({low:.1f}–{high:.1f})"
 
 
-def read_comparisons(path: Path) -> pl.DataFrame:
-    """Published comparisons; a run may be older than the columns `p_adjusted`, made anew, and `mde`, then null."""
-    frame = read_table(path)
-    if "mde" not in frame.columns:
-        frame = frame.with_columns(mde=pl.lit(None, pl.Float64))
-    return with_adjusted(frame)
-
-
 def markdown(columns: list[str], rows: list[list[str]]) -> list[str]:
     """The lines of a table."""
     return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
@@ -82,7 +73,7 @@ def markdown(columns: list[str], rows: list[list[str]]) -> list[str]:
 def results_part(published: Path, *, beside_study: bool) -> str:
     """A run's answer, its tables, and the line on what made them."""
     metrics = read_table(published / "metrics.parquet", METRICS)
-    comparisons = read_comparisons(published / "comparisons.parquet")
+    comparisons = read_table(published / "comparisons.parquet", COMPARISONS)
     costs = read_table(published / "costs.parquet", COSTS)
     record = json.loads((published / "provenance.json").read_text(encoding="utf-8"))
     config, model, hardware = record["config"], record["model"], record["hardware"]
