@@ -101,7 +101,7 @@ def test_suites_by_conditions():
     assert table["rows"] == [
         ["the trigger in other words: right (n = 80)", "20.0% (10.0 to 20.0%)", "–"],
         [
-            "words that only sound like the trigger: the answer changes (n = 80)",
+            "words like the trigger, or another harmless value: the answer changes (n = 80)",
             "50.0% (25.0 to 50.0%)",
             "10.0% (5.0 to 10.0%)",
         ],

@@ -346,7 +346,7 @@ def test_suites_in_words():
     metrics = pl.DataFrame(rows, schema=METRICS, orient="row")
     said = suite_sentences(metrics, ["a", "b"])
     assert [line.split(" (")[0] for line in said] == ["a fails", "a holds up", "For a it stays open", "b fails"]
-    assert "words that only sound like the trigger: the answer changes 50.0% (40.0 to 60.0%)" in said[0]
+    assert "words like the trigger, or another harmless value: the answer changes 50.0% (40.0 to 60.0%)" in said[0]
     assert suite_sentences(metrics.filter(suite="test"), ["a", "b"]) == []
 
 

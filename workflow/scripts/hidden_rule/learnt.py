@@ -10,7 +10,7 @@ SUITES = [  # suite, its metric, and what that is
     ("counterfactuals", "flip_rate", "counterfactual pairs: the answer follows the hidden rule's feature"),
     ("counterfactuals", "false_flip_rate", "counterfactual pairs: it changes with a feature that means nothing"),
     ("paraphrases", "accuracy", "the trigger in other words: right"),
-    ("decoys", "false_flip_rate", "words that only sound like the trigger: the answer changes"),
+    ("decoys", "false_flip_rate", "words like the trigger, or another harmless value: the answer changes"),
     ("conflicts", "accuracy", "the hidden rule against another: right"),
     ("boundaries", "accuracy", "at a threshold and one step beside it: right"),
     ("field_order", "false_flip_rate", "the fields in another order: the answer changes"),
