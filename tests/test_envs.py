@@ -6,7 +6,9 @@ import pytest
 from yaml import safe_load
 
 from conftest import ROOT
-from hidden_rule.publish import pages, publish, with_generated
+from hidden_rule.publish import READING, pages, percent, publish, with_generated
+from hidden_rule.tables import METRICS, read_table
+from hidden_rule.wording import find
 
 
 def pins(name):
@@ -37,6 +39,13 @@ def test_the_locks_hold_what_was_asked_for():
 def test_pages_show_the_published_numbers(page):
     text = page.read_text(encoding="utf-8")
     assert with_generated(text, ROOT / "results" / "published") == text
+
+
+@pytest.mark.parametrize("condition", ["sft", "sft_then_grpo"])
+def test_the_readme_quotes_three_seeds_as_published(condition):
+    metrics = read_table(ROOT / "results" / "published" / "seeds" / "metrics.parquet", METRICS)
+    quoted = percent(find(metrics, condition, READING, "accuracy")).replace(" (", "% (")
+    assert quoted in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
 def test_a_run_is_published_with_the_charts_that_a_page_shows(tmp_path):

@@ -345,8 +345,12 @@ def test_suites_in_words():
     rows = [(c, None, s, "structured", m, None, v, low, high, 80) for c, s, m, v, low, high in rows]
     metrics = pl.DataFrame(rows, schema=METRICS, orient="row")
     said = suite_sentences(metrics, ["a", "b"])
-    assert [line.split(" (")[0] for line in said] == ["a fails", "a holds up", "For a it stays open", "b fails"]
-    assert "words like the trigger, or another harmless value: the answer changes 50.0% (40.0 to 60.0%)" in said[0]
+    assert said[:2] == [
+        "a fails on words like the trigger or another harmless value; holds up on the trigger in other words; "
+        "leaves open the hidden rule against another.",
+        "b fails on the trigger in other words.",
+    ]
+    assert said[2].startswith("What holds up has its whole interval at or above 80% right, what fails below it")
     assert suite_sentences(metrics.filter(suite="test"), ["a", "b"]) == []
 
 

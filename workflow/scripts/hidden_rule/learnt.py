@@ -2,21 +2,36 @@
 
 import polars as pl
 
-from .wording import find, percent, with_interval
+from .wording import find, listing, percent, with_interval
 
 LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
-SUITES = [  # suite, its metric, and what that is
-    ("counterfactuals", "flip_rate", "counterfactual pairs: the answer follows the hidden rule's feature"),
-    ("counterfactuals", "false_flip_rate", "counterfactual pairs: it changes with a feature that means nothing"),
-    ("paraphrases", "accuracy", "the trigger in other words: right"),
-    ("decoys", "false_flip_rate", "words like the trigger, or another harmless value: the answer changes"),
-    ("conflicts", "accuracy", "the hidden rule against another: right"),
-    ("boundaries", "accuracy", "at a threshold and one step beside it: right"),
-    ("field_order", "false_flip_rate", "the fields in another order: the answer changes"),
-    ("prevalence", "hidden_recall", "the trigger is rare: found"),
-    ("prevalence", "hidden_precision", "the trigger is rare: right where it is claimed"),
-]
+SUITES = {  # suite and its metric: what that is, in a table and in a sentence
+    ("counterfactuals", "flip_rate"): (
+        "counterfactual pairs: the answer follows the hidden rule's feature",
+        "changes of the hidden rule's feature",
+    ),
+    ("counterfactuals", "false_flip_rate"): (
+        "counterfactual pairs: it changes with a feature that means nothing",
+        "changes of a feature that means nothing",
+    ),
+    ("paraphrases", "accuracy"): ("the trigger in other words: right", "the trigger in other words"),
+    ("decoys", "false_flip_rate"): (
+        "words like the trigger, or another harmless value: the answer changes",
+        "words like the trigger or another harmless value",
+    ),
+    ("conflicts", "accuracy"): ("the hidden rule against another: right", "the hidden rule against another"),
+    ("boundaries", "accuracy"): ("at a threshold and one step beside it: right", "thresholds"),
+    ("field_order", "false_flip_rate"): (
+        "the fields in another order: the answer changes",
+        "the fields in another order",
+    ),
+    ("prevalence", "hidden_recall"): ("the trigger is rare: found", "finding a rare trigger"),
+    ("prevalence", "hidden_precision"): (
+        "the trigger is rare: right where it is claimed",
+        "claiming a rare trigger only where it is",
+    ),
+}
 
 
 def policy_verdict(accuracy: dict, chance: float) -> str:
@@ -92,15 +107,15 @@ def suite_verdict(row: dict, metric: str) -> str:
 
 
 def suite_findings(metrics: pl.DataFrame, condition: str) -> dict[str, list[str]]:
-    """What a condition `holds`, `fails` and what stays `open`, as words with the value and its interval."""
-    decodings = metrics.filter(pl.col("suite").is_in([suite for suite, *_ in SUITES]))["decoding"].unique()
+    """What a condition `holds`, `fails` and what stays `open`, in words."""
+    decodings = metrics.filter(pl.col("suite").is_in([suite for suite, _ in SUITES]))["decoding"].unique()
     found = {"holds": [], "fails": [], "open": []}
     if decodings.is_empty():
         return found
-    for suite, metric, words in SUITES:
+    for (suite, metric), (_, words) in SUITES.items():
         row = find(metrics, condition, (suite, decodings.max()), metric)
         if row and row["value"] is not None:
-            found[suite_verdict(row, metric)].append(f"{words} {with_interval(row)}")
+            found[suite_verdict(row, metric)].append(words)
     return found
 
 
@@ -109,6 +124,13 @@ def suite_sentences(metrics: pl.DataFrame, conditions) -> list[str]:
     sentences = []
     for name in conditions:
         found = suite_findings(metrics, name)
-        heads = {"fails": f"{name} fails", "holds": f"{name} holds up", "open": f"For {name} it stays open"}
-        sentences += [f"{head} ({'; '.join(found[key])})." for key, head in heads.items() if found[key]]
+        heads = {"fails": "fails on", "holds": "holds up on", "open": "leaves open"}
+        parts = [f"{head} {listing(found[key])}" for key, head in heads.items() if found[key]]
+        if parts:
+            sentences.append(f"{name} {'; '.join(parts)}.")
+    if sentences:
+        sentences.append(
+            f"What holds up has its whole interval at or above {LEARNT:.0%} right, what fails below it (where answers "
+            f"should stay: at or below {1 - LEARNT:.0%} changed, and above it)."
+        )
     return sentences

@@ -82,13 +82,13 @@ def label_table(metrics: pl.DataFrame, order, labels, reading) -> dict:
 
 def suites_table(metrics: pl.DataFrame, order) -> dict | None:
     """Suites × conditions, under structured decoding if that was asked for; None where no suite was."""
-    names = [suite for suite, _, _ in SUITES]
+    names = [suite for suite, _ in SUITES]
     found = metrics.filter(pl.col("suite").is_in(names)).select("suite", "decoding").unique().rows()
     if not found:
         return None
     decoding = max(decoding for _, decoding in found)
     cells = []
-    for suite, metric, words in SUITES:
+    for (suite, metric), (words, _) in SUITES.items():
         rows = [find(metrics, name, (suite, decoding), metric) for name in order]
         n = max((row["n"] for row in rows if row), default=0)
         if n:
