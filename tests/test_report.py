@@ -73,7 +73,7 @@ def subsets(all_signal, p_right, **right_shares):
         ),
         (
             subsets(0.04, 0.99, hidden=1.0, A=1.0),
-            "4.0% of its first groups of 8 carry a signal, next to nothing to learn from; 99.0% of replies are right.",
+            "4.0% of the first groups of 8 carry a signal, next to nothing to learn from; 99.0% of replies are right.",
         ),
     ],
 )

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from hidden_rule.collapse import judge_all
-from hidden_rule.compared import lead_over
+from hidden_rule.compared import difference_sentences, lead_over, with_leader
 from hidden_rule.conclusions import conclude
-from hidden_rule.learnt import suite_sentences, suite_verdict
+from hidden_rule.learnt import hidden_sentences, policy_sentences, suite_sentences, suite_verdict
 from hidden_rule.limits import change_sentences, method_sentences, rounded_up, telling_apart
 from hidden_rule.price import price_of, price_sentences
 from hidden_rule.tables import COLLAPSE, COMPARISONS, COSTS, HISTORY, METRICS, read_table, write_table
@@ -352,6 +352,48 @@ def test_suites_in_words():
     ]
     assert said[2].startswith("What holds up has its whole interval at or above 80% right, what fails below it")
     assert suite_sentences(metrics.filter(suite="test"), ["a", "b"]) == []
+
+
+def of_accuracy(value, low, high):
+    return {"value": value, "ci_low": low, "ci_high": high, "n": 100}
+
+
+def test_many_conditions_are_told_in_groups():
+    names = [f"c{i}" for i in range(9)]
+    good, half, guess = of_accuracy(0.9, 0.85, 0.95), of_accuracy(0.5, 0.4, 0.6), of_accuracy(0.25, 0.2, 0.3)
+    accuracies = dict(zip(names, [good, *[half] * 4, *[guess] * 4], strict=True))
+    assert policy_sentences(names, accuracies, 0.25) == [
+        "Learnt, by the share of decisions that are right: c0 (90.0%).",
+        "Learnt in part (chance is 25.0%): c1 (50.0%), c2 (50.0%), c3 (50.0%), c4 (50.0%).",
+        "Not to be told apart from chance: c5 (25.0%), c6 (25.0%), c7 (25.0%), c8 (25.0%).",
+    ]
+    assert policy_sentences(names[:8], accuracies, 0.25)[0] == (
+        "c0 learnt the policy: 90.0% (85.0 to 95.0%) of its decisions are right."
+    )
+    missed, rates = of_accuracy(0.0, 0.0, 0.1), dict.fromkeys(names, 0.25)
+    recalls = dict(zip(names, [good, good, *[missed] * 7], strict=True))
+    precisions = dict(zip(names, [good, guess, *[None] * 7], strict=True))
+    said = hidden_sentences(names, recalls, precisions, rates)
+    assert said[0] == "Learnt (recall, precision): c0 (90.0%, 90.0%)."
+    assert said[1] == "No sign of it, the precision being one that chance explains: c1 (90.0%, 25.0%)."
+    assert said[2].startswith("Not learnt: c2 (0.0%, –), c3 ")
+
+
+def test_what_the_best_of_many_beats_is_one_sentence():
+    beaten = [pair("best", f"c{i}", 0.2 + i / 100, **SURELY) for i in range(7)]
+    unsure = pair("other", "best", -0.01)
+    said = difference_sentences("best", [*beaten, unsure])
+    assert said[0].startswith("best beats c0, c1, c2, c3, c4, c5 and c6, by 20.0 to 26.0 points (each p = 0.001 or less).")
+    assert said[1].startswith("best and other cannot be told apart: 1.0 points")
+    assert len(difference_sentences("best", beaten)) == 7
+
+
+def test_the_leader_stands_first_in_each_of_its_pairs():
+    rows = [pair("a", "b", -0.2), pair("b", "c", 0.1), pair("a", "c", -0.1), pair("a", "b", 0.9) | {"seed": 0}]
+    rows = [{"seed": None} | row for row in rows]
+    turned = [(row["condition_a"], row["condition_b"], row["difference"]) for row in with_leader(rows)]
+    assert turned == [("b", "a", 0.2), ("b", "c", 0.1), ("b", "a", -0.9)]
+    assert with_leader(rows)[0]["ci_low"] == -rows[0]["ci_high"]
 
 
 def test_method_claims_only_what_is_known():

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from .chart_style import finish, in_words, nothing_to_show, seeds_in_words, text_width, title
-from .compared import ALPHA, differs
+from .compared import ALPHA, MANY, differs, with_leader
 from .wording import p_text, signed
 
 HEADLINE = "Which conditions differ"
@@ -12,16 +12,25 @@ FOUND, NOT_FOUND = "#0072B2", "#6B6B6B"  # significant or not
 ROW = 26  # px
 
 
+def of_accuracy(comparisons: pl.DataFrame, reading) -> pl.DataFrame:
+    """The comparisons of accuracy that could be made."""
+    return comparisons.filter(metric="accuracy", suite=reading[0], decoding=reading[1]).drop_nulls("difference")
+
+
 def forest_rows(comparisons: pl.DataFrame, order, reading) -> pl.DataFrame:
     """Differences of accuracy, a row a pair and seed (null: pooled), pairs in the order of the conditions.
+
+    Of many conditions only the pairs with the one that is ahead are shown, which then is the right one.
 
     Columns: `row` (0, 1, …, of a pair), `left` and `right` (conditions: the right one is better where `difference`, a
     share, is above 0), `seed`, `difference`, `ci_low`, `ci_high`, `significant`, `numbers` (in points), `n`.
     """
-    found = comparisons.filter(metric="accuracy", suite=reading[0], decoding=reading[1]).drop_nulls("difference")
+    found = of_accuracy(comparisons, reading).to_dicts()
+    if len(order) > MANY and found:
+        found = with_leader(found)
     place = {name: i for i, name in enumerate(order)}
     rows = []
-    for row in found.to_dicts():
+    for row in found:
         low, middle, high = (signed(row[key]) for key in ("ci_low", "difference", "ci_high"))
         rows.append(
             {"left": row["condition_b"], "right": row["condition_a"], "significant": differs(row)}
@@ -76,10 +85,13 @@ def forest_chart(comparisons: pl.DataFrame, order, reading, config: dict) -> alt
     columns = [text_column(pooled, "left", "right", height), plot, text_column(pooled, "right", "left", height),
                text_column(pooled, "numbers", "left", height)]  # fmt: skip
     n = of_seeds["n"].max()
-    adjusted = f", adjusted for {pooled.height} pairs (Holm)," if pooled.height > 1 else ""
+    n_pairs = of_accuracy(comparisons, reading).filter(pl.col("seed").is_null()).height
+    adjusted = f", adjusted for {n_pairs} pairs (Holm)," if n_pairs > 1 else ""
+    some = [] if pooled.height == n_pairs else [f"The pairs with {pooled['right'][0]}; comparisons.parquet has all"]
     notes = [
         f"Accuracy, {in_words(reading)}; n = {n:,} applications; {seeds_in_words(of_seeds['seed'])}"
         + (", ticks below: each seed" if n_seeds > 1 else ""),
+        *some,
         "Point and bar: difference of the right condition from the left one, with its 95% interval",
         f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted} and an interval without 0; \N{WHITE CIRCLE} not",
     ]

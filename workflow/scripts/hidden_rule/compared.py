@@ -1,8 +1,11 @@
 """Which conditions differ, in sentences."""
 
+from collections import defaultdict
+
 from .wording import listing, p_text, points
 
 ALPHA = 0.05  # two conditions differ: adjusted p below this, and an interval of the difference without zero
+MANY = 8  # of more conditions than this, reports and charts tell what groups of them have in common
 
 
 def best_of(names, accuracies: dict) -> str:
@@ -26,6 +29,42 @@ def difference_sentence(comparison: dict) -> str:
         return f"{a} beats {b} by {points(difference)} points ({evidence})."
     missed = missed_sentence(comparison["mde"])
     return f"{a} and {b} cannot be told apart: {points(difference)} points ({evidence}).{missed}"
+
+
+def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
+    """How `best` differs from each other condition; of many, those that it beats are told in one sentence."""
+    beaten = [row for row in comparisons if differs(row) and lead_over(best, row)[1] > 0]
+    if len(comparisons) < MANY or len(beaten) < 2:
+        return [difference_sentence(row) for row in comparisons]
+    names, leads, _ = zip(*(lead_over(best, row) for row in beaten), strict=True)
+    p = p_text(max(row["p_adjusted"] for row in beaten))
+    p = p if "<" in p else f"{p} or less"
+    return [
+        f"{best} beats {listing(names)}, by {points(min(leads))} to {points(max(leads))} points (each {p}).",
+        *(difference_sentence(row) for row in comparisons if row not in beaten),
+    ]
+
+
+def with_leader(comparisons: list[dict]) -> list[dict]:
+    """The comparisons with the condition that is ahead of all others in sum, each turned so that it is `condition_a`.
+
+    comparisons: rows of one metric and reading; those of seeds are turned like the pooled ones, which alone decide.
+    """
+    ahead = defaultdict(float)
+    for row in comparisons:
+        if row["seed"] is None:
+            ahead[row["condition_a"]] += row["difference"]
+            ahead[row["condition_b"]] -= row["difference"]
+    leader = max(ahead, key=ahead.get)
+    return [
+        row
+        if row["condition_a"] == leader
+        else row
+        | {"condition_a": leader, "condition_b": row["condition_a"], "difference": -row["difference"]}
+        | {"ci_low": -row["ci_high"], "ci_high": -row["ci_low"]}
+        for row in comparisons
+        if leader in (row["condition_a"], row["condition_b"])
+    ]
 
 
 def missed_sentence(mde: float | None) -> str:

@@ -7,12 +7,12 @@ its p-value both say so. p-values are adjusted for all pairs that are compared (
 
 import polars as pl
 
-from .compared import best_of, difference_sentence, family_sentences, rivals_of
+from .compared import best_of, difference_sentences, family_sentences, rivals_of
 from .learnt import (
     free_sentence,
-    hidden_sentence,
+    hidden_sentences,
     hidden_verdict,
-    policy_sentence,
+    policy_sentences,
     policy_verdict,
     suite_findings,
     suite_sentences,
@@ -118,15 +118,13 @@ def conclude(
     )
     sections = {
         "Which method, how sure, at what price": {
-            "How sure is it?": [*map(difference_sentence, with_best), *family_sentences(pairs, n_seeds)]
+            "How sure is it?": [*difference_sentences(best, with_best), *family_sentences(pairs, n_seeds)]
             or ["There is one condition alone, and nothing to compare."],
             "At what price?": price_sentences(best, own, costs, starts) if best in above else [],
         },
         "What each learnt and did not": {
-            "Who learnt the policy?": [policy_sentence(name, accuracies[name], chance) for name in trainable],
-            "Who learnt the hidden rule?": [
-                hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in trainable
-            ],
+            "Who learnt the policy?": policy_sentences(trainable, accuracies, chance),
+            "Who learnt the hidden rule?": hidden_sentences(trainable, recalls, precisions, base_rates),
             "What do references reach?": [
                 reference_sentence(name, what, accuracies[name], recalls[name], precisions[name])
                 for name, what in references.items()

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from .compared import MANY
 from .wording import find, listing, percent, with_interval
 
 LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
@@ -54,6 +55,29 @@ def policy_sentence(condition: str, accuracy: dict, chance: float) -> str:
     }[policy_verdict(accuracy, chance)]
 
 
+def in_groups(verdicts: dict[str, str], heads: dict[str, str], values: dict[str, str]) -> list[str]:
+    """A sentence for each verdict that was reached: its head and the conditions of that verdict, with their values."""
+    return [
+        f"{head}: {', '.join(f'{name} ({values[name]})' for name in names)}."
+        for verdict, head in heads.items()
+        if (names := [name for name, reached in verdicts.items() if reached == verdict])
+    ]
+
+
+def policy_sentences(conditions, accuracies: dict[str, dict], chance: float) -> list[str]:
+    """Who learnt the policy? A sentence a condition, or of many a sentence a verdict."""
+    if len(conditions) <= MANY:
+        return [policy_sentence(name, accuracies[name], chance) for name in conditions]
+    heads = {
+        "learnt": "Learnt, by the share of decisions that are right",
+        "partly": f"Learnt in part (chance is {percent(chance)})",
+        "chance": "Not to be told apart from chance",
+        "below": "Worse than chance",
+    }
+    verdicts = {name: policy_verdict(accuracies[name], chance) for name in conditions}
+    return in_groups(verdicts, heads, {name: percent(accuracies[name]["value"]) for name in conditions})
+
+
 def hidden_verdict(recall: dict | None, precision: dict | None, base_rate: float) -> str:
     """`learnt`, `missed`, `no_sign`, `too_wide`, `partly`, or `unknown` where the hidden rule never fires.
 
@@ -89,6 +113,27 @@ def hidden_sentence(condition: str, recall: dict | None, precision: dict | None,
         "answers that only this rule explains are right.",
         "unknown": f"Nothing can be said about {condition} and the hidden rule: it fires on no application here.",
     }[hidden_verdict(recall, precision, base_rate)]
+
+
+def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: dict[str, float]) -> list[str]:
+    """Who learnt the hidden rule? A sentence a condition, or of many a sentence a verdict."""
+    if len(conditions) <= MANY:
+        return [hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in conditions]
+    heads = {
+        "learnt": "Learnt (recall, precision)",
+        "too_wide": "Its cases found, but others taken for them",
+        "partly": "Learnt in part",
+        "no_sign": "No sign of it, the precision being one that chance explains",
+        "missed": "Not learnt",
+        "unknown": "Nothing can be said, since it fires on no application here",
+    }
+    verdicts = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in conditions}
+    rows = {name: [row[name] for row in (recalls, precisions)] for name in conditions}
+    values = {
+        name: ", ".join("–" if row is None or row["value"] is None else percent(row["value"]) for row in pair)
+        for name, pair in rows.items()
+    }
+    return in_groups(verdicts, heads, values)
 
 
 def free_sentence(condition: str, accuracy: dict, invalid: dict) -> str:

@@ -35,7 +35,7 @@ SUMMARY = {
 }
 CHARTS = {
     "accuracy": "Share of right decisions by condition, with 95% intervals, for each suite and decoding.",
-    "forest": "Difference of accuracy between each pair of conditions, with 95% intervals; filled where significant.",
+    "forest": "Difference of accuracy between pairs of conditions, with 95% intervals; filled where significant.",
     "hidden_rule": "Recall and precision on the hidden rule by condition, with 95% intervals.",
     "suites": "What each condition made of each suite, with 95% intervals; the darker, the better.",
     "cost": "Accuracy against training time, with 95% intervals and the conditions that none beats in both.",

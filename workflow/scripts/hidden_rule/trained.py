@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from .collapse import MIN_STEPS, RARE
+from .compared import MANY
 from .feasibility import verdict
 from .wording import listing, percent, signed
 
@@ -13,13 +14,13 @@ def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[s
     said = signal_sentence(condition, start, group_size, of)
     if of["all"]["p_invalid"] == 0:
         return said
-    return f"{said} {percent(of['all']['p_invalid'])} of its replies are no valid decision."
+    return f"{said} {percent(of['all']['p_invalid'])} of the replies are no valid decision."
 
 
 def signal_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
     """The share of the first groups that carry a signal, and of those that hold a right reply."""
     judged, seldom = verdict(of)
-    signal = f"{percent(of['all']['signal_share'])} of its first groups of {group_size} carry a signal"
+    signal = f"{percent(of['all']['signal_share'])} of the first groups of {group_size} carry a signal"
     name = f"{condition} (from {start})"
     if judged == "no_signal":
         return f"{name}: {signal}, next to nothing to learn from; {percent(of['all']['p_right'])} of replies are right."
@@ -44,8 +45,14 @@ def first_groups(table: pl.DataFrame, group_sizes: dict[str, int]) -> dict[str, 
 
 
 def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
-    """A sentence for each condition that GRPO trains; group_sizes: of each."""
-    return [feasibility_sentence(name, *shares) for name, shares in first_groups(table, group_sizes).items()]
+    """A sentence for each condition that GRPO trains, or for several whose first groups are the same.
+
+    group_sizes: of each condition.
+    """
+    same = {}
+    for name, shares in first_groups(table, group_sizes).items():
+        same.setdefault(repr(shares), (shares, []))[1].append(name)
+    return [feasibility_sentence(listing(names), *shares) for shares, names in same.values()]
 
 
 def without_signal(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
@@ -121,15 +128,20 @@ def collapse_sentences(table: pl.DataFrame | None) -> list[str]:
     trainings = training_rows(table)
     if not trainings:
         return ["No condition was trained by reward, so nothing can have collapsed that way."]
-    sentences = []
-    for name in dict.fromkeys(condition for condition, _ in trainings):
+    sentences, all_sound = [], []
+    conditions = list(dict.fromkeys(condition for condition, _ in trainings))
+    for name in conditions:
         of_condition = {seed: rows for (condition, seed), rows in trainings.items() if condition == name}
         sound = [seed for seed, rows in of_condition.items() if rows[0]["verdict"] == "pass"]
         sentences += [collapse_sentence(rows) for seed, rows in of_condition.items() if seed not in sound]
-        if sound:
+        if len(conditions) > MANY and len(sound) == len(of_condition):
+            all_sound.append(name)
+        elif sound:
             seeds = f"seed{'s' if len(sound) > 1 else ''} {listing(map(str, sound))}"
             n = sum(row["fate"] != "unneeded" for row in of_condition[sound[0]])
             sentences.append(f"{name} ({seeds}) did not collapse: at its end it made each of the {n} decisions.")
+    if all_sound:
+        sentences.append(f"No training of {listing(all_sound)} collapsed: each decision was made at its end.")
     return sentences
 
 
