@@ -833,6 +833,9 @@ rule write_report:
         side_effects=SIDE_EFFECTS_SUMMARY,
         leaks=LEAKS,
         predictions=PREDICTIONS,
+        splits=[
+            f"{RESULTS}/data/{split}.parquet" for split in SPLITS if split in EVALUATED
+        ],
         histories=HISTORIES,
         svgs=expand(f"{RESULTS}/charts/{{name}}.svg", name=CHARTS),
         provenance=rules.record_run.output.provenance,
@@ -857,6 +860,7 @@ rule write_report:
             "config",
             "label_curves",
             "label_conclusions",
+            "shortcuts",
             "side_effects_report",
             "variants",
         ),

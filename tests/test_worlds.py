@@ -383,7 +383,9 @@ def test_what_the_best_of_many_beats_is_one_sentence():
     beaten = [pair("best", f"c{i}", 0.2 + i / 100, **SURELY) for i in range(7)]
     unsure = pair("other", "best", -0.01)
     said = difference_sentences("best", [*beaten, unsure])
-    assert said[0].startswith("best beats c0, c1, c2, c3, c4, c5 and c6, by 20.0 to 26.0 points (each p = 0.001 or less).")
+    assert said[0].startswith(
+        "best beats c0, c1, c2, c3, c4, c5 and c6, by 20.0 to 26.0 points (each p = 0.001 or less)."
+    )
     assert said[1].startswith("best and other cannot be told apart: 1.0 points")
     assert len(difference_sentences("best", beaten)) == 7
 

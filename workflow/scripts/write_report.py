@@ -38,12 +38,13 @@ def write_report(
     supervision=None,
     side_effects=None,
     leaks=(),
+    splits=(),
 ) -> None:
     """All are paths but `trained` and `jobs` (as in render_charts), `ruleset` (loaded) and `config` (resolved).
 
     `feasibility` are the tables of the trainings by reward, `collapse` is the one of the verdicts on them;
     `supervision` is the table of that name, `side_effects` the summary of what was measured, where there is one, and
-    `leaks` are the tables of the same trainings.
+    `leaks` are the tables of the same trainings; `splits` are those that were answered.
     """
     measured = None
     if side_effects:
@@ -66,6 +67,7 @@ def write_report(
         collapse=None if collapse is None else read_table(collapse, COLLAPSE),
         supervision=supervision and read_table(supervision, SUPERVISION),
         side_effects=measured,
+        splits=splits,
     )
     write_text(render_report(context, template), output)
 
@@ -94,4 +96,5 @@ if "snakemake" in globals():
             supervision=next(iter(snakemake.input.supervision), None),
             side_effects=next(iter(snakemake.input.side_effects), None),
             leaks=list(snakemake.input.leaks),
+            splits=list(snakemake.input.splits),
         )

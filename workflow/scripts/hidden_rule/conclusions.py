@@ -76,6 +76,7 @@ def conclude(
     about=None,
     references=None,
     told=(),
+    shortcuts=(),
 ) -> dict:
     """The answer: `headline`, `scope`, and `sections`, a list of (title, list of (heading, sentences)).
 
@@ -84,7 +85,8 @@ def conclude(
     feasible: `feasibility_sentences`; starts: the condition that each trained one starts from, None for the base model;
     about: `model`, `ruleset`, `train` and `validation` as `method_sentences` and `still_rising` take them, and
     `without_signal`, conditions whose first groups held nothing to learn from; references: what each condition is that
-    is there for comparison alone; told: sentences about labels and label noise.
+    is there for comparison alone; told: sentences about labels and label noise; shortcuts: about conditions that
+    decide by one feature.
     """
     references = {name: what for name, what in (references or {}).items() if name in order}
     contenders = [name for name in order if name not in references] or order
@@ -140,6 +142,7 @@ def conclude(
         "Why": {
             "Could reward teach it from where it started?": list(feasible),
             "Did training by reward collapse?": collapse_sentences(collapse) + stopped_sentences(trained, histories),
+            "Does one feature decide?": list(shortcuts),
             "How did training go?": validation_sentences(trained, histories),
         },
         "What would change the answer": {

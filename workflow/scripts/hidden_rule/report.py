@@ -19,6 +19,7 @@ from .label_conclusions import label_sentences, supervision_cells
 from .learnt import SUITES
 from .outcomes import scan_predictions
 from .references import describe_references, hidden_rule_note
+from .shortcuts import shortcut_sentences
 from .trained import feasibility_sentences, training_rows, without_signal
 from .wording import duration, find, p_text, percent, points, signed, with_interval
 
@@ -309,9 +310,11 @@ def build_report(
     collapse=None,
     supervision=None,
     side_effects=None,
+    splits=(),
 ) -> dict:
     """Everything that the template shows, from tables (frames), paths of predictions and SVGs, and dictionaries.
 
+    `splits` are paths of the splits that were answered, each named as its suite.
     `side_effects` is `side_effects_report.section`, where side effects were measured.
     """
     references = describe_references(config)
@@ -323,6 +326,7 @@ def build_report(
     feasible = () if feasibility is None else feasibility_sentences(feasibility, sizes)
     used = {name: condition_settings(config, name) for name in order}
     data = config.get("data", {})
+    by_suite = {Path(path).stem: path for path in splits}
     answer = conclude(
         metrics, comparisons, histories, trained, labels, order, main, free if free != main else None, feasible,
         collapse=collapse, costs=costs,
@@ -334,6 +338,10 @@ def build_report(
         },
         references=references,
         told=() if supervision is None else label_sentences(metrics, supervision, main, 1 / len(labels)),
+        shortcuts=() if main[0] not in by_suite else shortcut_sentences(
+            predictions, jobs, by_suite[main[0]], ruleset.feature_names, labels, main,
+            {condition for condition, *_ in trained},
+        ),
     )  # fmt: skip
     values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}

@@ -1,0 +1,81 @@
+"""Does one feature decide? How far a model's answers follow from a single feature of the applications.
+
+A policy by one feature is the simplest that can be learnt (1R: Holte 1993, Machine Learning 11:63). Here it is fitted
+to a model's answers and not to the truth: to each value of a feature, or each tenth of a number, the commonest answer.
+The share of such answers is how much of what a model says that feature alone tells.
+"""
+
+import polars as pl
+from scipy.stats import binomtest
+
+from .outcomes import scan_predictions
+from .wording import listing, percent
+
+DECIDES = 0.90  # one feature decides: the interval of its share of the answers lies at or above this
+TENTHS = 10
+
+
+def levels(values: pl.Series) -> pl.Series:
+    """The values themselves, or the tenths in which numbers lie; equal numbers lie in one tenth."""
+    if not values.dtype.is_numeric():
+        return values
+    return ((values.rank("max") - 1) * TENTHS // len(values)).cast(pl.Int64)
+
+
+def explained(answers: pl.Series, values: pl.Series) -> int:
+    """How many answers are the commonest one among those with the same value."""
+    counts = pl.DataFrame({"value": values, "answer": answers}).group_by("value", "answer").len()
+    return counts.group_by("value").agg(pl.max("len"))["len"].sum()
+
+
+def deciding_feature(rows: pl.DataFrame, features) -> str | None:
+    """The feature by which alone these answers are given; None where no single one decides.
+
+    rows: `predicted` (null: no valid decision), `label` and the features. The interval (Wilson, 95%) of the share of
+    answers that follow from the feature lies at or above `DECIDES`; that of the most frequent answer lies below it, for
+    a constant follows from anything; and the right decisions follow from the feature less.
+    """
+    n = rows.height
+    answers = rows["predicted"].fill_null("")
+    if n == 0 or interval(answers.value_counts()["count"].max(), n)[1] >= DECIDES:
+        return None
+    follow = {name: explained(answers, levels(rows[name])) for name in features}
+    best = max(follow, key=follow.get)
+    low = interval(follow[best], n)[0]
+    rightly = explained(rows["label"], levels(rows[best]))
+    return best if low >= DECIDES and interval(rightly, n)[1] < low else None
+
+
+def interval(count: int, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share."""
+    found = binomtest(int(count), n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def shortcut_sentences(predictions, jobs, applications, features, labels, reading, conditions) -> list[str]:
+    """A sentence for each feature that decides alone in some training; none where none does.
+
+    predictions: paths, in the order of `jobs`, (condition, seed); applications: path of the split of the reading, with
+    `application_id` and the features; conditions: those that are looked at.
+    """
+    split = pl.read_parquet(applications, columns=["application_id", *features])
+    n_seeds = len({seed for _, seed in jobs})
+    found, rightly = {}, {}
+    for path, (condition, seed) in zip(predictions, jobs, strict=True):
+        if condition not in conditions:
+            continue
+        answers = scan_predictions(path, labels).filter(suite=reading[0], decoding=reading[1])
+        rows = answers.select("application_id", "predicted", "label").collect().join(split, on="application_id")
+        feature = deciding_feature(rows, features)
+        if feature:
+            values = levels(rows[feature])
+            share = explained(rows["predicted"].fill_null(""), values) / rows.height
+            name = condition if n_seeds == 1 else f"{condition}, seed {seed}"
+            found.setdefault(feature, []).append(f"{name} ({percent(share)})")
+            rightly[feature] = explained(rows["label"], values) / rows.height
+    return [
+        f"{listing(names)} {'decides' if len(names) == 1 else 'decide'} almost by {feature} alone: in brackets, the "
+        "share of answers that are the commonest one to its value. No policy by it alone is right in more than "
+        f"{percent(rightly[feature])} of these cases."
+        for feature, names in found.items()
+    ]
