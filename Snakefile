@@ -14,6 +14,7 @@ from hidden_rule.checks import read_yaml
 from hidden_rule.config import (
     check_config,
     condition_settings,
+    in_order,
     model_slug,
     start_of,
 )
@@ -51,7 +52,9 @@ CLASSIFIERS = {
     for name, of in config["conditions"].items()
     if "reference" in of
 }
-SETTINGS = {name: condition_settings(config, name) for name in config["conditions"]}
+SETTINGS = {
+    name: condition_settings(config, name) for name in in_order(config["conditions"])
+}
 JOBS = [[name, seed] for name in SETTINGS for seed in config["seeds"]]
 TRAINED = [
     [name, seed, SETTINGS[name]["method"]]

@@ -8,7 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from hidden_rule.checks import load_schema, resolve
-from hidden_rule.config import check_config, condition_settings, load_config, model_slug
+from hidden_rule.config import check_config, condition_settings, in_order, load_config, model_slug
 from hidden_rule.ruleset import load_ruleset
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +31,11 @@ def test_the_default_config_passes():
     config = load_config(["config.yaml"])
     assert config["experiment"] == "laptop"
     assert config["model"]["source"] == "package"  # needs no network
+
+
+def test_conditions_stand_in_the_order_of_the_numbers_in_their_names():
+    names = ["sft_1600", "sft", "grpo_0.1", "sft_25", "grpo_0.05", "grpo_g64", "1st"]
+    assert in_order(names) == ["1st", "grpo_0.05", "grpo_0.1", "grpo_g64", "sft", "sft_25", "sft_1600"]
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)

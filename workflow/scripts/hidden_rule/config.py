@@ -66,6 +66,15 @@ def condition_settings(config: dict, name: str) -> dict:
     return _canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
 
 
+def in_order(names) -> list[str]:
+    """Conditions in the order in which they are shown: by name, numbers in it by their value."""
+
+    def parts(name: str) -> list:
+        return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
+
+    return sorted(names, key=parts)
+
+
 def start_of(config: dict, name: str) -> str | None:
     """What GRPO's condition `name` starts as, where that can tell what its first groups hold.
 

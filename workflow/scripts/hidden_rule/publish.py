@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from .conclusions import conclude
+from .config import in_order
 from .label_conclusions import label_sentences
 from .references import describe_references
 from .report import suites_table
@@ -77,7 +78,7 @@ def results_part(published: Path, *, beside_study: bool) -> str:
     costs = read_table(published / "costs.parquet", COSTS)
     record = json.loads((published / "provenance.json").read_text(encoding="utf-8"))
     config, model, hardware = record["config"], record["model"], record["hardware"]
-    conditions = list(config["conditions"])
+    conditions = in_order(config["conditions"])
     labels = metrics["label"].drop_nulls().unique().to_list()
     references = describe_references(config)
     answer = conclude(metrics, comparisons, [], [], labels, conditions, READING, references=references)
