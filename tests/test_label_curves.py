@@ -112,11 +112,11 @@ def test_sentences_on_labels():
         "the highest accuracy is 40.0% (38.0 to 42.0%), with 400.",
         "g is above chance (25.0%) with 400 labels.",
         "g learnt the hidden rule with none of the numbers of labels tried (25 and 400): "
-        "the highest recall is 40.0% (38.0 to 42.0%), with 400.",
+        "the highest recall is 40.0% (38.0 to 42.0%), the precision there 40.0% (38.0 to 42.0%), with 400.",
         "s learnt the policy with 100 labels, of 25, 100 and 400 tried: "
         "100 are the fewest, accuracy 90.0% (88.0 to 92.0%).",
         "s learnt the hidden rule with 100 labels, of 25, 100 and 400 tried: 100 are the fewest, recall 90.0% (88.0 to "
-        "92.0%).",
+        "92.0%), the precision there 90.0% (88.0 to 92.0%).",
         "Learnt: a 95% interval at or above 80.0%, of precision too for the hidden rule.",
     ]
 

@@ -22,6 +22,7 @@ from hidden_rule.intervals import (
     margin,
     mcnemar_exact,
     paired_difference,
+    seeds_needed,
     share_interval,
     spread,
     wilson,
@@ -278,6 +279,18 @@ def test_interval_and_p_value_of_several_seeds_agree():
         patterns = generator.choice([-1, 0, 1], p=[0.06, 0.84, 0.10], size=(60, 3))
         row = paired_difference(patterns, np.ones(60, int))
         assert (row["p_value"] < 0.05) == (row["ci_low"] > 0 or row["ci_high"] < 0)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5, 10])
+def test_seeds_needed_for_what_is_detectable_are_those_there_are(n_seeds):
+    generator = np.random.default_rng(n_seeds)
+    for shares in generator.uniform(0.1, 0.6, (20, n_seeds)):  # of +1: seeds differ
+        patterns = np.where(generator.random((400, n_seeds)) < shares, 1, generator.integers(-1, 1, (400, 1)))
+        row = paired_difference(patterns, np.ones(400, int), n_compared=6)
+        known = patterns.mean(0), (row["ci_high"] - row["ci_low"]) / 2
+        assert seeds_needed(*known, 1.05 * row["mde"], 6, 100) == n_seeds
+        assert seeds_needed(*known, 0.95 * row["mde"], 6, 100) == n_seeds + 1
+        assert seeds_needed(*known, 0.01, 6, 100) is None  # these applications alone differ by more
 
 
 @pytest.mark.parametrize("accuracy", [0.25, 0.9])

@@ -289,7 +289,11 @@ def test_significance_needs_the_test_and_the_interval():
     assert "cannot be told apart" in said
     assert said.endswith("A difference of 6.1 points would have been seen with a chance of some 80%.")
     assert "too few" in difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
-    assert difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith("p = 0.06).")
+    assert difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith(
+        "(1.0 to 9.0; p = 0.06; for this pair alone p = 0.01)."
+    )
+    alone = difference_sentence(base | {"p_value": 0.06, "p_adjusted": 0.3, "mde": None})
+    assert alone.endswith("(1.0 to 9.0; p = 0.30).")
     reversed_ = {"difference": -0.05, "ci_low": -0.09, "ci_high": -0.01, "p_adjusted": 0.01}
     assert "b beats a by 5.0 points (1.0 to 9.0; p = 0.01)" in difference_sentence(base | reversed_)
 

@@ -6,12 +6,13 @@ scripts. Swap the numbers of two conditions, and the conclusion swaps.
 
 import re
 
+import numpy as np
 import polars as pl
 import pytest
 
 from hidden_rule.collapse import judge_all
 from hidden_rule.compared import difference_sentences, lead_over, with_leader
-from hidden_rule.conclusions import conclude
+from hidden_rule.conclusions import conclude, headline
 from hidden_rule.learnt import hidden_sentences, policy_sentences, suite_sentences, suite_verdict
 from hidden_rule.limits import change_sentences, method_sentences, rounded_up, telling_apart
 from hidden_rule.price import price_of, price_sentences
@@ -130,7 +131,7 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
             ("headline", "cannot be told apart from it"),
             ("headline", "No condition can be said to have learnt the hidden rule."),
             (SURE, "A difference of "),
-            (PRICE, "these numbers do not decide whether that is worth it."),
+            (PRICE, "No condition above chance that cannot be told apart from sft takes less training."),
             (CHANGE, "these are 40."),
             ("scope", "over 40 applications"),
         ],
@@ -193,7 +194,8 @@ def test_swapped_numbers_swap_the_conclusion(tmp_path, world):
 
 def pair(a, b, difference, half=0.05, mde=0.06, p=0.5):
     return {"condition_a": a, "condition_b": b, "difference": difference, "ci_low": difference - half,
-            "ci_high": difference + half, "p_adjusted": p, "p_value": p, "mde": mde}  # fmt: skip
+            "ci_high": difference + half, "p_adjusted": p, "p_value": p, "mde": mde,
+            "of_seeds": [difference], "n_compared": 1}  # fmt: skip
 
 
 SURELY = {"half": 0.01, "p": 0.001}
@@ -205,22 +207,27 @@ def test_leads_have_the_sign_of_the_best():
 
 
 @pytest.mark.parametrize(
-    ("lead", "mde", "n_seeds", "words"),
-    [  # (mde / lead)² times as many
-        (0.02, 0.06, 1, "If a leads b by the 2.0 points seen here, some 9,000 applications would be likely to show it; "
-         "these are 1,000."),
-        (0.02, 0.06, 3, "some 9 times as many applications and seeds would; these are 1,000 and 3."),
-        (0.05, 0.04, 1, "As many applications once more may well tell a from b."),
-        (0.005, 0.06, 1, "a leads b by so little, at most 0.5 points here, that 100 times as many applications would "),
-        (0.0, 0.06, 3, "at most 0.0 points here, that 100 times as many applications and seeds would not be likely to"),
+    ("lead", "mde", "around", "words"),
+    [  # one seed: (mde / lead)² times as many applications; three: their differences lie `around` the lead
+        (0.02, 0.06, [0], "If a leads b by the 2.0 points seen here, some 9,000 applications would be likely to show "
+         "it; these are 1,000."),
+        (0.05, 0.04, [0], "As many applications once more may well tell a from b."),
+        (0.005, 0.06, [0], "a leads b by so little, at most 0.5 points here, that 100 times as many applications "),
+        (0.02, 0.06, [-0.01, 0, 0.01], "some 5 training seeds would be likely to show it; these are 3."),
+        (0.08, 0.06, [-0.01, 0, 0.01], "As many training seeds once more may well tell a from b."),
+        (0.01, 0.06, [-0.1, 0, 0.1], "at most 1.0 points here, that 100 training seeds would not be likely to show"),
+        (0.0, 0.06, [-0.01, 0, 0.01], "at most 0.0 points here, that 100 training seeds would not be likely to show"),
     ],
 )  # fmt: skip
-def test_what_it_takes_to_tell_two_conditions_apart(lead, mde, n_seeds, words):
-    for row in (pair("a", "b", lead, mde=mde), pair("b", "a", -lead, mde=mde)):
-        (sentence,) = telling_apart("a", [row, pair("b", "c", 0.3)], 1000, n_seeds)
+def test_what_it_takes_to_tell_two_conditions_apart(lead, mde, around, words):
+    half = 0.05 if len(around) == 1 else 4.303 * np.std(around, ddof=1) / 3**0.5  # t: applications add nothing
+    for row in (pair("a", "b", lead, half, mde=mde), pair("b", "a", -lead, half, mde=mde)):
+        row["of_seeds"] = [row["difference"] + shift for shift in around]
+        row["ci_low"] = min(row["ci_low"], 0.0)  # hence not told apart
+        (sentence,) = telling_apart("a", [row, pair("b", "c", 0.3)], 1000)
         assert words in sentence
-    assert telling_apart("a", [pair("a", "b", 0.2, **SURELY)], 1000, n_seeds) == []  # they are told apart
-    assert telling_apart("a", [pair("a", "b", 0.02, mde=None)], 1000, n_seeds) == []
+    assert telling_apart("a", [pair("a", "b", 0.2, **SURELY)], 1000) == []  # they are told apart
+    assert telling_apart("a", [pair("a", "b", 0.02, mde=None)], 1000) == []
 
 
 def test_numbers_are_rounded_up_to_two_digits():
@@ -252,6 +259,7 @@ PRICES = costs_of(
     ("both", "evaluate", 30.0, 0, 400, "cpu"),
 )
 FROM = {"sft": None, "both": "sft"}
+ABOVE = ["sft", "both"]  # better than chance
 
 
 def test_a_price_holds_what_a_condition_starts_from():
@@ -275,15 +283,16 @@ def test_a_price_holds_what_a_condition_starts_from():
         ),
         (
             [pair("both", "sft", 0.01, half=0.06), pair("both", "base", 0.02, half=0.2)],
-            "base saves 100.0% of the training time, but the interval leaves room for both to be up to 22.0 points "
+            "sft saves 60.0% of the training time, but the interval leaves room for both to be up to 7.0 points "
             "better: these numbers do not decide whether that is worth it.",
-            ["Price may decide", "sft saves"],
+            ["Price may decide", "base saves"],  # base does no better than chance: no bargain
         ),
+        ([pair("both", "base", 0.02, half=0.2)], "to answer the evaluation (400 tokens written).", ["base", "worse"]),
         ([pair("both", "sft", 0.2, **SURELY)], "Each condition that both was compared with decides worse", ["saves"]),
     ],
 )
 def test_the_best_against_the_cheapest_that_may_be_as_good(rows, words, others):
-    text = " ".join(price_sentences("both", rows, PRICES, FROM))
+    text = " ".join(price_sentences("both", rows, PRICES, FROM, ABOVE))
     assert text.startswith(
         "both takes 5 min 00 s of training a seed (4,000 tokens trained on, 900 generated, with sft "
     )
@@ -293,13 +302,15 @@ def test_the_best_against_the_cheapest_that_may_be_as_good(rows, words, others):
 
 def test_no_price_is_said_without_costs_and_none_is_compared_across_devices():
     rows = [pair("both", "sft", 0.01, half=0.02)]
-    assert price_sentences("both", rows, None, FROM) == []
-    assert price_sentences("both", rows, PRICES.clear(), FROM) == []
+    assert price_sentences("both", rows, None, FROM, ABOVE) == []
+    assert price_sentences("both", rows, PRICES.clear(), FROM, ABOVE) == []
     elsewhere = PRICES.with_columns(device=pl.when(condition="both").then(pl.lit("gpu")).otherwise("device"))
-    assert "sft saves time, though on another device" in " ".join(price_sentences("both", rows, elsewhere, FROM))
-    swapped = price_sentences("sft", [pair("sft", "both", 0.01)], PRICES, FROM)
-    assert swapped[-1] == "No condition that cannot be told apart from sft takes less training."
-    unknown = price_sentences("sft", [pair("sft", "both", 0.01), pair("sft", "free", 0.01)], PRICES, FROM)
+    assert "sft saves time, though on another device" in " ".join(price_sentences("both", rows, elsewhere, FROM, ABOVE))
+    swapped = price_sentences("sft", [pair("sft", "both", 0.01)], PRICES, FROM, ABOVE)
+    assert swapped[-1] == "No condition above chance that cannot be told apart from sft takes less training."
+    unknown = price_sentences(
+        "sft", [pair("sft", "both", 0.01), pair("sft", "free", 0.01)], PRICES, FROM, [*ABOVE, "free"]
+    )
     assert len(unknown) == 1  # what is not known is not said to cost more
 
 
@@ -388,6 +399,31 @@ def test_what_the_best_of_many_beats_is_one_sentence():
     )
     assert said[1].startswith("best and other cannot be told apart: 1.0 points")
     assert len(difference_sentences("best", beaten)) == 7
+
+
+def test_where_no_difference_could_be_shown_is_one_sentence():
+    blind = [pair("best", "b", 0.3, half=0.4, mde=1.5), pair("c", "best", -0.2, half=0.4, mde=1.2)]
+    said = difference_sentences("best", [*blind, pair("best", "d", 0.01)])
+    assert said[0] == "best and b cannot be told apart: 30.0 points (−10.0 to 70.0; p = 0.50)."
+    assert "A difference of 6.0 points" in said[2]
+    assert said[3] == (
+        "There are too few applications or seeds to show any difference between best and b and c with such a chance as "
+        "80%."
+    )
+    assert len(difference_sentences("best", blind[:1])) == 1
+
+
+def test_the_headline_says_which_pairs_only_their_number_hides():
+    accuracies = {name: of_accuracy(0.8, 0.7, 0.9) for name in "abc"} | {"best": of_accuracy(0.9, 0.85, 0.95)}
+    close, beaten = pair("best", "b", 0.02), pair("best", "a", 0.2, **SURELY)
+    hidden_by = pair("c", "best", -0.1, half=0.05) | {"p_value": 0.01, "p_adjusted": 0.06}
+
+    def said(*pairs):
+        return headline([*accuracies], accuracies, [*pairs, pair("a", "b", 0.0)], {"a": "unknown"}, 0.25)
+
+    assert said(close, beaten, hidden_by).endswith("but b cannot be told apart from it, nor, among 4 comparisons, c.")
+    assert said(beaten, hidden_by).endswith("but among 3 comparisons c cannot be told apart from it.")
+    assert said(beaten) == "best decides best: 90.0% (85.0 to 95.0%) of its decisions are right."
 
 
 def test_the_leader_stands_first_in_each_of_its_pairs():

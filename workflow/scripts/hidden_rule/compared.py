@@ -18,6 +18,11 @@ def differs(comparison: dict) -> bool:
     return comparison["p_adjusted"] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]
 
 
+def differs_alone(comparison: dict) -> bool:
+    """Would this difference be significant if it were the only one looked at?"""
+    return comparison["p_value"] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]
+
+
 def difference_sentence(comparison: dict) -> str:
     """Which of two conditions is better, by how much, and how sure that is."""
     a, b, difference = comparison["condition_a"], comparison["condition_b"], comparison["difference"]
@@ -27,22 +32,40 @@ def difference_sentence(comparison: dict) -> str:
     evidence = f"{points(low)} to {points(high)}; {p_text(comparison['p_adjusted'])}"
     if differs(comparison):
         return f"{a} beats {b} by {points(difference)} points ({evidence})."
+    if differs_alone(comparison):
+        evidence += f"; for this pair alone {p_text(comparison['p_value'])}"
     missed = missed_sentence(comparison["mde"])
     return f"{a} and {b} cannot be told apart: {points(difference)} points ({evidence}).{missed}"
 
 
 def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
-    """How `best` differs from each other condition; of many, those that it beats are told in one sentence."""
+    """How `best` differs from each other condition; what several have in common is told in one sentence.
+
+    That is, of many conditions, those that it beats; of any number, those where no difference could have been shown.
+    """
     beaten = [row for row in comparisons if differs(row) and lead_over(best, row)[1] > 0]
+    sentences = []
     if len(comparisons) < MANY or len(beaten) < 2:
-        return [difference_sentence(row) for row in comparisons]
-    names, leads, _ = zip(*(lead_over(best, row) for row in beaten), strict=True)
-    p = p_text(max(row["p_adjusted"] for row in beaten))
-    p = p if "<" in p else f"{p} or less"
-    return [
-        f"{best} beats {listing(names)}, by {points(min(leads))} to {points(max(leads))} points (each {p}).",
-        *(difference_sentence(row) for row in comparisons if row not in beaten),
-    ]
+        beaten = []
+    else:
+        names, leads, _ = zip(*(lead_over(best, row) for row in beaten), strict=True)
+        p = p_text(max(row["p_adjusted"] for row in beaten))
+        p = p if "<" in p else f"{p} or less"
+        sentences.append(
+            f"{best} beats {listing(names)}, by {points(min(leads))} to {points(max(leads))} points (each {p})."
+        )
+    blind = [row for row in comparisons if row["mde"] is not None and row["mde"] >= 1 and not differs(row)]
+    blind = blind if len(blind) > 1 else []
+    for row in comparisons:
+        if row not in beaten:
+            sentences.append(difference_sentence(row | {"mde": None} if row in blind else row))
+    if blind:
+        names = listing(lead_over(best, row)[0] for row in blind)
+        sentences.append(
+            f"There are too few applications or seeds to show any difference between {best} and {names} with such a "
+            "chance as 80%."
+        )
+    return sentences
 
 
 def with_leader(comparisons: list[dict]) -> list[dict]:

@@ -7,7 +7,7 @@ its p-value both say so. p-values are adjusted for all pairs that are compared (
 
 import polars as pl
 
-from .compared import best_of, difference_sentences, family_sentences, rivals_of
+from .compared import best_of, difference_sentences, differs_alone, family_sentences, rivals_of
 from .learnt import (
     free_sentence,
     hidden_sentences,
@@ -34,13 +34,19 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     best = best_of(order, accuracies)
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
         return f"{none} can be said to do better than chance: nothing was learnt that these applications show."
-    rivals = [name for name, *_ in rivals_of(best, comparisons)]
-    rivals = [name for name in order if name in rivals]
+    alone = [row for row in comparisons if differs_alone(row)]  # these differ, if at all, but for their number
+    close = {name for name, *_ in rivals_of(best, [row for row in comparisons if row not in alone])}
+    unsure = {name for name, *_ in rivals_of(best, alone)}
+    close, unsure = ([name for name in order if name in group] for group in (close, unsure))
     value = with_interval(accuracies[best])
-    if rivals:
-        first = (
-            f"{best} decides rightly most often{aside}, {value}, but {listing(rivals)} cannot be told apart from it."
-        )
+    if close or unsure:
+        first = f"{best} decides rightly most often{aside}, {value}, but "
+        among = f"among {len(comparisons)} comparisons"
+        if close:
+            first += f"{listing(close)} cannot be told apart from it"
+            first += f", nor, {among}, {listing(unsure)}." if unsure else "."
+        else:
+            first += f"{among} {listing(unsure)} cannot be told apart from it."
     else:
         first = f"{best} decides best{aside}: {value} of its decisions are right."
     if set(hidden.values()) == {"unknown"}:
@@ -49,6 +55,20 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     if learnt:
         return f"{first} The hidden rule was learnt by {listing(learnt)}."
     return f"{first} {none} can be said to have learnt the hidden rule."
+
+
+def pooled_pairs(comparisons: pl.DataFrame) -> list[dict]:
+    """Pooled rows of one family of comparisons, the largest difference first.
+
+    Each with `of_seeds`, the differences under each seed, and `n_compared`, how many there are.
+    """
+    pair = ["condition_a", "condition_b"]
+    pooled, by_seed = (comparisons.filter(pl.col("seed").is_null() == is_pooled) for is_pooled in (True, False))
+    of_seeds = by_seed.sort("seed").group_by(pair).agg(of_seeds="difference")
+    rows = (
+        pooled.join(of_seeds, on=pair, how="left", maintain_order="left").with_columns(n_compared=pl.len()).to_dicts()
+    )
+    return sorted(rows, key=lambda row: -abs(row["difference"]))
 
 
 def is_balanced(metrics: pl.DataFrame, condition: str, reading: tuple) -> bool:
@@ -99,8 +119,7 @@ def conclude(
     base_rates = {name: recalls[name]["n"] / accuracies[name]["n"] for name in order}
     hidden = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in order}
     of_reading = {"suite": reading[0], "decoding": reading[1], "metric": "accuracy"}
-    rows = comparisons.filter(pl.col("seed").is_null(), **of_reading)
-    pairs = sorted(rows.to_dicts(), key=lambda row: -abs(row["difference"]))
+    pairs = pooled_pairs(comparisons.filter(**of_reading))
     n_seeds = metrics["seed"].drop_nulls().n_unique()
     n = metrics.filter(pl.col("seed").is_not_null(), **of_reading)["n"].max()
     best = best_of(contenders, accuracies)
@@ -122,7 +141,7 @@ def conclude(
         "Which method, how sure, at what price": {
             "How sure is it?": [*difference_sentences(best, with_best), *family_sentences(pairs, n_seeds)]
             or ["There is one condition alone, and nothing to compare."],
-            "At what price?": price_sentences(best, own, costs, starts) if best in above else [],
+            "At what price?": price_sentences(best, own, costs, starts, above) if best in above else [],
         },
         "What each learnt and did not": {
             "Who learnt the policy?": policy_sentences(trainable, accuracies, chance),

@@ -117,6 +117,25 @@ def detectable(of: Spread, n_compared: int = 1) -> float:
     return max(blend(of, certain, noncentrality(confidence, of.df)), certain * of.least)
 
 
+def seeds_needed(of_seeds, half_width: float, size: float, n_compared: int, most: int) -> int | None:
+    """Training seeds with which a difference of `size` is called significant with a chance of about POWER.
+
+    of_seeds: the difference under each seed, two at least; half_width: half the width of their pooled interval. How
+    much seeds differ and how much applications do is taken to stay as it was, and applications to stay the same ones:
+    hence None where more than `most` seeds would be needed, or where these applications never do.
+    """
+    between = float(np.var(of_seeds, ddof=1))
+    level = 0.5 + CONFIDENCE / 2
+    of_few = float(special.stdtrit(len(of_seeds) - 1, level)) ** 2 * between / len(of_seeds)
+    applications = max(half_width**2 - of_few, 0.0) / float(special.ndtri(level)) ** 2
+    for n in range(2, most + 1):
+        variance = between / n + applications
+        of = Spread(variance**0.5, between / n / variance if variance else 0.0, n - 1, 0.0)
+        if detectable(of, n_compared) <= size:
+            return n
+    return None
+
+
 def wilson(share, n, confidence: float = CONFIDENCE) -> tuple:
     """Score interval of a proportion `share` out of `n` > 0 rows (Wilson 1927); arrays or scalars.
 

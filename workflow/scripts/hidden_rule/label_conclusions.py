@@ -15,10 +15,16 @@ def dose(kind: str, row: dict) -> str:
     return f"{row['train_rows']:,}" if kind == "labels" else f"{100 * row['label_noise']:g}%"
 
 
+def said(row: dict) -> str:
+    """A point's value, and what is to be said beside it."""
+    return with_interval(row) + row.get("beside", "")
+
+
 def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], what: str, value: str) -> str:
     """With which labels, or shares of wrong ones, a line learnt `what`.
 
-    rows: its points in order of what varies; learnt: of each, whether; value: what the points hold, in words.
+    rows: its points in order of what varies, `beside` what else to say of a value; learnt: of each, whether; value:
+    what the points hold, in words.
     """
     unit, doses = UNITS[kind], listing(dose(kind, row) for row in rows)
     tried = f"the {SHARES[kind]} tried ({doses})"
@@ -26,14 +32,14 @@ def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], 
     kept = [row for row, yes in zip(rows, learnt, strict=True) if yes]
     lost = [row for row, yes in zip(rows, learnt, strict=True) if not yes]
     if not kept:
-        top = f"the highest {value} is {with_interval(best)}, with {dose(kind, best)}"
+        top = f"the highest {value} is {said(best)}, with {dose(kind, best)}"
         return f"{line} learnt {what} with none of {tried}: {top}."
     if kind == "noise" and not lost:
         return f"{line} learnt {what} with each of {tried}."
     if kind == "labels":
-        edge = f"{dose(kind, kept[0])} are the fewest, {value} {with_interval(kept[0])}"
+        edge = f"{dose(kind, kept[0])} are the fewest, {value} {said(kept[0])}"
     else:
-        edge = f"the lowest share with which it did not is {dose(kind, lost[0])}, {value} {with_interval(lost[0])}"
+        edge = f"the lowest share with which it did not is {dose(kind, lost[0])}, {value} {said(lost[0])}"
     return f"{line} learnt {what} with {listing(dose(kind, row) for row in kept)} {unit}, of {doses} tried: {edge}."
 
 
@@ -61,15 +67,13 @@ def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
             found = of_line.filter(pl.col("value").is_not_null(), metric="hidden_recall").to_dicts()
             if found:
                 rates = {row["condition"]: row["n"] for row in rows}
+                precisions = [find(metrics, row["condition"], reading, "hidden_precision") for row in found]
                 learnt = [
-                    hidden_verdict(
-                        row,
-                        find(metrics, row["condition"], reading, "hidden_precision"),
-                        row["n"] / rates[row["condition"]],
-                    )
-                    == "learnt"
-                    for row in found
+                    hidden_verdict(row, precision, row["n"] / rates[row["condition"]]) == "learnt"
+                    for row, precision in zip(found, precisions, strict=True)
                 ]
+                for row, precision in zip(found, precisions, strict=True):
+                    row["beside"] = f", the precision there {with_interval(precision)}"
                 sentences.append(learnt_sentence(line, kind, found, learnt, "the hidden rule", "recall"))
     if sentences:
         sentences.append(f"Learnt: a 95% interval at or above {percent(LEARNT)}, of precision too for the hidden rule.")

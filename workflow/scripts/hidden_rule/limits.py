@@ -3,9 +3,10 @@
 import math
 
 from .compared import rivals_of
+from .intervals import seeds_needed
 from .wording import listing, points
 
-FEASIBLE = 100  # times as many applications: more than that nobody would draw to tell two conditions apart
+FEASIBLE = 100  # times as many applications, or training seeds: nobody would take more to tell two conditions apart
 
 
 def rounded_up(n: float) -> int:
@@ -14,37 +15,46 @@ def rounded_up(n: float) -> int:
     return math.ceil(n / unit) * unit
 
 
-def telling_apart(best: str, pairs: list[dict], n_applications: int, n_seeds: int) -> list[str]:
+def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str]:
     """What it would take to tell the best condition from each that it cannot be told apart from.
 
-    The minimal detectable effect falls with the square root of the number of applications, and with several seeds at
-    least as fast as with that of both numbers together, so (effect / difference)² times as many would have shown a
-    difference of the size that was seen with a chance of some 80%.
+    pairs: pooled comparisons with `of_seeds`, the differences under each seed, and `n_compared`, the number of pairs
+    that p-values are adjusted for. With one seed, the number of applications: the minimal detectable effect falls with
+    its square root, so (effect / difference)² times as many would have shown a difference of the size that was seen
+    with a chance of some 80%. With several, the number of seeds, as `seeds_needed` says.
     """
-    effects = {frozenset((row["condition_a"], row["condition_b"])): row["mde"] for row in pairs}
+    found = {frozenset((row["condition_a"], row["condition_b"])): row for row in pairs}
+    n_seeds = max((len(row["of_seeds"]) for row in pairs), default=1)
     sentences, hopeless = [], []
     for name, lead, _ in rivals_of(best, pairs):
-        effect = effects[frozenset((best, name))]
-        if effect is None:
+        row = found[frozenset((best, name))]
+        if row["mde"] is None:
             continue
-        times = (effect / lead) ** 2 if lead > 0 else math.inf
-        if times > FEASIBLE:
-            hopeless.append((name, max(lead, 0.0)))
-        elif times <= 1:
-            sentences.append(f"As many applications once more may well tell {best} from {name}.")
+        if lead <= 0:
+            needed = None
+        elif n_seeds == 1:
+            times = (row["mde"] / lead) ** 2
+            needed = times * n_applications if times <= FEASIBLE else None
         else:
-            if n_seeds == 1:
-                needed = f"{rounded_up(times * n_applications):,} applications would be likely to show it; these are"
-            else:
-                needed = f"{rounded_up(10 * times) / 10:g} times as many applications and seeds would; these are"
-            these = f"{n_applications:,}" + ("" if n_seeds == 1 else f" and {n_seeds}")
-            sentences.append(f"If {best} leads {name} by the {points(lead)} points seen here, some {needed} {these}.")
+            half_width = (row["ci_high"] - row["ci_low"]) / 2
+            needed = seeds_needed(row["of_seeds"], half_width, lead, row["n_compared"], FEASIBLE)
+        have, unit = (n_applications, "applications") if n_seeds == 1 else (n_seeds, "training seeds")
+        if needed is None:
+            hopeless.append((name, max(lead, 0.0)))
+        elif needed <= have:
+            sentences.append(f"As many {unit} once more may well tell {best} from {name}.")
+        else:
+            needed = rounded_up(needed) if n_seeds == 1 else needed
+            sentences.append(
+                f"If {best} leads {name} by the {points(lead)} points seen here, some {needed:,} {unit} would be "
+                f"likely to show it; these are {have:,}."
+            )
     if hopeless:
         names, leads = zip(*hopeless, strict=True)
-        more = "applications" if n_seeds == 1 else "applications and seeds"
+        more = f"{FEASIBLE} times as many applications" if n_seeds == 1 else f"{FEASIBLE} training seeds"
         sentences.append(
-            f"{best} leads {listing(names)} by so little, at most {points(max(leads))} points here, that "
-            f"{FEASIBLE} times as many {more} would not be likely to show it."
+            f"{best} leads {listing(names)} by so little, at most {points(max(leads))} points here, that {more} would "
+            "not be likely to show it."
         )
     return sentences
 
@@ -52,11 +62,12 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int, n_seeds: in
 def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, unheard, is_trained) -> list[str]:
     """What would change the answer.
 
-    best: the best condition, None if none is better than chance; failed: what it fails in suites, in words; rising:
-    conditions whose validation accuracy was still rising; unheard: those that did not learn the policy and whose first
-    groups carried no signal; is_trained: whether any condition was trained.
+    best: the best condition, None if none is better than chance; pairs: as `telling_apart` takes them; failed: what the
+    best condition fails in suites, in words; rising: conditions whose validation accuracy was still rising; unheard:
+    those that did not learn the policy and whose first groups carried no signal; is_trained: whether any condition was
+    trained.
     """
-    sentences = telling_apart(best, pairs, n_applications, n_seeds) if best else []
+    sentences = telling_apart(best, pairs, n_applications) if best else []
     if n_seeds == 1 and is_trained:
         sentences.append(
             "More training seeds: there is one, and how much another would move each condition is not known."

@@ -59,16 +59,17 @@ def price_sentence(condition: str, price: dict) -> str:
     )
 
 
-def price_sentences(best: str, pairs: list[dict], costs: pl.DataFrame | None, starts: dict) -> list[str]:
+def price_sentences(best: str, pairs: list[dict], costs: pl.DataFrame | None, starts: dict, above) -> list[str]:
     """The price of the best condition, and whether one that cannot be told apart from it is cheaper to train.
 
-    pairs: pooled comparisons of accuracy; starts: what each trained condition starts from, None for the base model.
+    pairs: pooled comparisons of accuracy; starts: what each trained condition starts from, None for the base model;
+    above: conditions that do better than chance: another saves nothing, whatever it cannot be told apart from.
     """
     price = None if costs is None else price_of(costs, best, starts)
     if price is None:
         return []
     sentences = [price_sentence(best, price)]
-    rivals = [(*rival, price_of(costs, rival[0], starts)) for rival in rivals_of(best, pairs)]
+    rivals = [(*rival, price_of(costs, rival[0], starts)) for rival in rivals_of(best, pairs) if rival[0] in above]
     cheaper = [rival for rival in rivals if rival[3] and rival[3]["train_s"] < price["train_s"]]
     if cheaper:
         name, _, at_most, other = min(cheaper, key=lambda rival: rival[3]["train_s"])
@@ -83,7 +84,7 @@ def price_sentences(best: str, pairs: list[dict], costs: pl.DataFrame | None, st
         else:
             sentences.append(f"{name} saves {saved}, but {lead}: these numbers do not decide whether that is worth it.")
     elif rivals and all(other for *_, other in rivals):
-        sentences.append(f"No condition that cannot be told apart from {best} takes less training.")
-    elif not rivals and any(best in (row["condition_a"], row["condition_b"]) for row in pairs):
+        sentences.append(f"No condition above chance that cannot be told apart from {best} takes less training.")
+    elif not rivals_of(best, pairs) and any(best in (row["condition_a"], row["condition_b"]) for row in pairs):
         sentences.append(f"Each condition that {best} was compared with decides worse, at whatever price.")
     return sentences
