@@ -34,8 +34,8 @@ def test_the_default_config_passes():
 
 
 def test_conditions_stand_in_the_order_of_the_numbers_in_their_names():
-    names = ["sft_1600", "sft", "grpo_0.1", "sft_25", "grpo_0.05", "grpo_g64", "1st"]
-    assert in_order(names) == ["1st", "grpo_0.05", "grpo_0.1", "grpo_g64", "sft", "sft_25", "sft_1600"]
+    names = ["sft_1600", "sft", "grpo_0_1", "sft_25", "grpo_0_05", "grpo_g64", "1st"]
+    assert in_order(names) == ["1st", "grpo_0_05", "grpo_0_1", "grpo_g64", "sft", "sft_25", "sft_1600"]
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from hidden_rule.label_conclusions import label_sentences, supervision_cells
-from hidden_rule.label_curves import curve_points, label_chart
+from hidden_rule.label_curves import curve_points, label_chart, rising
 from hidden_rule.tables import METRICS, SUPERVISION
 
 READING = ("holdout", "structured")
@@ -72,6 +72,15 @@ def test_a_single_condition_is_no_line():
     alone = told(("a", "a", "sft", 25, 0.1), ("b", "b", "sft", 50, 0.1))
     assert curve_points(metrics_of({"a": 0.5, "b": 0.6}), alone, READING).is_empty()
     assert label_sentences(metrics_of({"a": 0.5, "b": 0.6}), alone, READING, 0.25) == []
+
+
+def test_points_are_joined_where_the_axis_rises_with_the_labels():
+    rows = told(*((f"{line}_{n}", line, "sft", n, 0.0) for line in "ab" for n in (25, 50, 100)))
+    seconds = {"a_25": 10.0, "a_50": 12.0, "a_100": 14.0, "b_25": 20.0, "b_50": 18.0, "b_100": 22.0}  # b: once fewer
+    rows = rows.with_columns(wall_s=pl.col("condition").replace_strict(seconds))
+    points = curve_points(metrics_of(dict.fromkeys(seconds, 0.5)), rows, READING)
+    assert rising(points, "train_rows", "wall_s")["line"].unique().to_list() == ["a"]
+    assert sorted(rising(points, "train_rows", "train_rows")["line"].unique()) == ["a", "b"]
 
 
 def drawn(tmp_path, metrics, supervision, width=300):

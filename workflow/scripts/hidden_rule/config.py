@@ -67,10 +67,11 @@ def condition_settings(config: dict, name: str) -> dict:
 
 
 def in_order(names) -> list[str]:
-    """Conditions in the order in which they are shown: by name, numbers in it by their value."""
+    """Conditions in the order in which they are shown: by name, numbers in it by their value (`0_05` is 0.05)."""
 
     def parts(name: str) -> list:
-        return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
+        split = re.split(r"(0_\d+|\d+)", name)
+        return [float(part.replace("_", ".")) if i % 2 else part for i, part in enumerate(split)]
 
     return sorted(names, key=parts)
 

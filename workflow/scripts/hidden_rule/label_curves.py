@@ -46,8 +46,21 @@ def curve_points(metrics: pl.DataFrame, supervision: pl.DataFrame, reading: tupl
     return pl.concat(frames).join(values, on="condition", how="inner", maintain_order="left")
 
 
-def curve_panel(points: pl.DataFrame, metric: str, varied: str, x: alt.X, colour: alt.Color, chance: float, width: int):
-    """One panel: a line and a point with its interval for each condition, the chance of a right answer dashed."""
+def rising(points: pl.DataFrame, varied: str, name: str) -> pl.DataFrame:
+    """Of lines along which column `name` rises with what varies, the points.
+
+    Others are not drawn as lines: joined in order of what varies they would run back and forth.
+    """
+    steps = points.sort(varied).with_columns(step=pl.col(name).diff().over("line", "metric"))
+    back = steps.filter(pl.col("step") <= 0)
+    return points.join(back, on=["line", "metric"], how="anti", maintain_order="left")
+
+
+def curve_panel(points, metric: str, varied: str, name: str, x: alt.X, colour: alt.Color, chance: float, width: int):
+    """One panel: a point with its interval for each condition, lines that join them, dashed the chance to be right.
+
+    points: rows of `curve_points`; name: the column on the horizontal axis.
+    """
     rows = points.filter(pl.col("value").is_not_null(), metric=metric)
     axis = alt.Axis(format="%", values=[i / 4 for i in range(5)], minExtent=34)
     y = alt.Y("value:Q", title=MEASURES[metric], axis=axis, scale=alt.Scale(domain=[0, 1]))
@@ -57,7 +70,7 @@ def curve_panel(points: pl.DataFrame, metric: str, varied: str, x: alt.X, colour
                alt.Tooltip("ci_low:Q", format=".1%"), alt.Tooltip("ci_high:Q", format=".1%"), "n:Q"]  # fmt: skip
     layers = [
         base.mark_rule(strokeWidth=2, opacity=0.5).encode(y=alt.Y("ci_low:Q", title=MEASURES[metric]), y2="ci_high:Q"),
-        base.mark_line(strokeWidth=1.8).encode(y=y, order=f"{varied}:Q"),
+        base.mark_line(strokeWidth=1.8).encode(y=y, order=f"{varied}:Q").properties(data=rising(rows, varied, name)),
         base.mark_circle(size=55, opacity=1).encode(y=y, tooltip=tooltip),
     ]
     if metric == "accuracy":
@@ -66,21 +79,23 @@ def curve_panel(points: pl.DataFrame, metric: str, varied: str, x: alt.X, colour
     return alt.layer(*layers).properties(width=width, height=170)
 
 
-def axes(points: pl.DataFrame) -> list[tuple[str, pl.DataFrame, alt.X]]:
-    """Each row of panels: the column that varies along its lines, its points, and its horizontal axis."""
+def axes(points: pl.DataFrame) -> list[tuple[str, str, pl.DataFrame, alt.X]]:
+    """Each row of panels: the columns that vary along its lines and its horizontal axis, its points, and that axis."""
     found = []
     of_labels, of_noise = (points.filter(kind=kind) for kind in KINDS)
     for name, words in AXES.items():
         shown = of_labels.filter(pl.col(name) > 0)  # a logarithm needs more than nothing
         exact = shown[name].unique().sort().to_list() if name == "n_labels" else None
-        axis = alt.Axis(format=",.0f" if exact else "~s", labelOverlap=True, values=exact or alt.Undefined)
+        axis = alt.Axis(
+            format=",.0f" if exact else "~s", labelOverlap="greedy", labelSeparation=8, values=exact or alt.Undefined
+        )
         scale = alt.Scale(type="log", nice=False, padding=12)
-        found.append(("train_rows", shown, alt.X(f"{name}:Q", title=f"{words} (log)", axis=axis, scale=scale)))
+        found.append(("train_rows", name, shown, alt.X(f"{name}:Q", title=f"{words} (log)", axis=axis, scale=scale)))
     axis = alt.Axis(format="%", values=of_noise["label_noise"].unique().sort().to_list())
     scale = alt.Scale(zero=False, nice=False, padding=12)
     x = alt.X("label_noise:Q", title="share of labels that are wrong", axis=axis, scale=scale)
-    found.append(("label_noise", of_noise, x))
-    return [row for row in found if not row[1].is_empty()]
+    found.append(("label_noise", "label_noise", of_noise, x))
+    return [row for row in found if not row[2].is_empty()]
 
 
 def label_chart(metrics: pl.DataFrame, supervision: pl.DataFrame | None, labels, config: dict) -> alt.TopLevelMixin:
@@ -98,9 +113,10 @@ def label_chart(metrics: pl.DataFrame, supervision: pl.DataFrame | None, labels,
     colour = alt.Color("line:N", scale=alt.Scale(domain=lines, range=colours), legend=legend)
     rows = [
         alt.hconcat(
-            *(curve_panel(shown, metric, varied, x, colour, 1 / len(labels), width) for metric in MEASURES), spacing=30
+            *(curve_panel(shown, metric, varied, name, x, colour, 1 / len(labels), width) for metric in MEASURES),
+            spacing=30,
         )
-        for varied, shown, x in axes(points)
+        for varied, name, shown, x in axes(points)
     ]
     seeds = metrics["seed"].drop_nulls()
     n = {metric: points.filter(metric=metric)["n"].max() for metric in MEASURES}
