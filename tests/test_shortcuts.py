@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hidden_rule.shortcuts import deciding_feature, explained, levels, shortcut_sentences
+from hidden_rule.shortcuts import deciding_feature, explained, levels, of_seeds, shortcut_sentences
 from hidden_rule.tables import predictions_schema, write_table
 from synthetic import make_ruleset
 
@@ -76,3 +76,10 @@ def test_shortcuts_in_words(tmp_path):
         paths, jobs, tmp_path / "holdout", ["noise", "size", "colour"], LABELS, ("holdout", "structured"), ["a", "b"]
     )
     assert said.startswith("a (100.0%) decides almost by colour alone: in brackets")
+
+
+def test_shares_of_several_seeds_are_told_together():
+    assert of_seeds("a", {0: 0.95}, {0}) == "a (95.0%)"
+    assert of_seeds("a", {1: 0.95, 0: 0.99}, {0, 1}) == "a (95.0 to 99.0%)"
+    assert of_seeds("a", {2: 0.95, 0: 0.99}, {0, 1, 2}) == "a (seeds 0 and 2: 95.0 to 99.0%)"
+    assert of_seeds("a", {2: 0.95}, {0, 1, 2}) == "a (seed 2: 95.0%)"

@@ -52,6 +52,14 @@ def interval(count: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def of_seeds(condition: str, shares: dict, seeds: set) -> str:
+    """A condition and, in brackets, its shares: with which seeds, if not all, and between what they lie."""
+    low, high = min(shares.values()), max(shares.values())
+    span = percent(high) if low == high else f"{100 * low:.1f} to {percent(high)}"
+    some = "" if set(shares) == seeds else f"seed{'s' if len(shares) > 1 else ''} {listing(map(str, sorted(shares)))}: "
+    return f"{condition} ({some}{span})"
+
+
 def shortcut_sentences(predictions, jobs, applications, features, labels, reading, conditions) -> list[str]:
     """A sentence for each feature that decides alone in some training; none where none does.
 
@@ -59,8 +67,8 @@ def shortcut_sentences(predictions, jobs, applications, features, labels, readin
     `application_id` and the features; conditions: those that are looked at.
     """
     split = pl.read_parquet(applications, columns=["application_id", *features])
-    n_seeds = len({seed for _, seed in jobs})
-    found, rightly = {}, {}
+    seeds = {seed for _, seed in jobs}
+    found, rightly = {}, {}  # feature: {condition: {seed: share of answers}}
     for path, (condition, seed) in zip(predictions, jobs, strict=True):
         if condition not in conditions:
             continue
@@ -70,12 +78,12 @@ def shortcut_sentences(predictions, jobs, applications, features, labels, readin
         if feature:
             values = levels(rows[feature])
             share = explained(rows["predicted"].fill_null(""), values) / rows.height
-            name = condition if n_seeds == 1 else f"{condition}, seed {seed}"
-            found.setdefault(feature, []).append(f"{name} ({percent(share)})")
+            found.setdefault(feature, {}).setdefault(condition, {})[seed] = share
             rightly[feature] = explained(rows["label"], values) / rows.height
     return [
-        f"{listing(names)} {'decides' if len(names) == 1 else 'decide'} almost by {feature} alone: in brackets, the "
+        f"{listing(of_seeds(name, shares, seeds) for name, shares in of_feature.items())} "
+        f"{'decides' if len(of_feature) == 1 else 'decide'} almost by {feature} alone: in brackets, the "
         "share of answers that are the commonest one to its value. No policy by it alone is right in more than "
         f"{percent(rightly[feature])} of these cases."
-        for feature, names in found.items()
+        for feature, of_feature in found.items()
     ]
