@@ -328,6 +328,10 @@ def test_training_in_words_and_what_was_still_rising():
         "flat went from 30.0% right on the validation split to 90.0%; its last pass changed it by +2.0 points.",
         "stopped went from 20.0% right on the validation split to 80.0%.",
     ]
+    nine = [(f"c{i}", 0, "sft") for i in range(9)]
+    (said,) = validation_sentences(nine, [validated(0.2, 0.5, 0.8)] * 8 + [validated(0.3, 0.25, 0.2)])
+    assert "points): c0 20.0 to 80.0% (+30.0), c1 20.0" in said
+    assert said.endswith("c7 20.0 to 80.0% (+30.0) and c8 30.0 to 20.0% (−5.0).")
     assert still_rising(trained, histories, 160) == ["up"]
     assert still_rising(trained, histories, 4) == []  # three of four, or two: chance
 

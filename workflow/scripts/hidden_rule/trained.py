@@ -172,10 +172,20 @@ def validations(trained, histories) -> dict[str, list[list[float]]]:
 
 
 def validation_sentences(trained, histories) -> list[str]:
-    """How each condition's accuracy on the validation split went, means over its seeds."""
-    sentences = []
-    for name, of_seeds in validations(trained, histories).items():
-        first, last, gain = np.mean([[v[0], v[-1], v[-1] - v[-2]] for v in of_seeds], axis=0)
+    """How each condition's accuracy on the validation split went, means over its seeds; of many, in one sentence."""
+    sentences, went = [], validations(trained, histories)
+    means = {name: np.mean([[v[0], v[-1], v[-1] - v[-2]] for v in of_seeds], axis=0) for name, of_seeds in went.items()}
+    if len(went) > MANY:
+        of_each = (
+            f"{name} {100 * first:.1f} to {percent(last)} ({signed(gain)})"
+            for name, (first, last, gain) in means.items()
+        )
+        return [
+            "Right on the validation split, from the start to the end (in brackets, what the last pass changed, in "
+            f"points): {listing(of_each)}."
+        ]
+    for name, of_seeds in went.items():
+        first, last, gain = means[name]
         change = "did not change it" if abs(gain) < 0.0005 else f"changed it by {signed(gain)} points"
         sentences.append(
             f"{name} went from {percent(first)} right on the validation split to {percent(last)}; its last pass "
