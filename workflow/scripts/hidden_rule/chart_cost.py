@@ -8,11 +8,12 @@ import polars as pl
 
 from .chart_placement import DOT, place_labels
 from .chart_style import finish, in_words, nothing_to_show, seeds_in_words, text_width, title, wrapped
+from .compared import MANY
 from .price import chain
 from .wording import find, percent
 
 HEADLINE = "What accuracy costs"
-HEIGHT = 360  # px
+HEIGHT, TALLER = 360, 16  # px, and what each condition beyond MANY adds, so that names find room
 LOG_FROM = 10  # the longest training over the shortest, from which on the axis is logarithmic
 TICKS = [(1, "1 s"), (2, "2 s"), (5, "5 s"), (10, "10 s"), (20, "20 s"), (30, "30 s"), (60, "1 min"), (120, "2 min"),
          (300, "5 min"), (600, "10 min"), (1200, "20 min"), (1800, "30 min"), (3600, "1 h"), (7200, "2 h"),
@@ -96,7 +97,7 @@ def cost_chart(metrics, costs, starts: dict, order, colours: dict, labels, readi
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", config["width"])
     spans = [s for column in ("seconds", "least", "most") for s in points[column]]
     at, ticks, ends, kind = time_axis(spans)
-    width = config["width"]
+    width, height = config["width"], HEIGHT + TALLER * max(0, points.height - MANY)
     points = points.with_columns(
         pl.col(column).replace_strict(list(at), list(at.values())).alias(f"{column}_at")
         for column in ("seconds", "least", "most")
@@ -122,7 +123,7 @@ def cost_chart(metrics, costs, starts: dict, order, colours: dict, labels, readi
     )
     layers.append(base.mark_rule(strokeWidth=1).encode(x=least_x, x2="most_at:Q", y=y, color=colour))
     layers.append(base.mark_circle(size=100, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip))
-    layers += label_layers(points, pl.concat([frontier, last]), ends, width)
+    layers += label_layers(points, pl.concat([frontier, last]), ends, width, height)
     of_seeds = metrics.filter(pl.col("seed").is_not_null(), metric="accuracy", suite=reading[0], decoding=reading[1])
     ranged = "; thin line: fastest to slowest seed" if of_seeds["seed"].n_unique() > 1 else ""
     notes = [
@@ -131,17 +132,17 @@ def cost_chart(metrics, costs, starts: dict, order, colours: dict, labels, readi
         "Time: mean of a training, with those that it starts from",
         "Grey line: none is more accurate in less time (by values alone). Dashed: chance",
     ]
-    return finish(alt.layer(*layers).properties(width=width, height=HEIGHT, title=title(HEADLINE, *notes)))
+    return finish(alt.layer(*layers).properties(width=width, height=height, title=title(HEADLINE, *notes)))
 
 
-def label_layers(points: pl.DataFrame, frontier: pl.DataFrame, ends, width: int) -> list[alt.Chart]:
+def label_layers(points: pl.DataFrame, frontier: pl.DataFrame, ends, width: int, height: int) -> list[alt.Chart]:
     """Names and values beside the points, and a thin line to each that could not stand next to its point."""
 
     def x_px(position):
         return (position - ends[0]) / (ends[1] - ends[0]) * width
 
     def y_px(value):
-        return (1 - value) * HEIGHT
+        return (1 - value) * height
 
     rows = points.sort("value", descending=True).to_dicts()
     texts = [[*wrapped(row["condition"], LINE)] for row in rows]
@@ -157,7 +158,7 @@ def label_layers(points: pl.DataFrame, frontier: pl.DataFrame, ends, width: int)
     corners = [(x_px(x), y_px(y)) for x, y in frontier.iter_rows()]
     for (x, y), (next_x, next_y) in itertools.pairwise(corners):  # flat, then up
         drawn += [(x, y - 2, next_x, y + 2), (next_x - 2, next_y, next_x + 2, y)]
-    corners = place_labels(places, sizes, width, HEIGHT, drawn)
+    corners = place_labels(places, sizes, width, height, drawn)
     layers = []
     for lines, (x, y), (left, top), (w, h) in zip(texts, places, corners, sizes, strict=True):
         middle = top + h / 2
