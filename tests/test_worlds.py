@@ -430,6 +430,21 @@ def test_the_headline_says_which_pairs_only_their_number_hides():
     assert said(beaten) == "best decides best: 90.0% (85.0 to 95.0%) of its decisions are right."
 
 
+def test_the_headline_counts_where_names_would_be_many():
+    accuracies = {name: of_accuracy(0.8, 0.7, 0.9) for name in "abcdef"} | {"best": of_accuracy(0.9, 0.85, 0.95)}
+    pairs = [pair("best", name, 0.02) for name in "abcde"]
+
+    def said(n_learnt, best="learnt"):
+        hidden = {name: "learnt" if i < n_learnt else "not" for i, name in enumerate("abcdef")} | {"best": best}
+        return headline([*accuracies], accuracies, pairs, hidden, 0.25)
+
+    assert said(4, "not").endswith(
+        ", but 5 others cannot be told apart from it. The hidden rule was learnt by a, b, c and d."
+    )
+    assert said(4).endswith("The hidden rule was learnt by 5 of 7 conditions, best among them.")
+    assert said(5, "not").endswith("The hidden rule was learnt by 5 of 7 conditions, best not among them.")
+
+
 def test_the_leader_stands_first_in_each_of_its_pairs():
     rows = [pair("a", "b", -0.2), pair("b", "c", 0.1), pair("a", "c", -0.1), pair("a", "b", 0.9) | {"seed": 0}]
     rows = [{"seed": None} | row for row in rows]

@@ -24,6 +24,14 @@ from .trained import collapse_sentences, still_rising, stopped_sentences, valida
 from .wording import find, listing, with_interval
 
 
+NAMED = 4  # the headline names as many conditions in a row; of more it says how many
+
+
+def named(others) -> str:
+    """Conditions other than the best one, in the headline; the sections name all of them."""
+    return listing(others) if len(others) <= NAMED else f"{len(others)} others"
+
+
 def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, chance: float, aside: str = "") -> str:
     """The answer in one sentence or two, about the conditions in `order`.
 
@@ -43,15 +51,18 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
         first = f"{best} decides rightly most often{aside}, {value}, but "
         among = f"among {len(comparisons)} comparisons"
         if close:
-            first += f"{listing(close)} cannot be told apart from it"
-            first += f", nor, {among}, {listing(unsure)}." if unsure else "."
+            first += f"{named(close)} cannot be told apart from it"
+            first += f", nor, {among}, {named(unsure)}." if unsure else "."
         else:
-            first += f"{among} {listing(unsure)} cannot be told apart from it."
+            first += f"{among} {named(unsure)} cannot be told apart from it."
     else:
         first = f"{best} decides best{aside}: {value} of its decisions are right."
     if set(hidden.values()) == {"unknown"}:
         return first
     learnt = [name for name in order if hidden[name] == "learnt"]
+    if len(learnt) > NAMED:
+        whether = "among" if best in learnt else "not among"
+        return f"{first} The hidden rule was learnt by {len(learnt)} of {len(order)} conditions, {best} {whether} them."
     if learnt:
         return f"{first} The hidden rule was learnt by {listing(learnt)}."
     return f"{first} {none} can be said to have learnt the hidden rule."
