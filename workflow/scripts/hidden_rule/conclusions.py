@@ -23,7 +23,6 @@ from .references import best_reference_sentence, reference_sentence, without_mos
 from .trained import collapse_sentences, still_rising, stopped_sentences, validation_sentences
 from .wording import find, listing, with_interval
 
-
 NAMED = 4  # the headline names as many conditions in a row; of more it says how many
 
 
