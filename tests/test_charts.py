@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
+from hidden_rule.chart_learning import learning_chart
 from hidden_rule.chart_style import CONDITION_COLOURS, UNTRAINED, palette, readings
 from hidden_rule.charts import build_charts, confusion_table
 from hidden_rule.curves import MAX_POINTS, read_curves, training_chart
@@ -196,14 +197,41 @@ def test_long_names_many_conditions_and_suites_are_drawn(tmp_path, n_seeds):
         comparisons=comparisons, costs=made.costs, starts={names[1]: names[0]}, n_validation=160,
         lacks={"paraphrases": "lists no paraphrases"},
     )  # fmt: skip
-    for name in ("forest", "suites", "learning", "calibration", "cost"):
+    for name in ("forest", "suites", "learning", "training", "calibration", "cost"):
         path = tmp_path / f"{name}.svg"
         charts[name].save(str(path))
         lines = [element.text for element in ElementTree.parse(path).iter() if element.text and element.text.strip()]
         text = "".join(lines)
         assert "…" not in text
         for condition, facts in world.items():
-            if name != "learning" or facts["method"]:
+            if name not in ("learning", "training") or facts["method"]:
                 assert condition in text, name
         if name == "suites":
             assert "not evaluated: ruleset lists no paraphrases" in text
+
+
+def test_more_conditions_than_colours_are_told_apart_and_legends_keep_to_the_width(tmp_path):
+    names = [f"a_condition_{i}" for i in range(2 * len(CONDITION_COLOURS) + 1)]
+    made = write_world(tmp_path, make_ruleset(3), dict.fromkeys(names, WORLD["sft"]), n_steps=5, sizes=SIZES)
+    colours, config = palette(made.jobs, made.trained), {"width": 400}
+    charts = {
+        "shape": learning_chart(made.histories, made.trained, colours, ["a", "b"], config, 40, {}),
+        "strokeDash": training_chart(made.histories, made.trained, colours, ["a", "b"], config),
+    }
+    for channel, chart in charts.items():
+        encodings = [part for part in walk(chart.to_dict()) if channel in part]
+        for of in encodings:
+            looks = zip(*(map(str, of[key]["scale"]["range"]) for key in ("color", channel)), strict=True)
+            assert len(set(looks)) == len(names), channel
+        assert encodings
+        chart.save(str(tmp_path / f"{channel}.svg"))
+        width = float(ElementTree.parse(tmp_path / f"{channel}.svg").getroot().get("width"))
+        assert width < 2 * config["width"], channel  # beside plots of 400 and of twice 280 px: titles and margins
+
+
+def walk(spec):
+    """All encodings in the specification of a chart."""
+    for part in spec.values() if isinstance(spec, dict) else spec if isinstance(spec, list) else ():
+        yield from walk(part)
+    if isinstance(spec, dict) and "encoding" in spec:
+        yield spec["encoding"]

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 from scipy import stats
 
-from .chart_style import finish, nothing_to_show, panel_title, seeds_in_words, title
+from .chart_style import CONDITION_COLOURS, finish, legend_columns, nothing_to_show, panel_title, seeds_in_words, title
 from .intervals import CONFIDENCE
 from .tables import HISTORY, read_table
 
@@ -61,13 +61,15 @@ def learning_chart(
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", config["width"])
     unit, size = time_unit(curves["wall_s"].max())
     learnt = [name for name in colours if name in set(curves["condition"])]
-    legend = alt.Legend(
-        title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=max(1, 84 // (max(map(len, learnt)) + 6))
-    )
+    width = max(240, round(0.7 * config["width"]))
+    columns = legend_columns(learnt, 2 * width)
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=columns)
     colour = alt.Color(
         "condition:N", scale=alt.Scale(domain=learnt, range=[colours[name] for name in learnt]), legend=legend
     )
-    shapes = [SHAPES[i % len(SHAPES)] for i in range(len(learnt))]
+    shapes = [
+        SHAPES[(i + i // len(CONDITION_COLOURS)) % len(SHAPES)] for i in range(len(learnt))
+    ]  # where colours recur
     shape = alt.Shape("condition:N", scale=alt.Scale(domain=learnt, range=shapes), legend=legend)
     y = alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
     tooltip = ["condition:N", "step:Q", alt.Tooltip("wall_s:Q", format=".0f"), alt.Tooltip("value:Q", format=".1%"),
@@ -89,9 +91,7 @@ def learning_chart(
             point.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
         ]
         named = panel_title(heading, frame="group")
-        panels.append(
-            alt.layer(*layers).properties(width=max(240, round(0.7 * config["width"])), height=260, title=named)
-        )
+        panels.append(alt.layer(*layers).properties(width=width, height=260, title=named))
     several = len({seed for _, seed, _ in trained}) > 1
     notes = [
         f"Validation accuracy, structured decoding; n = {n_validation:,} applications; "

@@ -79,6 +79,11 @@ def seeds_in_words(seeds, several: str = "pooled") -> str:
     return f"seed {seeds[0]} alone" if len(seeds) == 1 else f"{len(seeds)} seeds {several}"
 
 
+def legend_columns(names, width: int) -> int:
+    """In how many columns a legend of these names is no wider than `width` px."""
+    return max(1, width // (max(map(text_width, names)) + 50))  # a symbol, and the space between columns
+
+
 def wrapped(name: str, size: int) -> list[str]:
     """A name in lines of at most `size` characters, broken after underscores where that is possible."""
     lines = [""]

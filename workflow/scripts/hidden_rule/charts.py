@@ -165,7 +165,7 @@ def confusion_chart(predictions, jobs, labels, metrics, config: dict) -> alt.Top
         f"Share of each row, in %; {n_seeds} seed{'s, counts summed' if n_seeds > 1 else ''}; "
         "right answers lie on the diagonal",
     )
-    return finish(alt.concat(*panels, columns=len(shown), spacing=30).properties(title=headline))
+    return finish(alt.concat(*panels, columns=max(2, len(shown)), spacing=30).properties(title=headline))
 
 
 def build_charts(

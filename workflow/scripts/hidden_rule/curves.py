@@ -3,11 +3,22 @@
 import altair as alt
 import polars as pl
 
-from .chart_style import INVALID, INVALID_COLOUR, LABEL_COLOURS, finish, nothing_to_show, panel_title, title
+from .chart_style import (
+    CONDITION_COLOURS,
+    INVALID,
+    INVALID_COLOUR,
+    LABEL_COLOURS,
+    finish,
+    legend_columns,
+    nothing_to_show,
+    panel_title,
+    title,
+)
 from .tables import HISTORY, read_table
 
 MAX_POINTS = 100  # of a curve: longer ones are averaged over windows of steps
 ZERO_LOSS = 1e-6  # GRPO's advantages sum to zero, and so does its loss as long as it samples from what it trains
+DASHES = ([1, 0], [7, 3], [2, 2])  # the second time that colours come round, and the third
 SEEDS_SHOWN = 3  # of a condition in the picture of its collapse
 
 
@@ -36,11 +47,14 @@ def training_chart(histories, trained, colours: dict, labels, config: dict) -> a
         return nothing_to_show(headline, "No condition of this experiment was trained.", config["width"])
     curves = read_curves(histories, trained)
     learnt = [name for name in colours if name in set(curves["condition"])]
-    colour = alt.Color(
-        "condition:N",
-        scale=alt.Scale(domain=learnt, range=[colours[name] for name in learnt]),
-        legend=alt.Legend(title=None, orient="top"),
-    )
+    legend = alt.Legend(
+        title=None, orient="top", columnPadding=30, columns=legend_columns(learnt, config["width"]),
+        symbolType="stroke", symbolSize=400, symbolStrokeWidth=2.5,
+    )  # fmt: skip
+    scale = alt.Scale(domain=learnt, range=[colours[name] for name in learnt])
+    colour = alt.Color("condition:N", scale=scale, legend=legend)
+    dashes = [DASHES[i // len(CONDITION_COLOURS) % len(DASHES)] for i in range(len(learnt))]
+    dash = alt.StrokeDash("condition:N", scale=alt.Scale(domain=learnt, range=dashes), legend=legend)
     panels = []
     steps = alt.Scale(domain=[0, int(curves["step"].max())], nice=False)
     notes = []
@@ -65,7 +79,8 @@ def training_chart(histories, trained, colours: dict, labels, config: dict) -> a
         mark = {"strokeWidth": 1.8, "opacity": 0.85, "clip": True}
         line = alt.Chart(rows).mark_line(point=is_accuracy, **mark).encode(
             x=alt.X("step:Q", title="optimizer step", scale=steps, axis=alt.Axis(tickMinStep=1)), y=y, color=colour,
-            detail="seed:N", tooltip=["condition:N", "seed:O", "step:Q", alt.Tooltip("value:Q", format=".3f")],
+            strokeDash=dash, detail="seed:N",
+            tooltip=["condition:N", "seed:O", "step:Q", alt.Tooltip("value:Q", format=".3f")],
         )  # fmt: skip
         chance = alt.Chart(pl.DataFrame({"value": [1 / len(labels)]}))
         layers = [chance.mark_rule(color="#888", strokeDash=[4, 4]).encode(y="value:Q")] if is_accuracy else []
