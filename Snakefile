@@ -864,6 +864,7 @@ rule write_report:
             "label_curves",
             "label_conclusions",
             "shortcuts",
+            "intervals",
             "side_effects_report",
             "variants",
         ),

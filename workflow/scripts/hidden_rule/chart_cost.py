@@ -8,9 +8,8 @@ import polars as pl
 
 from .chart_placement import DOT, place_labels
 from .chart_style import finish, in_words, nothing_to_show, seeds_in_words, text_width, title, wrapped
-from .compared import MANY
 from .price import chain
-from .wording import find, percent
+from .wording import MANY, find, percent
 
 HEADLINE = "What accuracy costs"
 HEIGHT, TALLER = 360, 16  # px, and what each condition beyond MANY adds, so that names find room

@@ -4,8 +4,8 @@ import altair as alt
 import polars as pl
 
 from .chart_style import finish, in_words, nothing_to_show, seeds_in_words, text_width, title
-from .compared import ALPHA, MANY, differs, with_leader
-from .wording import p_text, signed
+from .compared import ALPHA, differs, with_leader
+from .wording import MANY, p_text, signed
 
 HEADLINE = "Which conditions differ"
 FOUND, NOT_FOUND = "#0072B2", "#6B6B6B"  # significant or not

@@ -2,10 +2,9 @@
 
 from collections import defaultdict
 
-from .wording import listing, p_text, points
+from .wording import MANY, listing, p_text, points
 
 ALPHA = 0.05  # two conditions differ: adjusted p below this, and an interval of the difference without zero
-MANY = 8  # of more conditions than this, reports and charts tell what groups of them have in common
 
 
 def best_of(names, accuracies: dict) -> str:
@@ -13,29 +12,38 @@ def best_of(names, accuracies: dict) -> str:
     return max(names, key=lambda name: accuracies[name]["value"])
 
 
-def differs(comparison: dict) -> bool:
-    """Is this difference significant? Both the test and the interval have to say so."""
-    return comparison["p_adjusted"] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]
+def differs(comparison: dict, p: str = "p_adjusted") -> bool:
+    """Is this difference significant? Both the test and the interval have to say so.
+
+    p: `p_adjusted` among all pairs that were compared, or `p_value` as if it were the only one looked at.
+    """
+    return comparison[p] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]
 
 
-def differs_alone(comparison: dict) -> bool:
-    """Would this difference be significant if it were the only one looked at?"""
-    return comparison["p_value"] < ALPHA and not comparison["ci_low"] <= 0 <= comparison["ci_high"]
+def turned(comparison: dict, first: str) -> dict:
+    """The comparison with `first`, one of its two conditions, as `condition_a`."""
+    if comparison["condition_a"] == first:
+        return comparison
+    return comparison | {
+        "condition_a": first,
+        "condition_b": comparison["condition_a"],
+        "difference": -comparison["difference"],
+        "ci_low": -comparison["ci_high"],
+        "ci_high": -comparison["ci_low"],
+    }
 
 
 def difference_sentence(comparison: dict) -> str:
     """Which of two conditions is better, by how much, and how sure that is."""
-    a, b, difference = comparison["condition_a"], comparison["condition_b"], comparison["difference"]
-    low, high = comparison["ci_low"], comparison["ci_high"]
-    if difference < 0:
-        a, b, difference, low, high = b, a, -difference, -high, -low
-    evidence = f"{points(low)} to {points(high)}; {p_text(comparison['p_adjusted'])}"
-    if differs(comparison):
-        return f"{a} beats {b} by {points(difference)} points ({evidence})."
-    if differs_alone(comparison):
-        evidence += f"; for this pair alone {p_text(comparison['p_value'])}"
-    missed = missed_sentence(comparison["mde"])
-    return f"{a} and {b} cannot be told apart: {points(difference)} points ({evidence}).{missed}"
+    better = comparison["condition_b" if comparison["difference"] < 0 else "condition_a"]
+    row = turned(comparison, better)
+    other, by = row["condition_b"], points(row["difference"])
+    evidence = f"{points(row['ci_low'])} to {points(row['ci_high'])}; {p_text(row['p_adjusted'])}"
+    if differs(row):
+        return f"{better} beats {other} by {by} points ({evidence})."
+    if differs(row, "p_value"):
+        evidence += f"; for this pair alone {p_text(row['p_value'])}"
+    return f"{better} and {other} cannot be told apart: {by} points ({evidence}).{missed_sentence(row['mde'])}"
 
 
 def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
@@ -44,18 +52,17 @@ def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
     That is, of many conditions, those that it beats; of any number, those where no difference could have been shown.
     """
     beaten = [row for row in comparisons if differs(row) and lead_over(best, row)[1] > 0]
+    beaten = beaten if len(comparisons) >= MANY and len(beaten) > 1 else []
+    blind = [row for row in comparisons if not differs(row) and row["mde"] is not None and row["mde"] >= 1]
+    blind = blind if len(blind) > 1 else []
     sentences = []
-    if len(comparisons) < MANY or len(beaten) < 2:
-        beaten = []
-    else:
+    if beaten:
         names, leads, _ = zip(*(lead_over(best, row) for row in beaten), strict=True)
         p = p_text(max(row["p_adjusted"] for row in beaten))
         p = p if "<" in p else f"{p} or less"
         sentences.append(
             f"{best} beats {listing(names)}, by {points(min(leads))} to {points(max(leads))} points (each {p})."
         )
-    blind = [row for row in comparisons if row["mde"] is not None and row["mde"] >= 1 and not differs(row)]
-    blind = blind if len(blind) > 1 else []
     for row in comparisons:
         if row not in beaten:
             sentences.append(difference_sentence(row | {"mde": None} if row in blind else row))
@@ -79,15 +86,7 @@ def with_leader(comparisons: list[dict]) -> list[dict]:
             ahead[row["condition_a"]] += row["difference"]
             ahead[row["condition_b"]] -= row["difference"]
     leader = max(ahead, key=ahead.get)
-    return [
-        row
-        if row["condition_a"] == leader
-        else row
-        | {"condition_a": leader, "condition_b": row["condition_a"], "difference": -row["difference"]}
-        | {"ci_low": -row["ci_high"], "ci_high": -row["ci_low"]}
-        for row in comparisons
-        if leader in (row["condition_a"], row["condition_b"])
-    ]
+    return [turned(row, leader) for row in comparisons if leader in (row["condition_a"], row["condition_b"])]
 
 
 def missed_sentence(mde: float | None) -> str:
@@ -116,9 +115,8 @@ def family_sentences(comparisons: list[dict], n_seeds: int) -> list[str]:
 
 def lead_over(best: str, row: dict) -> tuple[str, float, float]:
     """The other condition of a comparison, the lead of `best` over it and the largest lead that its interval allows."""
-    if row["condition_a"] == best:
-        return row["condition_b"], row["difference"], row["ci_high"]
-    return row["condition_a"], -row["difference"], -row["ci_low"]
+    row = turned(row, best)
+    return row["condition_b"], row["difference"], row["ci_high"]
 
 
 def rivals_of(best: str, pairs: list[dict]) -> list[tuple[str, float, float]]:

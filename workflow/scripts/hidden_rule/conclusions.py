@@ -7,7 +7,7 @@ its p-value both say so. p-values are adjusted for all pairs that are compared (
 
 import polars as pl
 
-from .compared import best_of, difference_sentences, differs_alone, family_sentences, rivals_of
+from .compared import best_of, difference_sentences, differs, family_sentences, rivals_of
 from .learnt import (
     free_sentence,
     hidden_sentences,
@@ -41,10 +41,11 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     best = best_of(order, accuracies)
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
         return f"{none} can be said to do better than chance: nothing was learnt that these applications show."
-    alone = [row for row in comparisons if differs_alone(row)]  # these differ, if at all, but for their number
-    close = {name for name, *_ in rivals_of(best, [row for row in comparisons if row not in alone])}
-    unsure = {name for name, *_ in rivals_of(best, alone)}
-    close, unsure = ([name for name in order if name in group] for group in (close, unsure))
+    rivals = {name for name, *_ in rivals_of(best, comparisons)}
+    alone = [row for row in comparisons if differs(row, "p_value")]
+    hidden_by_number = {name for name, *_ in rivals_of(best, alone)}
+    close = [name for name in order if name in rivals - hidden_by_number]
+    unsure = [name for name in order if name in hidden_by_number]
     value = with_interval(accuracies[best])
     if close or unsure:
         first = f"{best} decides rightly most often{aside}, {value}, but "

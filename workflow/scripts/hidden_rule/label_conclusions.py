@@ -67,12 +67,10 @@ def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
             found = of_line.filter(pl.col("value").is_not_null(), metric="hidden_recall").to_dicts()
             if found:
                 rates = {row["condition"]: row["n"] for row in rows}
-                precisions = [find(metrics, row["condition"], reading, "hidden_precision") for row in found]
-                learnt = [
-                    hidden_verdict(row, precision, row["n"] / rates[row["condition"]]) == "learnt"
-                    for row, precision in zip(found, precisions, strict=True)
-                ]
-                for row, precision in zip(found, precisions, strict=True):
+                learnt = []
+                for row in found:
+                    precision = find(metrics, row["condition"], reading, "hidden_precision")
+                    learnt.append(hidden_verdict(row, precision, row["n"] / rates[row["condition"]]) == "learnt")
                     row["beside"] = f", the precision there {with_interval(precision)}"
                 sentences.append(learnt_sentence(line, kind, found, learnt, "the hidden rule", "recall"))
     if sentences:

@@ -2,8 +2,7 @@
 
 import polars as pl
 
-from .compared import MANY
-from .wording import find, listing, percent, with_interval
+from .wording import MANY, find, listing, percent, with_interval
 
 LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this

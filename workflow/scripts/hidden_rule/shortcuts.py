@@ -6,8 +6,8 @@ The share of such answers is how much of what a model says that feature alone te
 """
 
 import polars as pl
-from scipy.stats import binomtest
 
+from .intervals import wilson
 from .outcomes import scan_predictions
 from .wording import listing, percent
 
@@ -28,28 +28,23 @@ def explained(answers: pl.Series, values: pl.Series) -> int:
     return counts.group_by("value").agg(pl.max("len"))["len"].sum()
 
 
-def deciding_feature(rows: pl.DataFrame, features) -> str | None:
+def deciding_feature(rows: pl.DataFrame, features) -> tuple[str, float, float] | None:
     """The feature by which alone these answers are given; None where no single one decides.
 
-    rows: `predicted` (null: no valid decision), `label` and the features. The interval (Wilson, 95%) of the share of
-    answers that follow from the feature lies at or above `DECIDES`; that of the most frequent answer lies below it, for
-    a constant follows from anything; and the right decisions follow from the feature less.
+    rows: `predicted` (null: no valid decision), `label` and the features. Beside its name stand the share of answers
+    and the share of right decisions that follow from it. The interval (Wilson, 95%) of the former lies at or above
+    `DECIDES`, and above that of the latter; that of the most frequent answer lies below `DECIDES`, for a constant
+    follows from anything.
     """
     n = rows.height
     answers = rows["predicted"].fill_null("")
-    if n == 0 or interval(answers.value_counts()["count"].max(), n)[1] >= DECIDES:
+    if n == 0 or wilson(answers.value_counts()["count"].max() / n, n)[1] >= DECIDES:
         return None
-    follow = {name: explained(answers, levels(rows[name])) for name in features}
-    best = max(follow, key=follow.get)
-    low = interval(follow[best], n)[0]
-    rightly = explained(rows["label"], levels(rows[best]))
-    return best if low >= DECIDES and interval(rightly, n)[1] < low else None
-
-
-def interval(count: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share."""
-    found = binomtest(int(count), n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    shares = {name: explained(answers, levels(rows[name])) / n for name in features}
+    best = max(shares, key=shares.get)
+    rightly = explained(rows["label"], levels(rows[best])) / n
+    low = wilson(shares[best], n)[0]
+    return (best, shares[best], rightly) if low >= DECIDES and wilson(rightly, n)[1] < low else None
 
 
 def of_seeds(condition: str, shares: dict, seeds: set) -> str:
@@ -74,12 +69,9 @@ def shortcut_sentences(predictions, jobs, applications, features, labels, readin
             continue
         answers = scan_predictions(path, labels).filter(suite=reading[0], decoding=reading[1])
         rows = answers.select("application_id", "predicted", "label").collect().join(split, on="application_id")
-        feature = deciding_feature(rows, features)
-        if feature:
-            values = levels(rows[feature])
-            share = explained(rows["predicted"].fill_null(""), values) / rows.height
+        if deciding := deciding_feature(rows, features):
+            feature, share, rightly[feature] = deciding
             found.setdefault(feature, {}).setdefault(condition, {})[seed] = share
-            rightly[feature] = explained(rows["label"], values) / rows.height
     return [
         f"{listing(of_seeds(name, shares, seeds) for name, shares in of_feature.items())} "
         f"{'decides' if len(of_feature) == 1 else 'decide'} almost by {feature} alone: in brackets, the "

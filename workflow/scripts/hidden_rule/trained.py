@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 
 from .collapse import MIN_STEPS, RARE
-from .compared import MANY
 from .feasibility import verdict
-from .wording import listing, percent, signed
+from .wording import MANY, listing, percent, signed
 
 
 def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:

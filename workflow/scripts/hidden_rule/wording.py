@@ -2,6 +2,8 @@
 
 import polars as pl
 
+MANY = 8  # of more conditions than this, reports and charts tell what groups of them have in common
+
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
