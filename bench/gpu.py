@@ -20,6 +20,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import measure
@@ -167,6 +168,45 @@ def measure_one(side: str, method: str, checkpointing: bool, options) -> dict:
     return row
 
 
+KERNELS = (  # kinds of GPU kernels by words of their names; the first that fits
+    ("attention", ("fmha", "flash", "attention")),
+    ("matrix products", ("gemm", "nvjet", "cutlass", "xmma", "splitk", "gemv")),
+    ("softmax and sums", ("softmax", "reduce")),
+    ("copies and gathers", ("memcpy", "memset", "copy", "index", "gather", "scatter", "cat")),
+    ("element-wise", ("elementwise", "foreach", "multi_tensor", "fused_adam")),
+)
+
+
+def profile_one(side: str, method: str, checkpointing: bool, options) -> dict:
+    """Milliseconds an update by kind of kernel, the largest kernels, and an update's wall time without the profiler."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    rows = 16 * (1 + options.updates)
+    config, manifest, start = load(options.shape, rows, options.work, side)
+    settings = {**config[method], "epochs": 1, "gradient_checkpointing": checkpointing}
+    if options.shape == "toy":
+        settings |= {"batch_size": 4, "micro_batch_size": 2}
+    wall = statistics.median(
+        train(side, method, config, manifest, start, settings, 1 + options.updates).steps(checkpointing)["seconds"]
+    )
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        train(side, method, config, manifest, start, settings, 2)
+    on_gpu = start.device.type == "cuda"
+    times = {}
+    for event in profiler.key_averages():
+        kernel = event.device_type == torch.autograd.DeviceType.CUDA if on_gpu else True
+        ms = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 2e3
+        if kernel and ms and not getattr(event, "is_user_annotation", False):
+            times[event.key] = times.get(event.key, 0.0) + ms
+    kinds = dict.fromkeys([kind for kind, _ in KERNELS] + ["rest"], 0.0)
+    for name, ms in times.items():
+        kinds[next((kind for kind, words in KERNELS if any(w in name.lower() for w in words)), "rest")] += ms
+    largest = sorted(times.items(), key=lambda item: -item[1])[:40]
+    result = {"side": side, "method": method, "checkpointing": checkpointing, "wall_ms": 1e3 * wall}
+    return result | {"kinds_ms": kinds, "largest_ms": [[name[:160], ms] for name, ms in largest]}
+
+
 def measure_peak(options) -> dict:
     """FLOP/s of bfloat16 matrix products of the shape, by shape."""
     import torch
@@ -208,19 +248,31 @@ def table(results: dict) -> str:
 
 def run_all(options) -> dict:
     """Every side, method and kind of checkpointing, each in a process of its own."""
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
         passed = ["--shape", options.shape, "--updates", options.updates, "--most", options.most, "--work", work]
         results = {**measure.circumstances(), "shape": options.shape, "config": SHAPES[options.shape]}
         results |= {"updates": options.updates, "formula": measure.__doc__}
         results["peak"] = measure.in_child(__file__, *passed, "--one", "peak", "-", "-")
-        results["rows"] = []
+        results |= {"rows": [], "not_measured": []}
         for checkpointing in options.checkpointing:
             for method in options.methods:
                 for side in SIDES[method]:
-                    row = measure.in_child(__file__, *passed, "--one", side, method, checkpointing)
+                    one = (side, method, checkpointing)
+                    if options.sides and side not in options.sides:
+                        continue
+                    if options.minutes and time.perf_counter() - began > 60 * options.minutes:
+                        results["not_measured"].append(one)
+                        continue
+                    row = measure.in_child(__file__, *passed, "--one", *one)
                     results["rows"].append(row)
-                    print(f"{method} {side} checkpointing {checkpointing}: {row['seconds']}", file=sys.stderr)
+                    print(f"{' '.join(one)}: {row['seconds']}", file=sys.stderr, flush=True)
                     measure.write_json(results, options.output)
+        if options.profile:
+            results["profile"] = measure.in_child(
+                __file__, *passed, "--one", "profile", "sft", options.checkpointing[0]
+            )
+            measure.write_json(results, options.output)
     return results
 
 
@@ -233,6 +285,9 @@ def main(arguments=None) -> None:
     parser.add_argument("--checkpointing", nargs="+", choices=["yes", "no"], default=["yes", "no"])
     parser.add_argument("--updates", type=int, default=5, help="measured updates, after one that warms up")
     parser.add_argument("--most", type=int, default=512, help="the largest micro-batch that is tried, in prompts")
+    parser.add_argument("--sides", nargs="+", choices=["ours", "structured", "trl"], help="default: all")
+    parser.add_argument("--minutes", type=float, default=0, help="start no measurement after so many; 0: no limit")
+    parser.add_argument("--profile", action="store_true", help="an SFT update's time by kind of kernel too")
     parser.add_argument("--one", nargs=3, metavar=("SIDE", "METHOD", "CHECKPOINTING"), help="one measurement, as JSON")
     parser.add_argument("--work", type=Path, help="folder of one measurement")
     options = parser.parse_args(arguments)
@@ -240,7 +295,12 @@ def main(arguments=None) -> None:
     os.chdir(ROOT)
     if options.one:
         side, method, checkpointing = options.one
-        one = measure_peak(options) if side == "peak" else measure_one(side, method, checkpointing == "yes", options)
+        if side == "peak":
+            one = measure_peak(options)
+        elif side == "profile":
+            one = profile_one("ours", method, checkpointing == "yes", options)
+        else:
+            one = measure_one(side, method, checkpointing == "yes", options)
         print(json.dumps(one))
         return
     print(table(run_all(options)))

@@ -11,6 +11,7 @@ was applied to. Attention's own products are left out: some 4% more at these len
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -262,13 +263,14 @@ def circumstances() -> dict:
     """Date, commit, hardware and versions that figures belong to."""
     from hidden_rule import provenance
 
+    commit = os.environ.get("GIT_COMMIT")  # of a copy of the tree without its history
     return {
         "date": provenance.creation_time(),
-        "git": provenance.git_state(ROOT),
+        "git": {"commit": commit, "dirty": False} if commit else provenance.git_state(ROOT),
         "hardware": provenance.hardware(),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
+            **{name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)},
         },
     }
 

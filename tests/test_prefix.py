@@ -15,7 +15,7 @@ from hidden_rule.lora import fuse_lora
 from hidden_rule.mlp import fuse_mlps
 from hidden_rule.mlp import fused_forward as mlp_forward
 from hidden_rule.norm import fuse_norms
-from tiny_models import padded_batch, random_rows, tiny_model
+from tiny_models import ATTENTION, DEVICE, padded_batch, random_rows, tiny_model
 
 FAMILIES = [("llama", None), ("qwen", None), ("qwen", 16), ("gemma", None), ("gemma", 16)]
 
@@ -36,7 +36,7 @@ def plain_log_probs(model, batch, temperature=1.0):
 
 def quick(model):
     """The causal model inside a plain one, with everything of ours that computes the same by other ways."""
-    model.get_base_model().set_attn_implementation(attention.CPU)
+    model.get_base_model().set_attn_implementation(ATTENTION)
     fuse_lora(model)
     fuse_norms(model)
     fuse_mlps(model)
@@ -74,7 +74,7 @@ def test_loss_and_gradients_equal_the_plain_ones(family, window, n_prompts, grou
         rows = random_rows(random.Random(seed), n_prompts, group, shared, families)
         batch = padded_batch(rows, side)
         model = tiny_model(family, seed, window=window)
-        weight = torch.randn(batch["labels"][:, 1:].shape)  # as advantages weigh tokens
+        weight = torch.randn(batch["labels"][:, 1:].shape, device=DEVICE)  # as advantages weigh tokens
         expected, expected_entropy = plain_log_probs(model, batch, temperature=0.7)
         expected_gradients = gradients(model, (weight * expected + 0.1 * expected_entropy).sum())
         base = quick(model)
@@ -157,7 +157,7 @@ def test_bfloat16_errs_no_more_than_the_plain_computation(fused, limit):
         truth, _ = plain_log_probs(exact, batch)
         plain, _ = plain_log_probs(model, batch)
         base = quick(model) if fused else model.get_base_model()
-        base.set_attn_implementation(attention.CPU)
+        base.set_attn_implementation(ATTENTION)
         prefix.add_shared_prefix_forward(base)
         shared = model(**batch, fused_lm_head=True).log_probs
         errors.append((relative_error(shared, truth), relative_error(plain, truth)))
@@ -252,7 +252,7 @@ def test_an_mlp_with_something_to_train_is_not_fused(trained):
     """Its gradients are the plain computation's, in adapters and in weights of its own."""
     torch.manual_seed(0)
     network = tiny_model("llama").get_base_model().requires_grad_(trained == "everything")
-    layer, x = network.model.layers[0].mlp, torch.randn(2, 5, network.config.hidden_size)
+    layer, x = network.model.layers[0].mlp, torch.randn(2, 5, network.config.hidden_size, device=DEVICE)
     if trained != "everything":
         setattr(
             layer,

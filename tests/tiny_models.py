@@ -15,6 +15,9 @@ from transformers import (
 
 from hidden_rule import attention
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # exactness is tested where a run would compute
+ATTENTION = attention.GPU if DEVICE.type == "cuda" else attention.CPU
+
 SIZES = {
     "vocab_size": 97,
     "hidden_size": 32,
@@ -25,7 +28,7 @@ SIZES = {
     "head_dim": 8,
     "max_position_embeddings": 256,
     "pad_token_id": 0,
-    "attn_implementation": attention.CPU,  # as `load_model` loads on a CPU
+    "attn_implementation": ATTENTION,  # as `load_model` loads
 }
 
 
@@ -42,7 +45,7 @@ def tiny_model(family: str, seed: int = 0, dtype=torch.float32, window: int | No
         config.layer_types = ["sliding_attention", "sliding_attention", "full_attention"]
         model = Gemma3ForCausalLM(config)
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM")
-    model = get_peft_model(model.to(dtype), lora)
+    model = get_peft_model(model.to(DEVICE, dtype), lora)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zero at first, which would hide the gradients of lora_A
             torch.nn.init.normal_(parameter, std=0.1)
@@ -83,7 +86,7 @@ def padded_batch(rows, side: str) -> dict[str, torch.Tensor]:
         mask.append([0] * left + [1] * (len(prompt) + len(completion)) + [0] * right)
         labels.append([-100] * (left + len(prompt)) + completion + [-100] * right)
     return {
-        "input_ids": torch.tensor(ids),
-        "attention_mask": torch.tensor(mask),
-        "labels": torch.tensor(labels),
+        "input_ids": torch.tensor(ids, device=DEVICE),
+        "attention_mask": torch.tensor(mask, device=DEVICE),
+        "labels": torch.tensor(labels, device=DEVICE),
     }

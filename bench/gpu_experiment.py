@@ -1,0 +1,280 @@
+"""The default experiment on this machine's GPU, without Snakemake: `python bench/gpu_experiment.py --output FOLDER`.
+
+First the embedded model's shared-prefix computation is compared with the plain one (`checks.json`): log-probabilities
+of the replies, and an SFT batch's loss and gradients. Then each seed's conditions are trained and evaluated by the
+pipeline's own functions, a process a seed, several at a time; `free` explores freely from SFT's adapter. The tables are
+the pipeline's: `predictions.parquet`, `costs.parquet` and `history.parquet`, with the condition and seed of each row.
+
+Processes that share a GPU slow one another down: wall times are those of a shared device unless `--at-once 1`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import bench
+import measure
+from measure import ROOT
+
+CONDITIONS = (  # (name, method, start, decoding, settings that differ from the config's)
+    ("baseline", None, None, None, {}),
+    ("sft", "sft", None, None, {}),
+    ("grpo", "grpo", None, "structured", {}),
+    ("sft_then_grpo", "grpo", "sft", "structured", {}),
+)
+FREE = ("sft_then_grpo_free", "grpo", "sft", "free", {"epochs": 1})
+
+
+SMALL = {"train": 64, "validation": 16, "test": 16, "holdout": 16}
+
+
+def inputs(options):
+    """Config and manifest; `--small` draws few rows and explores little."""
+    config, manifest = bench.inputs([])
+    if options.small:
+        config["data"], config["grpo"]["max_new_tokens"] = SMALL, 4
+    return config, manifest
+
+
+def run_condition(name, method, start_from, decoding, changes, *, seed, work, config, manifest, data) -> dict:
+    """Train (unless `method` is None) and evaluate one condition; returns the paths of its tables."""
+    import evaluate
+    import train_grpo
+    import train_sft
+
+    folder = work / f"{name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"predictions": folder / "predictions.parquet", "evaluate": folder / "evaluate.parquet"}
+    common = {"manifest": manifest, "ruleset": config["ruleset"], "model_config": config["model"]}
+    common |= {"condition": name, "seed": seed}
+    if method:
+        paths |= {"train": folder / "train.parquet", "history": folder / "history.parquet"}
+        job = {
+            **common,
+            "train": data["train"],
+            "validation": data["validation"],
+            "start_from": start_from and work / f"{start_from}-{seed}" / "adapter",
+            "lora": config["lora"],
+            "settings": {**config[method], **changes},
+            "adapter": folder / "adapter",
+            "history": paths["history"],
+            "cost": paths["train"],
+        }
+        if method == "sft":
+            train_sft.train_sft(**job)
+        else:
+            train_grpo.train_grpo(**job, decoding=decoding)
+    evaluate.evaluate(
+        **common,
+        splits={name: data[name] for name in ("test", "holdout")},
+        adapter=folder / "adapter" if method else None,
+        settings=config["evaluation"],
+        predictions=paths["predictions"],
+        cost=paths["evaluate"],
+    )
+    return paths
+
+
+def run_seed(options, seed: int) -> None:
+    """All conditions of one seed, one after another in this process."""
+    config, manifest = inputs(options)
+    data = {split: options.work / "data" / f"{split}.parquet" for split in ("train", "validation", "test", "holdout")}
+    for condition in (*CONDITIONS, *([FREE] if options.free and seed == options.seeds[0] else [])):
+        changes = {"epochs": 1} if options.small and condition[1] else {}
+        began = time.perf_counter()
+        run_condition(
+            *condition[:4], {**condition[4], **changes},
+            seed=seed, work=options.work, config=config, manifest=manifest, data=data,
+        )  # fmt: skip
+        print(f"{condition[0]} seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+def compare_computations(options) -> dict:
+    """How far the pipeline's computation is from the plain one on this device, by type of number.
+
+    `log_probs`: of each valid reply after each prompt, the largest difference in nats; `loss` and `gradients`: of one
+    SFT batch, relative. `cpu` compares with the plain float32 computation on the CPU, `truth` with it on this device.
+    """
+    import torch
+
+    from hidden_rule import decoding, models, prefix, training
+    from hidden_rule.encoding import encode_reply
+
+    config, manifest = inputs(options)
+    data = bench.draw(config, options.work)
+    device = models.default_device()
+
+    def load(dtype, ours: bool, where=device):
+        with contextlib.nullcontext() if ours else measure.as_it_comes(models), _default_device(models, where):
+            start = training.load_start(
+                manifest=manifest, ruleset=config["ruleset"], train=data["train"], validation=data["validation"],
+                model_config={**config["model"], "dtype": dtype}, lora=config["lora"], start_from=None, seed=0,
+            )  # fmt: skip
+        for name, parameter in start.model.named_parameters():
+            if "lora_B" in name:  # zero at first, which would hide the gradients of lora_A
+                torch.manual_seed(len(name) + sum(map(ord, name)))
+                parameter.data.copy_(0.02 * torch.randn(parameter.shape))
+        return start
+
+    def measured(start, ours: bool) -> dict:
+        base, prompts = start.model.get_base_model().eval(), start.validation.prompts[: options.rows]
+        rows = list(zip(start.train.prompts, start.train.labels, strict=True))[:16]
+        pairs = [(prompt, encode_reply(start.tokenizer, label)) for prompt, label in rows]
+        if ours:
+            log_probs = decoding.label_log_probs(base, start.trie, prompts, 16)
+            hidden, chosen = _scored(prefix, base, pairs, start.device)
+            log_prob, _, _ = prefix.score_tokens(base, hidden, chosen, 1.0, False)
+            loss = -log_prob.mean()
+        else:
+            log_probs = torch.stack([_plain_label_log_probs(base, start.trie, prompt) for prompt in prompts])
+            losses = []
+            for prompt, reply in pairs:  # every row alone: nothing is padded
+                ids = torch.tensor([prompt + reply], device=start.device)
+                logits = base(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+                losses.append(torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :], reduction="none"))
+            loss = torch.cat(losses).mean()
+        loss.backward()
+        grads = {n: p.grad.detach().float().cpu() for n, p in start.model.named_parameters() if p.requires_grad}
+        return {"log_probs": log_probs.cpu(), "loss": loss.item(), "gradients": grads}
+
+    def distance(a: dict, b: dict) -> dict:
+        norms = [float((a["gradients"][n] - g).norm() / g.norm().clamp(min=1e-12)) for n, g in b["gradients"].items()]
+        return {
+            "log_probs": float((a["log_probs"] - b["log_probs"]).abs().max()),
+            "loss": abs(a["loss"] - b["loss"]) / abs(b["loss"]),
+            "gradients_median": float(torch.tensor(norms).median()),
+            "gradients_largest": max(norms),
+        }
+
+    truth = measured(load("float32", ours=False), ours=False)
+    result = {"rows": options.rows, "device": models.device_name(device)}
+    result["float32_ours_truth"] = distance(measured(load("float32", ours=True), ours=True), truth)
+    low = load("bfloat16", ours=False)
+    result["bfloat16_plain_truth"] = distance(measured(low, ours=False), truth)
+    result["bfloat16_ours_truth"] = distance(measured(load("bfloat16", ours=True), ours=True), truth)
+    if device.type == "cuda":
+        result["float32_plain_cpu_truth"] = distance(
+            measured(load("float32", ours=False, where=torch.device("cpu")), ours=False), truth
+        )
+    return result
+
+
+@contextlib.contextmanager
+def _default_device(models, device):
+    """Within it trainings load onto `device`."""
+    from unittest import mock
+
+    from hidden_rule import training
+
+    with (
+        mock.patch.object(models, "default_device", lambda: device),
+        mock.patch.object(training, "default_device", lambda: device),
+    ):
+        yield
+
+
+def _scored(prefix, base, pairs, device):
+    """Hidden states that predict the replies' tokens, and those tokens, of rows padded on the right."""
+    import torch
+
+    width = max(len(prompt) + len(reply) for prompt, reply in pairs)
+    fill = [width - len(prompt) - len(reply) for prompt, reply in pairs]
+    ids = torch.tensor([p + r + [0] * n for (p, r), n in zip(pairs, fill, strict=True)], device=device)
+    mask = torch.tensor([[1] * (width - n) + [0] * n for n in fill], device=device)
+    labels = torch.tensor(
+        [[-100] * len(p) + r + [-100] * n for (p, r), n in zip(pairs, fill, strict=True)], device=device
+    )
+    hidden, scored = prefix.scored_states(base, ids, mask, labels)
+    return hidden, labels[:, 1:][scored]
+
+
+def _plain_label_log_probs(base, trie, prompt):
+    """Log-probabilities (L,) of the valid replies by whole forward passes, renormalised over the allowed tokens."""
+    import torch
+
+    device = base.get_input_embeddings().weight.device
+    result = []
+    with torch.no_grad():
+        for reply in trie.replies:
+            ids = torch.tensor([prompt + list(reply)], device=device)
+            logits = base(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+            total = torch.zeros((), device=device)
+            for i, token in enumerate(reply):
+                allowed = sorted({other[i] for other in trie.replies if other[:i] == reply[:i]})
+                total = total + torch.log_softmax(logits[i, allowed], -1)[allowed.index(token)]
+            result.append(total)
+    return torch.stack(result)
+
+
+def gather(options) -> None:
+    """Write all seeds' tables as three."""
+    import polars as pl
+
+    for name, stems in {"predictions": ["predictions"], "costs": ["train", "evaluate"], "history": ["history"]}.items():
+        frames = []
+        for path in sorted(path for stem in stems for path in options.work.glob(f"*-*/{stem}.parquet")):
+            condition, seed = path.parent.name.rsplit("-", 1)
+            frame = pl.read_parquet(path)
+            if name != "costs":
+                frame = frame.with_columns(condition=pl.lit(condition), seed=pl.lit(int(seed)))
+            frames.append(frame)
+        pl.concat(frames).write_parquet(options.output / f"{name}.parquet")
+
+
+def main() -> None:
+    """Read the options; run one part as a child, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
+    parser.add_argument("--work", type=Path, help="folder of data and adapters; default OUTPUT/work")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--at-once", type=int, default=5, help="seeds side by side on the GPU")
+    parser.add_argument("--rows", type=int, default=32, help="prompts compared with the plain computation")
+    parser.add_argument("--free", action="store_true", help="the first seed explores freely from SFT as well")
+    parser.add_argument("--small", action="store_true", help="few rows, one pass: does it run?")
+    parser.add_argument("--one", help="a seed, or `checks`: one part in this process")
+    options = parser.parse_args()
+    options.output = options.output.resolve()
+    options.work = (options.work or options.output / "work").resolve()
+    os.chdir(ROOT)
+    if options.one == "checks":
+        measure.write_json(compare_computations(options), options.output / "checks.json")
+    elif options.one:
+        run_seed(options, int(options.one))
+    else:
+        run_all(options)
+
+
+def run_all(options) -> None:
+    """Model and data once, then the comparison and every seed in processes of their own."""
+    config, _ = inputs(options)
+    bench.draw(config, options.work)
+    options.output.mkdir(parents=True, exist_ok=True)
+    measure.write_json(measure.circumstances(), options.output / "circumstances.json")
+    parts, running = ["checks", *map(str, options.seeds)], []
+    failed = []
+    while parts or running:
+        while parts and len(running) < options.at_once + 1:
+            part = parts.pop(0)
+            log = open(options.output / f"{part}.log", "w")  # noqa: SIM115 - the process's
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", part]
+            running.append((part, subprocess.Popen(command, stdout=log, stderr=log)))
+        time.sleep(0.2)
+        for part, process in [one for one in running if one[1].poll() is not None]:
+            running.remove((part, process))
+            if process.returncode:
+                failed.append(part)
+            print(f"{part}: {'failed' if process.returncode else 'done'}", file=sys.stderr, flush=True)
+    gather(options)
+    for part in failed:
+        print((options.output / f"{part}.log").read_text()[-3000:], file=sys.stderr)
+    print(json.dumps({"failed": failed}))
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
