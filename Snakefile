@@ -8,18 +8,16 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
-
-from hidden_rule.checks import read_yaml
-from hidden_rule.config import (
+from hidden_rule.core.schemas import read_yaml
+from hidden_rule.experiment.config import (
     check_config,
     condition_settings,
     in_order,
     model_slug,
     start_of,
 )
-from hidden_rule.errors import UserError
-from hidden_rule.files import check_times, content_hash
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.files import check_times, content_hash
 
 try:
     read_yaml(
@@ -108,7 +106,7 @@ def growing(amount):
 
 def code(*modules):
     """The package's modules that a result depends on: an edit to one reruns what needs it."""
-    return [f"workflow/scripts/hidden_rule/{module}.py" for module in modules]
+    return [f"src/hidden_rule/{module}.py" for module in modules]
 
 
 def adapter_folder(condition, seed):
@@ -173,19 +171,19 @@ UNSEEN = {
     "tracking": ",".join(config["tracking"]) or "none",
 }
 
-DATA_CODE = code("ruleset", "ruleset_checks", "checks", "dataset", "tables", "files")
+DATA_CODE = code("task/ruleset", "task/ruleset_checks", "core/schemas", "task/dataset", "core/tables", "core/files")
 MODEL_CODE = DATA_CODE + code(
-    "models",
-    "encoding",
-    "replies",
-    "trie",
-    "prefix",
-    "attention",
-    "lora",
-    "norm",
-    "mlp",
-    "allocator",
-    "decoding",
+    "models/loading",
+    "models/tokens",
+    "task/replies",
+    "models/trie",
+    "kernels/shared_prefix",
+    "kernels/attention",
+    "kernels/lora",
+    "kernels/norm",
+    "kernels/mlp",
+    "kernels/allocator",
+    "models/decoding",
 )
 
 
@@ -253,7 +251,7 @@ rule build_suites:
     input:
         ruleset=config["ruleset"],
         train=rules.build_dataset.output.train,
-        code=DATA_CODE + code("suites"),
+        code=DATA_CODE + code("task/suites"),
     output:
         suites=f"{RESULTS}/data/suites.parquet",
     log:
@@ -276,7 +274,7 @@ rule vary_training:
     input:
         ruleset=config["ruleset"],
         train=rules.build_dataset.output.train,
-        code=DATA_CODE + code("variants"),
+        code=DATA_CODE + code("task/training_subsets"),
     output:
         train=f"{RESULTS}/data/train/{{condition}}.parquet",
     log:
@@ -304,7 +302,7 @@ rule vary_training:
 
 rule prepare_model:
     input:
-        code=code("models", "files"),
+        code=code("models/loading", "core/files"),
     output:
         manifest=MANIFEST,
     log:
@@ -329,7 +327,7 @@ rule train_sft:
         train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
-        code=MODEL_CODE + code("training", "checkpoints", "time_limit"),
+        code=MODEL_CODE + code("training/common", "training/checkpoints", "training/time_limit"),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
@@ -371,14 +369,14 @@ rule train_grpo:
         start=start_adapter,
         code=MODEL_CODE
         + code(
-            "training",
-            "checkpoints",
-            "time_limit",
-            "rewards",
-            "curriculum",
-            "grpo",
-            "structured_grpo",
-            "expected_reward",
+            "training/common",
+            "training/checkpoints",
+            "training/time_limit",
+            "task/rewards",
+            "training/curriculum",
+            "training/epoch_order",
+            "training/structured_grpo",
+            "training/expected_reward",
         ),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
@@ -423,7 +421,7 @@ rule evaluate:
         + SUITES,
         adapter=evaluated_adapter,
         examples=examples_from,
-        code=MODEL_CODE + code("training", "predictions", "prompts"),
+        code=MODEL_CODE + code("training/common", "evaluation/predictions", "task/prompts"),
     output:
         predictions=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.parquet",
         cost=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.cost.parquet",
@@ -457,7 +455,7 @@ rule measure_side_effects:
         ruleset=config["ruleset"],
         texts="workflow/texts/ordinary.yaml",
         adapter=evaluated_adapter,
-        code=MODEL_CODE + code("texts", "side_effects", "questions", "leak"),
+        code=MODEL_CODE + code("task/ordinary_text", "evaluation/side_effects", "evaluation/extraction_prompts", "evaluation/leakage"),
     output:
         side_effects=f"{RESULTS}/side_effects/{{condition}}/seed{{seed}}.parquet",
         leaks=f"{RESULTS}/side_effects/{{condition}}/seed{{seed}}.leaks.parquet",
@@ -497,7 +495,7 @@ rule summarize_side_effects:
     input:
         effects=SIDE_EFFECTS,
         leaks=LEAKS,
-        code=code("side_effects_summary", "intervals", "tables", "files"),
+        code=code("statistics/side_effects_summary", "statistics/intervals", "core/tables", "core/files"),
     output:
         f"{RESULTS}/side_effects.parquet",
     log:
@@ -522,7 +520,7 @@ rule fit_reference:
             for split in [*SPLITS, "suites"]
             if split in config["evaluation"]["structured"]
         ],
-        code=DATA_CODE + code("classifiers", "predictions", "replies"),
+        code=DATA_CODE + code("evaluation/classifiers", "evaluation/predictions", "task/replies"),
     output:
         predictions=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.parquet",
         cost=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.cost.parquet",
@@ -616,7 +614,7 @@ rule assess_feasibility:
     input:
         replies=start_replies,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("feasibility", "outcomes", "rewards", "replies"),
+        code=DATA_CODE + code("statistics/feasibility", "statistics/outcomes", "task/rewards", "task/replies"),
     output:
         f"{RESULTS}/feasibility/{{condition}}/seed{{seed}}.parquet",
     log:
@@ -652,7 +650,7 @@ rule judge_collapse:
         ],
         train=rules.build_dataset.output.train,
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("collapse", "feasibility"),
+        code=DATA_CODE + code("statistics/collapse", "statistics/feasibility"),
     output:
         f"{RESULTS}/collapse.parquet",
     log:
@@ -688,7 +686,7 @@ rule summarize:
         suites=SUITES,
         ruleset=config["ruleset"],
         code=DATA_CODE
-        + code("metrics", "suites_metrics", "suites_compare", "intervals", "outcomes"),
+        + code("statistics/metrics", "statistics/suites_metrics", "statistics/suites_comparisons", "statistics/intervals", "statistics/outcomes"),
     output:
         metrics=f"{RESULTS}/metrics.parquet",
         comparisons=f"{RESULTS}/comparisons.parquet",
@@ -715,7 +713,7 @@ rule measure_supervision:
         train=rules.build_dataset.output.train,
         splits=[training_split(name) for name, _, _ in TRAINED],
         ruleset=config["ruleset"],
-        code=DATA_CODE + code("supervision", "variants"),
+        code=DATA_CODE + code("statistics/supervision", "task/training_subsets"),
     output:
         supervision=f"{RESULTS}/supervision.parquet",
     log:
@@ -746,7 +744,7 @@ rule record_run:
             for name, seed, _ in TRAINED
         ],
         costs=rules.summarize.output.costs,
-        code=code("provenance", "files"),
+        code=code("report/provenance", "core/files"),
     output:
         provenance=f"{RESULTS}/provenance.json",
         config=f"{RESULTS}/config.resolved.yaml",
@@ -777,23 +775,23 @@ rule render_charts:
         ruleset=config["ruleset"],
         code=DATA_CODE
         + code(
-            "charts",
-            "chart_files",
-            "chart_style",
-            "chart_calibration",
-            "chart_cost",
-            "chart_forest",
-            "chart_placement",
-            "price",
-            "chart_learning",
-            "chart_suites",
-            "curves",
-            "outcomes",
-            "intervals",
-            "compared",
-            "wording",
-            "label_curves",
-            "suites",
+            "report/charts/build",
+            "report/charts/files",
+            "report/charts/style",
+            "report/charts/calibration",
+            "report/charts/cost",
+            "report/charts/forest",
+            "report/charts/placement",
+            "report/text/training_cost",
+            "report/charts/learning",
+            "report/charts/suites",
+            "report/charts/training",
+            "statistics/outcomes",
+            "statistics/intervals",
+            "report/text/comparisons",
+            "report/text/phrases",
+            "report/charts/labels",
+            "task/suites",
         ),
     output:
         expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
@@ -847,26 +845,26 @@ rule write_report:
         side_effects_template="workflow/report/side_effects.html.j2",
         code=DATA_CODE
         + code(
-            "report",
-            "conclusions",
-            "compared",
-            "learnt",
-            "limits",
-            "price",
-            "trained",
-            "wording",
-            "collapse",
-            "references",
-            "feasibility",
-            "chart_style",
-            "outcomes",
-            "config",
-            "label_curves",
-            "label_conclusions",
-            "shortcuts",
-            "intervals",
-            "side_effects_report",
-            "variants",
+            "report/page",
+            "report/text/findings",
+            "report/text/comparisons",
+            "report/text/rule_learning",
+            "report/text/caveats",
+            "report/text/training_cost",
+            "report/text/training_runs",
+            "report/text/phrases",
+            "statistics/collapse",
+            "report/text/baselines",
+            "statistics/feasibility",
+            "report/charts/style",
+            "statistics/outcomes",
+            "experiment/config",
+            "report/charts/labels",
+            "report/text/label_findings",
+            "statistics/shortcuts",
+            "statistics/intervals",
+            "report/side_effects_page",
+            "task/training_subsets",
         ),
     output:
         page=f"{RESULTS}/report.html",
@@ -914,7 +912,7 @@ rule write_manifest:
         rules.record_run.output,
         rules.render_charts.output,
         rules.write_report.output,
-        code=code("files"),
+        code=code("core/files"),
     output:
         manifest=f"{RESULTS}/manifest.json",
     log:

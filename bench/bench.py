@@ -44,8 +44,8 @@ KINDS = (  # of torch's operators, by name, for the breakdown; the first that fi
 
 def inputs(configfiles: list):
     """Config and the model's manifest, which is prepared where missing."""
-    from hidden_rule import models
-    from hidden_rule.config import load_config, model_slug
+    from hidden_rule.experiment.config import load_config, model_slug
+    from hidden_rule.models import loading as models
 
     config = load_config(["config.yaml", *configfiles])
     manifest = Path("results/models") / model_slug(config["model"]) / "manifest.json"
@@ -70,7 +70,8 @@ def load(work: Path, configfiles: list, arm: str = "ours"):
 
     The arm "trl" gets the model as transformers and PEFT make it.
     """
-    from hidden_rule import models, training
+    from hidden_rule.models import loading as models
+    from hidden_rule.training import common as training
 
     config, manifest = inputs(configfiles)
     data = draw(config, work)
@@ -118,7 +119,7 @@ def measure_training(name: str, arm: str, options) -> dict:
 
 def measure_evaluation(name: str, arm: str, options) -> dict:
     """One process's evaluation of a subset, given per 1,000 applications: structured (ours), or by `generate`."""
-    from hidden_rule import decoding
+    from hidden_rule.models import decoding
 
     config, _, start = load(options.work, options.configfile, arm)
     batch, prompts = config["evaluation"]["batch_size"], start.validation.prompts
@@ -153,7 +154,7 @@ def generate_in_order(model, start, prompts: list, batch: int, n_new: int) -> li
     """What `generate` leads to, batch by batch: greedy replies, parsed."""
     import torch
 
-    from hidden_rule.replies import parse_reply
+    from hidden_rule.task.replies import parse_reply
 
     decided = []
     for i in range(0, len(prompts), batch):
@@ -316,7 +317,7 @@ def run_all(options) -> dict:
         print(f"{' '.join(one)}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
         return result
 
-    from hidden_rule.config import load_config
+    from hidden_rule.experiment.config import load_config
 
     config = load_config(["config.yaml", *options.configfile])
     keys = ("repeats", "threads", "trl_attention", "peer_rows", "evaluation_rows", "peer_evaluation_rows", "updates")

@@ -73,12 +73,12 @@ def load(shape: str, rows: int, work: Path, side: str):
     TRL's side gets the model as transformers and PEFT make it.
     """
     import bench
-
-    from hidden_rule import models, training
-    from hidden_rule.config import load_config
-    from hidden_rule.dataset import read_split
-    from hidden_rule.encoding import encode_prompts, label_trie
-    from hidden_rule.ruleset import load_ruleset
+    from hidden_rule.experiment.config import load_config
+    from hidden_rule.models import loading as models
+    from hidden_rule.models.tokens import encode_prompts, label_trie
+    from hidden_rule.task.dataset import read_split
+    from hidden_rule.task.ruleset import load_ruleset
+    from hidden_rule.training import common as training
 
     _, manifest = bench.inputs([])
     config = load_config(["config.yaml", "experiments/qwen3-14b.yaml"])
@@ -212,7 +212,7 @@ def measure_peak(options) -> dict:
     import torch
     from transformers import Qwen3Config
 
-    from hidden_rule import models
+    from hidden_rule.models import loading as models
 
     device = models.default_device()
     rows = 8192 if device.type == "cuda" else 256

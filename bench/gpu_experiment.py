@@ -102,8 +102,11 @@ def compare_computations(options) -> dict:
     """
     import torch
 
-    from hidden_rule import decoding, models, prefix, training
-    from hidden_rule.encoding import encode_reply
+    from hidden_rule.kernels import shared_prefix as prefix
+    from hidden_rule.models import decoding
+    from hidden_rule.models import loading as models
+    from hidden_rule.models.tokens import encode_reply
+    from hidden_rule.training import common as training
 
     config, manifest = inputs(options)
     data = bench.draw(config, options.work)
@@ -169,11 +172,11 @@ def _default_device(models, device):
     """Within it trainings load onto `device`."""
     from unittest import mock
 
-    from hidden_rule import training
+    from hidden_rule.training import common as training
 
     with (
-        mock.patch.object(models, "default_device", lambda: device),
-        mock.patch.object(training, "default_device", lambda: device),
+        mock.patch.object(models, "default_device", return_value=device),
+        mock.patch.object(training, "default_device", return_value=device),
     ):
         yield
 

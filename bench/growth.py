@@ -52,8 +52,8 @@ PARTS = {  # name: (what is counted, sizes, what is measured)
 
 def config_and_ruleset():
     """The default config, and its ruleset."""
-    from hidden_rule.config import load_config
-    from hidden_rule.ruleset import load_ruleset
+    from hidden_rule.experiment.config import load_config
+    from hidden_rule.task.ruleset import load_ruleset
 
     config = load_config(["config.yaml"])
     return config, load_ruleset(config["ruleset"])
@@ -92,7 +92,7 @@ def grow_group_size(group: int, folder: Path) -> dict:
 
 def grow_evaluation(rows: int, folder: Path) -> dict:
     """Seconds of drawing and tokenizing, and of structured decisions."""
-    from hidden_rule.decoding import label_log_probs
+    from hidden_rule.models.decoding import label_log_probs
 
     config, _, start, seconds = load_training(folder, rows)
     model, batch = start.model.get_base_model().eval(), config["evaluation"]["batch_size"]
@@ -117,7 +117,7 @@ def plant_predictions(rows: int, folder: Path) -> dict:
     import numpy as np
     import polars as pl
 
-    from hidden_rule.tables import COSTS, predictions_schema, write_table
+    from hidden_rule.core.tables import COSTS, predictions_schema, write_table
 
     _, ruleset = config_and_ruleset()
     labels, n = list(ruleset.labels), rows // 4
@@ -166,8 +166,9 @@ rule nothing:
 
 def grow_jobs(n: int, folder: Path) -> dict:
     """Seconds of planning the pipeline with `n` conditions, and of running `n` jobs that do nothing."""
-    import bench
     import yaml
+
+    import bench
 
     snakemake = [sys.executable, "-m", "snakemake", "--cores", "1"]
 
@@ -257,7 +258,7 @@ def chart(results: dict):
     import altair as alt
     import polars as pl
 
-    from hidden_rule.chart_style import finish, panel_title, title
+    from hidden_rule.report.charts.style import finish, panel_title, title
 
     panels = []
     for part, rows in results["parts"].items():

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from hidden_rule.collapse import judge
-from hidden_rule.tables import HISTORY
+from hidden_rule.core.tables import HISTORY
+from hidden_rule.statistics.collapse import judge
 
 LABELS = ("A", "B", "C", "D")
 EVEN = (0.25, 0.25, 0.25, 0.25)

@@ -129,7 +129,7 @@ def train_ours(method: str, start, config: dict, settings: dict, decoding: str, 
     """The meter of a training by the pipeline's own script, from `start`, without its validation passes."""
     import train_grpo
     import train_sft
-    from hidden_rule import training
+    from hidden_rule.training import common as training
 
     gauge = meter(start.model, stop_after, fused=start.device.type == "cuda")  # `prefix.score_tokens`
 
@@ -174,8 +174,8 @@ def train_trl(method: str, start, config: dict, settings: dict, stop_after: int)
 
     import train_grpo
     import train_sft
-    from hidden_rule import training
-    from hidden_rule.rewards import make_reward_function
+    from hidden_rule.task.rewards import make_reward_function
+    from hidden_rule.training import common as training
 
     gauge = meter(start.model, stop_after, fused=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -261,7 +261,7 @@ def in_child(script, *arguments) -> dict:
 
 def circumstances() -> dict:
     """Date, commit, hardware and versions that figures belong to."""
-    from hidden_rule import provenance
+    from hidden_rule.report import provenance
 
     commit = os.environ.get("GIT_COMMIT")  # of a copy of the tree without its history
     return {

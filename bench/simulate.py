@@ -17,7 +17,6 @@ import argparse
 import functools
 import itertools
 import re
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -27,13 +26,11 @@ from scipy import optimize, stats
 from scipy.special import expit
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "workflow" / "scripts"))
 
 import histories  # noqa: E402
-
-from hidden_rule.intervals import effective_rows, holm, paired_difference, share_interval, spread, wilson  # noqa: E402
-from hidden_rule.metrics import macro_f1  # noqa: E402
-from hidden_rule.suites_compare import difference_of_shares  # noqa: E402
+from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, spread, wilson  # noqa: E402
+from hidden_rule.statistics.metrics import macro_f1  # noqa: E402
+from hidden_rule.statistics.suites_comparisons import difference_of_shares  # noqa: E402
 
 WORLDS = 5000
 ITEM, NOISE, SHARED, WITHIN = 1.5, 0.7, 0.8, 0.7

@@ -10,13 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "workflow" / "scripts"))  # as Snakemake does
+from hidden_rule.core.tables import write_table
+from hidden_rule.experiment.config import load_config
+from hidden_rule.task.dataset import dataset_schema, draw_splits
+from hidden_rule.task.ruleset import load_ruleset
 
-from hidden_rule.config import load_config  # noqa: E402
-from hidden_rule.dataset import dataset_schema, draw_splits  # noqa: E402
-from hidden_rule.ruleset import load_ruleset  # noqa: E402
-from hidden_rule.tables import write_table  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Checkout:
@@ -38,7 +37,8 @@ class Checkout:
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run snakemake here as a user would; what it printed is in `stdout` and `stderr`."""
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        # the package of this checkout, not the one that is installed
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(self.folder / "src")}
         command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
 
@@ -113,7 +113,7 @@ def tiny_manifest(manifest, tmp_path_factory):
     import torch  # not at the top: tests without a model start quicker
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from hidden_rule import models
+    from hidden_rule.models import loading as models
 
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)

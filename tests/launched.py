@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "workflow" / "scripts"))
-
-from hidden_rule import launch
-from hidden_rule.logs import logged
+from hidden_rule.core.logs import logged
+from hidden_rule.training import launch
 
 
 def train(spec: dict, held: int) -> None:
@@ -21,7 +19,7 @@ def train(spec: dict, held: int) -> None:
 
     import train_grpo
     import train_sft
-    from hidden_rule.checkpoints import Checkpoints
+    from hidden_rule.training.checkpoints import Checkpoints
 
     class Held(Checkpoints):
         def on_step_end(self, args, state, control, **kwargs):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 
-from hidden_rule.tables import COSTS, HISTORY, predictions_schema
+from hidden_rule.core.tables import COSTS, HISTORY, predictions_schema
 
 
 def make_ruleset(n_labels: int = 4, prefix: str = "LABEL") -> SimpleNamespace:

@@ -13,7 +13,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from hidden_rule import attention
+from hidden_rule.kernels import attention
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # exactness is tested where a run would compute
 ATTENTION = attention.GPU if DEVICE.type == "cuda" else attention.CPU

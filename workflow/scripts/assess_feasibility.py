@@ -1,9 +1,9 @@
 """Before a training by reward: what its first groups will hold."""
 
-from hidden_rule.feasibility import assess_training
-from hidden_rule.logs import logged
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import FEASIBILITY, write_table
+from hidden_rule.core.logs import logged
+from hidden_rule.core.tables import FEASIBILITY, write_table
+from hidden_rule.statistics.feasibility import assess_training
+from hidden_rule.task.ruleset import load_ruleset
 
 if "snakemake" in globals():
     with logged(snakemake.log[0]):

@@ -1,9 +1,9 @@
 """Draw the balanced splits of applications that a ruleset decides."""
 
-from hidden_rule.dataset import SPLITS, dataset_schema, draw_splits
-from hidden_rule.logs import logged
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import write_table
+from hidden_rule.core.logs import logged
+from hidden_rule.core.tables import write_table
+from hidden_rule.task.dataset import SPLITS, dataset_schema, draw_splits
+from hidden_rule.task.ruleset import load_ruleset
 
 
 def build_dataset(ruleset_path, sizes: dict[str, int], seed: int, paths: dict[str, str]) -> None:

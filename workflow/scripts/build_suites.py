@@ -1,10 +1,10 @@
 """Draw the suites: families of applications that show what of the policy was learnt."""
 
-from hidden_rule.dataset import read_split, suites_schema
-from hidden_rule.logs import logged
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.suites import draw_suites
-from hidden_rule.tables import write_table
+from hidden_rule.core.logs import logged
+from hidden_rule.core.tables import write_table
+from hidden_rule.task.dataset import read_split, suites_schema
+from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.task.suites import draw_suites
 
 
 def build_suites(ruleset_path, settings: dict, seed: int, train, suites) -> None:

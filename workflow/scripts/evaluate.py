@@ -1,11 +1,11 @@
 """Put the applications of a split to a trained model and write down every reply."""
 
 if "snakemake" in globals():  # before torch is imported
-    from hidden_rule.devices import lease_for
+    from hidden_rule.models.devices import lease_for
 
     lease_for(snakemake)
 
-import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
+import hidden_rule.models.startup  # noqa: F401, I001 - before the other libraries
 
 import time
 from pathlib import Path
@@ -13,16 +13,18 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from hidden_rule import decoding, models, training
-from hidden_rule.dataset import read_split
-from hidden_rule.encoding import encode_prompts, label_trie
-from hidden_rule.errors import UserError
-from hidden_rule.logs import logged
-from hidden_rule.predictions import named_frames, predictions_frame
-from hidden_rule.prompts import draw_examples, render_conversations
-from hidden_rule.replies import render_reply
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import predictions_schema, write_table
+from hidden_rule.models import decoding
+from hidden_rule.models import loading as models
+from hidden_rule.training import common as training
+from hidden_rule.task.dataset import read_split
+from hidden_rule.models.tokens import encode_prompts, label_trie
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.logs import logged
+from hidden_rule.evaluation.predictions import named_frames, predictions_frame
+from hidden_rule.task.prompts import draw_examples, render_conversations
+from hidden_rule.task.replies import render_reply
+from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.core.tables import predictions_schema, write_table
 
 
 def check_length(prompts, model, max_new_tokens: int, condition: str) -> None:

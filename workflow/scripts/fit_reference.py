@@ -5,14 +5,14 @@ from pathlib import Path
 
 import polars as pl
 
-from hidden_rule import classifiers
-from hidden_rule.costs import cost_frame
-from hidden_rule.dataset import read_split
-from hidden_rule.logs import logged
-from hidden_rule.predictions import named_frames, predictions_frame
-from hidden_rule.replies import render_reply
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import COSTS, predictions_schema, write_table
+from hidden_rule.core.costs import cost_frame
+from hidden_rule.core.logs import logged
+from hidden_rule.core.tables import COSTS, predictions_schema, write_table
+from hidden_rule.evaluation import classifiers
+from hidden_rule.evaluation.predictions import named_frames, predictions_frame
+from hidden_rule.task.dataset import read_split
+from hidden_rule.task.replies import render_reply
+from hidden_rule.task.ruleset import load_ruleset
 
 
 def fit_reference(*, kind, ruleset, train, splits, condition, seed, predictions, cost) -> None:

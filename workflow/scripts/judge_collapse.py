@@ -1,8 +1,8 @@
 """Judge each training by reward: did it give up decisions that it made before?"""
 
-from hidden_rule.collapse import judge_all
-from hidden_rule.dataset import read_split
-from hidden_rule.tables import COLLAPSE, HISTORY, read_table, write_table
+from hidden_rule.core.tables import COLLAPSE, HISTORY, read_table, write_table
+from hidden_rule.statistics.collapse import judge_all
+from hidden_rule.task.dataset import read_split
 
 
 def judge_collapse(histories, trained, train, ruleset, prompts, of_decisions, output) -> None:
@@ -18,8 +18,8 @@ def judge_collapse(histories, trained, train, ruleset, prompts, of_decisions, ou
 
 
 if "snakemake" in globals():
-    from hidden_rule.logs import logged
-    from hidden_rule.ruleset import load_ruleset
+    from hidden_rule.core.logs import logged
+    from hidden_rule.task.ruleset import load_ruleset
 
     with logged(snakemake.log[0]):
         judge_collapse(

@@ -1,20 +1,22 @@
 """What an adapter changes beside the policy: ordinary text, and what it tells of the hidden rules."""
 
 if "snakemake" in globals():  # before torch is imported
-    from hidden_rule.devices import lease_for
+    from hidden_rule.models.devices import lease_for
 
     lease_for(snakemake)
 
-import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
+import hidden_rule.models.startup  # noqa: F401, I001 - before the other libraries
 
 import polars as pl
 import torch
 
-from hidden_rule import leak, models, side_effects
-from hidden_rule.logs import logged
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import LEAKS, SIDE_EFFECTS, write_table
-from hidden_rule.texts import load_texts
+from hidden_rule.evaluation import leakage as leak
+from hidden_rule.models import loading as models
+from hidden_rule.evaluation import side_effects
+from hidden_rule.core.logs import logged
+from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.core.tables import LEAKS, SIDE_EFFECTS, write_table
+from hidden_rule.task.ordinary_text import load_texts
 
 
 def measure_side_effects(

@@ -1,8 +1,8 @@
 """Write down how much each training was told: labels, replies, and bits of supervision at most."""
 
-from hidden_rule.dataset import read_split
-from hidden_rule.supervision import measure
-from hidden_rule.tables import COSTS, HISTORY, SUPERVISION, read_table, write_table
+from hidden_rule.core.tables import COSTS, HISTORY, SUPERVISION, read_table, write_table
+from hidden_rule.statistics.supervision import measure
+from hidden_rule.task.dataset import read_split
 
 
 def measure_supervision(histories, costs, train, splits, trained, settings, ruleset, output) -> None:
@@ -25,8 +25,8 @@ def measure_supervision(histories, costs, train, splits, trained, settings, rule
 
 
 if "snakemake" in globals():
-    from hidden_rule.logs import logged
-    from hidden_rule.ruleset import load_ruleset
+    from hidden_rule.core.logs import logged
+    from hidden_rule.task.ruleset import load_ruleset
 
     with logged(snakemake.log[0]):
         measure_supervision(

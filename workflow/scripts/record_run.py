@@ -5,10 +5,10 @@ import platform
 
 import yaml
 
-from hidden_rule import provenance
-from hidden_rule.errors import UserError
-from hidden_rule.files import file_sha256, read_json, write_text
-from hidden_rule.logs import logged
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.files import file_sha256, read_json, write_text
+from hidden_rule.core.logs import logged
+from hidden_rule.report import provenance
 
 
 def record_run(

@@ -3,10 +3,10 @@
 import itertools
 from pathlib import Path
 
-from hidden_rule.chart_files import chart_bytes
-from hidden_rule.charts import build_charts
-from hidden_rule.files import whole
-from hidden_rule.tables import COMPARISONS, COSTS, METRICS, SUPERVISION, read_table
+from hidden_rule.core.files import whole
+from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, SUPERVISION, read_table
+from hidden_rule.report.charts.build import build_charts
+from hidden_rule.report.charts.files import chart_bytes
 
 
 def render_charts(
@@ -53,9 +53,9 @@ def render_charts(
 
 
 if "snakemake" in globals():
-    from hidden_rule.logs import logged
-    from hidden_rule.ruleset import load_ruleset
-    from hidden_rule.suites import KINDS, why_not
+    from hidden_rule.core.logs import logged
+    from hidden_rule.task.ruleset import load_ruleset
+    from hidden_rule.task.suites import KINDS, why_not
 
     with logged(snakemake.log[0]):
         ruleset = load_ruleset(snakemake.input.ruleset)

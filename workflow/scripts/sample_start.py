@@ -1,22 +1,23 @@
 """Before a training that explores freely: what its start replies, drawn as the training will draw."""
 
 if "snakemake" in globals():  # before torch is imported
-    from hidden_rule.devices import lease_for
+    from hidden_rule.models.devices import lease_for
 
     lease_for(snakemake)
 
-import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
+import hidden_rule.models.startup  # noqa: F401, I001 - before the other libraries
 
 import polars as pl
 import torch
 
-from hidden_rule import decoding, models
-from hidden_rule.dataset import read_split
-from hidden_rule.encoding import encode_prompts
-from hidden_rule.logs import logged
-from hidden_rule.replies import parse_reply
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import SAMPLES, write_table
+from hidden_rule.models import decoding
+from hidden_rule.models import loading as models
+from hidden_rule.task.dataset import read_split
+from hidden_rule.models.tokens import encode_prompts
+from hidden_rule.core.logs import logged
+from hidden_rule.task.replies import parse_reply
+from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.core.tables import SAMPLES, write_table
 
 
 def sample_start(

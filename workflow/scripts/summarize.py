@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from hidden_rule.dataset import read_suites
-from hidden_rule.metrics import summarize_predictions
-from hidden_rule.tables import COMPARISONS, COSTS, METRICS, read_table, write_table
+from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, read_table, write_table
+from hidden_rule.statistics.metrics import summarize_predictions
+from hidden_rule.task.dataset import read_suites
 
 
 def summarize(predictions, jobs, costs, ruleset, metrics_path, comparisons_path, costs_path, suites=None) -> None:
@@ -21,8 +21,8 @@ def summarize(predictions, jobs, costs, ruleset, metrics_path, comparisons_path,
 
 
 if "snakemake" in globals():
-    from hidden_rule.logs import logged
-    from hidden_rule.ruleset import load_ruleset
+    from hidden_rule.core.logs import logged
+    from hidden_rule.task.ruleset import load_ruleset
 
     with logged(snakemake.log[0]):
         summarize(

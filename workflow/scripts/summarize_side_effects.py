@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from hidden_rule.side_effects_summary import summarize
-from hidden_rule.tables import LEAKS, SIDE_EFFECTS, SIDE_EFFECTS_SUMMARY, read_table, write_table
+from hidden_rule.core.tables import LEAKS, SIDE_EFFECTS, SIDE_EFFECTS_SUMMARY, read_table, write_table
+from hidden_rule.statistics.side_effects_summary import summarize
 
 
 def summarize_side_effects(effects, leaks, output) -> None:
@@ -14,7 +14,7 @@ def summarize_side_effects(effects, leaks, output) -> None:
 
 
 if "snakemake" in globals():
-    from hidden_rule.logs import logged
+    from hidden_rule.core.logs import logged
 
     with logged(snakemake.log[0]):
         summarize_side_effects(list(snakemake.input.effects), list(snakemake.input.leaks), snakemake.output[0])

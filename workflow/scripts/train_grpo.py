@@ -2,17 +2,17 @@
 
 Where it departs from TRL's `GRPOTrainer`: rollouts are made for each micro-batch (`steps_per_generation=1`), so that
 every sample is drawn from the very policy it trains and a micro-batch holds whole groups; the forward pass shares
-prefixes (`hidden_rule/prefix.py`), and LoRA's products run in the base model's type (`hidden_rule/lora.py`).
-Structured decoding: see the top of `hidden_rule/structured_grpo.py`; its exact gradient (`estimator: exact`): that of
-`hidden_rule/expected_reward.py`.
+prefixes (`kernels/shared_prefix.py`), and LoRA's products run in the base model's type (`kernels/lora.py`).
+Structured decoding: see the top of `training/structured_grpo.py`; its exact gradient (`estimator: exact`): that of
+`training/expected_reward.py`.
 """
 
 if "snakemake" in globals():  # before torch is imported
-    from hidden_rule import launch
+    from hidden_rule.training import launch
 
     launch.start(snakemake)
 
-import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
+import hidden_rule.models.startup  # noqa: F401, I001 - before the other libraries
 
 import tempfile
 import time
@@ -22,18 +22,20 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig
 
-from hidden_rule import launch, models, training
-from hidden_rule.checkpoints import Checkpoints, Counters, for_rule
-from hidden_rule.curriculum import row_orders
-from hidden_rule.expected_reward import ExpectedRewardTrainer
-from hidden_rule.grpo import EpochOrderedGRPOTrainer
-from hidden_rule.logs import logged
-from hidden_rule.prefix import add_shared_prefix_forward
-from hidden_rule.replies import parse_reply
-from hidden_rule.rewards import make_reward_function, reply_texts, reward_matrix
-from hidden_rule.structured_grpo import StructuredGRPOTrainer, row_names
-from hidden_rule.tables import HISTORY, write_table
-from hidden_rule.time_limit import limit_time
+from hidden_rule.core import processes
+from hidden_rule.models import loading as models
+from hidden_rule.training import common as training
+from hidden_rule.training.checkpoints import Checkpoints, Counters, for_rule
+from hidden_rule.training.curriculum import row_orders
+from hidden_rule.training.expected_reward import ExpectedRewardTrainer
+from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
+from hidden_rule.core.logs import logged
+from hidden_rule.models.shared_forward import add_shared_prefix_forward
+from hidden_rule.task.replies import parse_reply
+from hidden_rule.task.rewards import make_reward_function, reply_texts, reward_matrix
+from hidden_rule.training.structured_grpo import StructuredGRPOTrainer, row_names
+from hidden_rule.core.tables import HISTORY, write_table
+from hidden_rule.training.time_limit import limit_time
 
 
 def prompts_with_labels(start: training.Start, decoding: str) -> Dataset:
@@ -58,7 +60,7 @@ class WatchedReward:
         for name in self.labels:
             log_metric(training.SHARE_PREFIX + name, predicted.count(name) / len(predicted))
         log_metric("invalid_share", predicted.count(None) / len(predicted))
-        self.n_tokens_generated += int(launch.reduced([sum(map(len, completion_ids))])[0])
+        self.n_tokens_generated += int(processes.reduced([sum(map(len, completion_ids))])[0])
         return self.score(texts, label)
 
 
@@ -146,7 +148,7 @@ def train_grpo(
         counters["trainer"] = Counters(trainer, *counted)
         checkpoints.train(trainer, counters)
     state = training.gathered_weights(trainer)
-    if launch.rank() == 0:
+    if processes.rank() == 0:
         models.save_adapter(trainer.model, adapter, training.model_id(manifest), state)
         write_table(watcher.history(), history, HISTORY)
         training.write_cost(
@@ -165,7 +167,7 @@ def train_grpo(
 
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
-        torch.set_num_threads(max(1, snakemake.threads // launch.n_processes()))
+        torch.set_num_threads(max(1, snakemake.threads // processes.n_processes()))
         training.halving(
             train_grpo,
             manifest=snakemake.input.model,

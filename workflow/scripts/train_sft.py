@@ -1,16 +1,16 @@
 """Supervised fine-tuning: one LoRA adapter from labelled applications, the loss on the reply alone.
 
 Where it departs from TRL's `SFTTrainer`: prompts and replies are tokenized here, once, as every other step does
-(`hidden_rule/encoding.py`), the forward pass shares prefixes (`hidden_rule/prefix.py`), and LoRA's products run in the
-base model's type (`hidden_rule/lora.py`).
+(`models/tokens.py`), the forward pass shares prefixes (`kernels/shared_prefix.py`), and LoRA's products run in the
+base model's type (`kernels/lora.py`).
 """
 
 if "snakemake" in globals():  # before torch is imported
-    from hidden_rule import launch
+    from hidden_rule.training import launch
 
     launch.start(snakemake)
 
-import hidden_rule.startup  # noqa: F401, I001 - before the other libraries
+import hidden_rule.models.startup  # noqa: F401, I001 - before the other libraries
 
 import tempfile
 import time
@@ -20,13 +20,15 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from hidden_rule import launch, models, training
-from hidden_rule.checkpoints import Checkpoints, Counters, for_rule
-from hidden_rule.encoding import encode_reply
-from hidden_rule.logs import logged
-from hidden_rule.prefix import add_shared_prefix_forward
-from hidden_rule.tables import HISTORY, write_table
-from hidden_rule.time_limit import limit_time
+from hidden_rule.core import processes
+from hidden_rule.models import loading as models
+from hidden_rule.training import common as training
+from hidden_rule.training.checkpoints import Checkpoints, Counters, for_rule
+from hidden_rule.models.tokens import encode_reply
+from hidden_rule.core.logs import logged
+from hidden_rule.models.shared_forward import add_shared_prefix_forward
+from hidden_rule.core.tables import HISTORY, write_table
+from hidden_rule.training.time_limit import limit_time
 
 
 def labelled_tokens(start: training.Start) -> Dataset:
@@ -96,7 +98,7 @@ def train_sft(
         limit_time(trainer, settings["max_minutes"], watcher)
         checkpoints.train(trainer, {"watcher": watcher, "trainer": Counters(trainer, "_total_train_tokens")})
     state = training.gathered_weights(trainer)
-    if launch.rank() == 0:
+    if processes.rank() == 0:
         models.save_adapter(trainer.model, adapter, training.model_id(manifest), state)
         write_table(watcher.history(), history, HISTORY)
         training.write_cost(
@@ -115,7 +117,7 @@ def train_sft(
 
 if "snakemake" in globals():
     with logged(snakemake.log[0]):
-        torch.set_num_threads(max(1, snakemake.threads // launch.n_processes()))
+        torch.set_num_threads(max(1, snakemake.threads // processes.n_processes()))
         training.halving(
             train_sft,
             manifest=snakemake.input.model,

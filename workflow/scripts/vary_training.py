@@ -1,10 +1,10 @@
 """Write a condition's own training data: fewer rows than the split has, or labels that are partly wrong."""
 
-from hidden_rule.dataset import dataset_schema, read_split
-from hidden_rule.logs import logged
-from hidden_rule.ruleset import load_ruleset
-from hidden_rule.tables import write_table
-from hidden_rule.variants import vary
+from hidden_rule.core.logs import logged
+from hidden_rule.core.tables import write_table
+from hidden_rule.task.dataset import dataset_schema, read_split
+from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.task.training_subsets import vary
 
 
 def vary_training(train, ruleset_path, rows: int | None, noise: float, seed: int, output) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hidden_rule.files import file_entry, write_text
+from hidden_rule.core.files import file_entry, write_text
 
 
 def write_manifest(paths, manifest) -> None:
@@ -14,7 +14,7 @@ def write_manifest(paths, manifest) -> None:
 
 
 if "snakemake" in globals():
-    from hidden_rule.logs import logged
+    from hidden_rule.core.logs import logged
 
     with logged(snakemake.log[0]):
         write_manifest([path for path in snakemake.input if path not in snakemake.input.code], snakemake.output[0])

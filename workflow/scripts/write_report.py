@@ -2,10 +2,8 @@
 
 import polars as pl
 
-from hidden_rule.files import read_json, write_text
-from hidden_rule.report import build_report, render_report
-from hidden_rule.side_effects_report import section
-from hidden_rule.tables import (
+from hidden_rule.core.files import read_json, write_text
+from hidden_rule.core.tables import (
     COLLAPSE,
     COMPARISONS,
     COSTS,
@@ -17,6 +15,8 @@ from hidden_rule.tables import (
     SUPERVISION,
     read_table,
 )
+from hidden_rule.report.page import build_report, render_report
+from hidden_rule.report.side_effects_page import section
 
 
 def write_report(
@@ -73,8 +73,8 @@ def write_report(
 
 
 if "snakemake" in globals():
-    from hidden_rule.logs import logged
-    from hidden_rule.ruleset import load_ruleset
+    from hidden_rule.core.logs import logged
+    from hidden_rule.task.ruleset import load_ruleset
 
     with logged(snakemake.log[0]):
         write_report(

@@ -1,0 +1,1 @@
+"""Cases put to a model, a prompt or a classifier; side effects and leakage."""

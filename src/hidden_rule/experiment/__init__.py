@@ -1,0 +1,1 @@
+"""An experiment: its config and checks, its conditions and sweeps."""

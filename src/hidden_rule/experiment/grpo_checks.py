@@ -1,0 +1,47 @@
+"""What must fit together among the settings of training by reward."""
+
+from hidden_rule.core.schemas import did_you_mean
+
+Fault = tuple[tuple, str, str]  # keys below the method, what is wrong, what would be right
+
+
+def settings_fault(settings: dict, decoding: str) -> Fault | None:
+    """The first thing that GRPO's `settings` and `decoding` get wrong between them, or None."""
+    points, curriculum = settings["reward"], settings["curriculum"]
+    if settings["use_vllm"] and decoding != "free":
+        fault = "vLLM serves free decoding only, and decoding is structured"
+        return ("use_vllm",), fault, "set decoding: free, or use_vllm: false"
+    if points["correct"] <= max(points["wrong"], points["invalid"]):
+        fault = "does not pay more for a correct reply than for a wrong or invalid one"
+        return ("reward",), fault, "raise correct above the others"
+    for right, others in points["near"].items():
+        for answered, value in others.items():
+            if value >= points["correct"]:
+                fault = f"pays {value:g} for a wrong label, and a correct one earns {points['correct']:g}"
+                return ("reward", "near", right, answered), fault, "pay less"
+    if settings["estimator"] == "exact" and decoding != "structured":
+        fault = "sums over all valid replies, and free decoding has no end of them"
+        return ("estimator",), fault, "set decoding: structured, or estimator: sampled"
+    if settings["estimator"] == "exact" and settings["beta"] != 0:
+        return ("estimator",), f"exact has no KL penalty, and beta is {settings['beta']:g}", "set beta: 0"
+    if curriculum["by"] != "none":
+        if settings["max_minutes"]:
+            fault = "is laid out over all epochs, and max_minutes may end training before the last"
+            return ("curriculum",), fault, "set max_minutes: 0, or by: none"
+        if curriculum["epochs"] >= settings["epochs"]:
+            fault = f"{curriculum['epochs']} easy epochs of {settings['epochs']} leave none for the rest"
+            return ("curriculum", "epochs"), fault, f"give less than {settings['epochs']}, or more grpo.epochs"
+    return None
+
+
+def ruleset_fault(settings: dict, ruleset) -> Fault | None:
+    """The first thing that GRPO's `settings` say of a decision or rule that `ruleset` does not have, or None."""
+    for right, others in settings["reward"]["near"].items():
+        for at, label in [((right,), right), *(((right, answered), answered) for answered in others)]:
+            if label not in ruleset.labels:
+                return ("reward", "near", *at), f"no decision is called {label!r}", did_you_mean(label, ruleset.labels)
+        if right in others:
+            return ("reward", "near", right, right), "is the right label itself", "set reward.correct"
+    if settings["curriculum"]["by"] == "hidden_rule" and not ruleset.hidden_rules:
+        return ("curriculum", "by"), f"the ruleset {ruleset.name} has no hidden rule", "take probability, or none"
+    return None

@@ -1,0 +1,223 @@
+"""Compute what rows share once: the forward pass behind SFT, GRPO and evaluation.
+
+Rows of a batch start with the same tokens (the system text), and rows of a group share a whole prompt. What any of
+them start with in common is computed once, with gradients, in the same forward pass as what follows it
+(`attention.py`); vocabulary logits are taken only where a token is scored. The result is the plain computation's, up to
+the order of floating-point sums.
+
+Where that would not be exact the plain computation runs instead, and the log says so in one line (`sharing_fault`).
+"""
+
+import logging
+
+import numpy as np
+import torch
+from trl.kernels import ChunkedLogProbFunction
+
+from hidden_rule.kernels import attention
+
+log = logging.getLogger(__name__)
+
+VOCABULARY_TILE = 32768  # columns of the output layer computed at a time on a GPU, TRL's own choice
+KEYS_COST = 16  # queries for which scores cost about as much as the copy of a path's keys and values
+ROWS = 8  # tokens: matrix products over 834 rows take as long as over 848
+VECTOR = 32  # keys: bfloat16 numbers of an AVX-512 register; softmax over 127 takes four times as long as over 128
+SCALED_LOGITS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+
+
+def sharing_fault(model) -> str | None:
+    """Why prefixes cannot be shared exactly in this causal model, or None if they can."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if foreign := kinds - {"full_attention", "sliding_attention"}:
+        return f"layers of the kind {', '.join(sorted(foreign))} keep other state than keys and values"
+    if config._attn_implementation not in (attention.CPU, attention.GPU):
+        return f"attention is computed by {config._attn_implementation}, which knows no prefix tree"
+    if getattr(config, "num_kv_shared_layers", 0):
+        return "layers share their keys and values"
+    if getattr(config, "output_router_logits", False):
+        return "the load-balancing loss of a mixture of experts counts every token"
+    return None
+
+
+def common_prefix_length(rows: list[list[int]]) -> int:
+    """Number of leading tokens that all rows have in common."""
+    first, last = min(rows), max(rows)  # what the two extremes in lexicographic order share, all share
+    length = min(len(first), len(last))
+    return next((i for i in range(length) if first[i] != last[i]), length)
+
+
+def pad_right(rows: list[list[int]], fill: int | None = None, multiple: int = 1) -> list[list[int]]:
+    """Rows of one length, a multiple of `multiple`, filled up with `fill`, or with a row's own last value."""
+    width = -(-max(map(len, rows)) // multiple) * multiple
+    return [row + [row[-1] if fill is None else fill] * (width - len(row)) for row in rows]
+
+
+def run_whole(model, rows: list[list[int]]) -> torch.Tensor:
+    """Last hidden states (N, T, H) of rows that share nothing: the model's own forward pass."""
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor(pad_right(rows, 0), device=device)
+    mask = torch.tensor(pad_right([[1] * len(row) for row in rows], 0), device=device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return model.base_model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+    ).last_hidden_state
+
+
+def stretch_width(lengths: list[int]) -> int:
+    """The number of queries a stretch at which attention costs least, for parts of a tree of these lengths.
+
+    Short stretches pad few queries, but each brings the keys and values of its whole path along (`KEYS_COST`).
+    """
+    length, count = np.unique(lengths, return_counts=True)
+    width = np.arange(1, length.max() + 1)
+    stretches = (-(-length // width[:, None]) * count).sum(1)
+    return int(width[(stretches * (width + KEYS_COST)).argmin()])
+
+
+def pack(rows: list[list[int]], device) -> tuple[torch.Tensor, attention.PrefixTree, list[list[int]]]:
+    """Token ids (N,) of rows' prefix tree, the tree, and of each row the places of its tokens in it.
+
+    Every token of the tree stands there once; up to ROWS - 1 copies of the last one, which nothing reads, follow.
+    """
+    ids, positions, paths = [], [], [[] for _ in rows]
+    parts = []  # (row, how much of it came before): what each row adds to the tree
+    row, path = [], []
+    for i in sorted(range(len(rows)), key=rows.__getitem__):  # neighbours share the most
+        shared = common_prefix_length([row, rows[i]])
+        row = rows[i]
+        path = path[:shared] + list(range(len(ids), len(ids) + len(row) - shared))
+        paths[i] = path
+        if shared < len(row):
+            parts.append((i, shared))
+            ids += row[shared:]
+            positions += range(shared, len(row))
+    width = stretch_width([len(rows[i]) - shared for i, shared in parts])
+    stretches = [(i, start) for i, shared in parts for start in range(shared, len(rows[i]), width)]
+    queries = [paths[i][start : start + width] for i, start in stretches]
+    keys = [paths[i][: start + width] for i, start in stretches]
+    slots = [r * width + column for r, stretch in enumerate(queries) for column in range(len(stretch))]
+    ids, slots, positions = (pad_right([numbers], multiple=ROWS)[0] for numbers in (ids, slots, positions))
+    tensors = (pad_right(queries), pad_right(keys, 0, VECTOR), slots, positions)
+    tree = attention.PrefixTree(*(torch.tensor(numbers, device=device) for numbers in tensors))
+    return torch.tensor(ids, device=device), tree, paths
+
+
+def run_packed(model, rows: list[list[int]]) -> tuple[torch.Tensor, list[list[int]]]:
+    """Last hidden states (N, H) of the tokens of rows' prefix tree, and the places of each row's tokens among them.
+
+    Each token is computed once; gradients flow back to everything that is shared. Raises RuntimeError if a layer did
+    not follow the tree.
+    """
+    ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
+    output = model.base_model(
+        input_ids=ids.unsqueeze(0),
+        attention_mask=torch.zeros(1, 1, 1, 1, device=ids.device),  # four dimensions: transformers makes none itself
+        position_ids=tree.positions.unsqueeze(0),
+        use_cache=False,
+        prefix_tree=tree,
+    )
+    if tree.n_calls != model.config.get_text_config().num_hidden_layers:
+        raise RuntimeError(f"{tree.n_calls} layers of {model.config.model_type} followed the prefix tree, not all")
+    return output.last_hidden_state[0], paths
+
+
+def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent: list[int]) -> torch.Tensor:
+    """Last hidden states (N, T, H) at the tokens of each tail, tail i standing after `prompts[parent[i]]`.
+
+    Tails are of T tokens at the most; beyond a tail's end the values mean nothing. Prompts may be empty.
+    """
+    whole = [[*prompts[p], *tail] for p, tail in zip(parent, tails, strict=True)]
+    starts = [len(prompts[p]) for p in parent]
+    fault = sharing_fault(model)
+    if fault is not None:
+        say_once(model, fault)
+    if fault is not None or len(whole) == 1:
+        states = run_whole(model, whole)
+        return windows(states, torch.tensor(starts, device=states.device), max(map(len, tails)))
+    states, paths = run_packed(model, whole)
+    places = [path[start:] for path, start in zip(paths, starts, strict=True)]
+    return states[torch.tensor(pad_right(places), device=states.device)]
+
+
+def windows(states: torch.Tensor, starts: torch.Tensor, width: int) -> torch.Tensor:
+    """From states (N, T, H) the `width` ones from each row's start on, (N, width, H); past the end the last repeats."""
+    index = starts.unsqueeze(1) + torch.arange(width, device=states.device)
+    index = index.clamp(max=states.size(1) - 1).unsqueeze(-1).expand(-1, -1, states.size(-1))
+    return states.gather(1, index)
+
+
+def say_once(model, fault: str) -> None:
+    """Log, once a model, why the plain computation runs."""
+    if getattr(model, "_sharing_fault_said", None) != fault:
+        log.warning("prefixes are not shared: %s; every row is computed whole", fault)
+        model._sharing_fault_said = fault
+
+
+def check_unscaled(config) -> None:
+    """Raise NotImplementedError for a model that multiplies its logits by a constant."""
+    if any(getattr(config, name, None) not in (None, 1.0) for name in SCALED_LOGITS):
+        raise NotImplementedError(f"{config.model_type} scales its logits: {', '.join(SCALED_LOGITS)} are not applied")
+
+
+def token_logits(model, hidden: torch.Tensor, tokens: list[int]) -> torch.Tensor:
+    """Float32 logits (N, K) of the K `tokens` alone, of hidden states (N, H)."""
+    config = model.config.get_text_config()
+    check_unscaled(config)
+    head = model.get_output_embeddings()
+    bias = None if head.bias is None else head.bias[tokens]
+    logits = torch.nn.functional.linear(hidden, head.weight[tokens], bias).float()
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def score_tokens(model, hidden: torch.Tensor, chosen: torch.Tensor, temperature: float, entropy_gradient: bool):
+    """Log-probabilities of the `chosen` tokens (N,), entropies in nats, whether each is the likeliest, all (N,).
+
+    From hidden states (N, H), in float32. On a GPU by TRL's kernel, which holds a tile of the vocabulary at a time; on
+    a CPU, where that recomputes and multiplies in float32, at once.
+    """
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    check_unscaled(config)
+    cap = getattr(config, "final_logit_softcapping", None)
+    if hidden.is_cuda:
+        outputs = ("entropy", "is_top1")
+        log_prob, entropy, _, _, is_top1 = ChunkedLogProbFunction.apply(
+            hidden, head.weight, head.bias, chosen, temperature, VOCABULARY_TILE, cap, 1.0, outputs
+        )
+        return log_prob, entropy, is_top1
+    logits = head(hidden).float()
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    every = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    log_prob = every.gather(1, chosen.unsqueeze(1)).squeeze(1)
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        entropy = -torch.einsum("nv,nv->n", every.exp(), every)  # a product of matrices, where vecdot is slow
+    return log_prob, entropy, log_prob.detach() == every.detach().amax(1)
+
+
+def scored_states(model, ids, mask, labels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states (N, H) that predict the scored labels, in row order, and the mask (B, T-1) of where they stand.
+
+    `ids`, `mask`, `labels` are (B, T), rows padded on either side; labels are -100 where nothing is scored.
+    """
+    scored = labels[:, 1:] != -100
+    prompts, tails, picks = [], [], []
+    for row, real, label in zip(ids.tolist(), mask.tolist(), labels.tolist(), strict=True):
+        row, label = zip(*((token, y) for token, m, y in zip(row, real, label, strict=True) if m), strict=True)
+        predictors = [t - 1 for t in range(1, len(row)) if label[t] != -100]
+        if not predictors:  # an empty tail is none: the row's first token stands in, and nothing is picked
+            prompts.append(()), tails.append(row[:1]), picks.append([])
+            continue
+        start = predictors[0]
+        prompts.append(row[:start])
+        tails.append(row[start : predictors[-1] + 1])
+        picks.append([t - start for t in predictors])
+    unique = list(dict.fromkeys(prompts))
+    index = {prompt: i for i, prompt in enumerate(unique)}
+    states = tail_states(
+        model, [list(p) for p in unique], [list(t) for t in tails], [index[prompt] for prompt in prompts]
+    )
+    picked = torch.zeros(states.shape[:2], dtype=torch.bool)
+    for i, columns in enumerate(picks):
+        picked[i, columns] = True
+    return states[picked.to(states.device)], scored

@@ -1,0 +1,43 @@
+"""The shared-prefix computation behind the call that trainers make."""
+
+import functools
+import types
+
+import torch
+from trl.trainer.utils import FusedCausalLMOutput
+
+from hidden_rule.kernels.shared_prefix import score_tokens, scored_states
+
+
+def add_shared_prefix_forward(model, temperature: float = 1.0, entropy_gradient: bool = False) -> None:
+    """Put the shared-prefix computation behind the call that TRL's trainers make.
+
+    After it, `model(input_ids, attention_mask, labels, fused_lm_head=True)` returns TRL's `FusedCausalLMOutput` with
+    `log_probs`, `entropy`, `is_top1` and `label_mask`, each (B, T-1) as `trl.trainer.utils.add_fused_lm_head` gives
+    them, at `temperature`; the entropy has a gradient if asked for. `model(label_trie=trie, prompts=rows)` returns the
+    trie's branch log-probabilities (B, K), at temperature `at` if given: wrappers (DDP, FSDP, autocast) see that call
+    too. Every other call is the model's.
+    """
+    plain_forward = model.forward
+
+    @functools.wraps(type(model).forward)  # `generate` looks at the signature
+    def forward(self, *args, fused_lm_head=False, label_trie=None, prompts=None, at=temperature, **kwargs):
+        if label_trie is not None:
+            return label_trie.branch_log_probs(self, prompts, at)
+        if not fused_lm_head:
+            return plain_forward(*args, **kwargs)
+        ids, labels = kwargs["input_ids"], kwargs["labels"]
+        mask = kwargs.get("attention_mask")
+        hidden, scored = scored_states(self, ids, torch.ones_like(ids) if mask is None else mask, labels)
+        chosen = labels[:, 1:][scored]
+        log_prob, entropy, is_top1 = score_tokens(self, hidden, chosen, temperature, entropy_gradient)
+        zeros = log_prob.new_zeros(scored.shape)
+        return FusedCausalLMOutput(
+            loss=-log_prob.sum() / scored.sum().clamp(min=1),
+            log_probs=zeros.masked_scatter(scored, log_prob),
+            entropy=zeros.masked_scatter(scored, entropy),
+            is_top1=torch.zeros_like(scored).masked_scatter(scored, is_top1),
+            label_mask=scored,
+        )
+
+    model.forward = types.MethodType(forward, model)

@@ -1,0 +1,1 @@
+"""The report page, its provenance, and what is published."""

@@ -1,0 +1,121 @@
+"""Chart of what each condition made of each suite (a heat map)."""
+
+import altair as alt
+import polars as pl
+
+from hidden_rule.report.charts.style import finish, nothing_to_show, seeds_in_words, text_width, title, wrapped
+
+HEADLINE = "What each condition learnt, suite by suite"
+ROWS = [  # suite, its metric, what that is, whether a high value is good
+    ("counterfactuals", "flip_rate", "hidden feature changed: answer follows", True),
+    ("counterfactuals", "false_flip_rate", "other feature changed: answer changes", False),
+    ("paraphrases", "accuracy", "trigger in other words: right", True),
+    ("decoys", "false_flip_rate", "decoys for the trigger: answer changes", False),
+    ("conflicts", "accuracy", "hidden rule against another: right", True),
+    ("boundaries", "accuracy", "on a threshold, a step beside it: right", True),
+    ("field_order", "false_flip_rate", "fields in another order: answer changes", False),
+    ("prevalence", "hidden_recall", "rare trigger: found", True),
+    ("prevalence", "hidden_precision", "rare trigger: right where claimed", True),
+]
+CELL, ROW, LINE = 96, 42, 13  # px; characters of a column's name in one line
+GREY = "#E4E4E4"
+
+
+def suite_cells(metrics: pl.DataFrame, order, lacks: dict | None = None) -> pl.DataFrame:
+    """A row for each of ROWS and condition, pooled over seeds, under structured decoding if that was asked for.
+
+    lacks: what the ruleset lacks for a suite, in words, or None, by suite. Columns: `row`, `what`, `higher` (whether
+    that is better), `condition`, `value`, `ci_low`, `ci_high`, `n`, `good` (0 to 1: the value, or 1 − value where a low
+    one is better), and `reason` where there is no value. Empty where no suite was evaluated.
+    """
+    suites = metrics.filter(pl.col("suite").is_in([suite for suite, *_ in ROWS]), pl.col("seed").is_null())
+    if suites.is_empty():
+        return pl.DataFrame()
+    rows = suites.filter(decoding=suites["decoding"].max())
+    found = {(row["suite"], row["metric"], row["condition"]): row for row in rows.to_dicts()}
+    evaluated = set(rows["suite"])
+    cells = []
+    for i, (suite, metric, what, high_is_good) in enumerate(ROWS):
+        for name in order:
+            row = found.get((suite, metric, name))
+            value = row and row["value"]
+            if row is None and suite in evaluated:
+                reason = "not evaluated"
+            elif row is None:
+                fault = (lacks or {}).get(suite)
+                reason = f"not evaluated: ruleset {fault}" if fault else "not evaluated: not among suites.kinds"
+            else:
+                reason = "nothing to count" if value is None else None
+            good = None if value is None else value if high_is_good else 1 - value
+            cells.append(
+                {"row": i, "what": what, "higher": high_is_good, "condition": name, "value": value, "good": good}
+                | {key: row and row[key] for key in ("ci_low", "ci_high", "n")}
+                | {"reason": reason}
+            )
+    schema = {"row": pl.Int64, "what": pl.String, "higher": pl.Boolean, "condition": pl.String, "value": pl.Float64,
+              "good": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64, "n": pl.Int64,
+              "reason": pl.String}  # fmt: skip
+    return pl.DataFrame(cells, schema=schema)
+
+
+def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None = None) -> alt.TopLevelMixin:
+    """Suites × conditions: value and 95% interval as text, the better the darker; grey where there is no value."""
+    cells = suite_cells(metrics, order, lacks)
+    if cells.is_empty():
+        reason = "No suite was evaluated: evaluation.structured does not name suites."
+        return nothing_to_show(HEADLINE, reason, config["width"])
+    labels = {row: row_label(rows) for (row,), rows in cells.group_by("row", maintain_order=True)}
+    value, low, high = (
+        pl.col(key).mul(100).round().cast(pl.Int64).cast(pl.String) for key in ("value", "ci_low", "ci_high")
+    )
+    parts = {name: wrapped(name, LINE) for name in order}
+    deepest = max(map(len, parts.values()))
+    heads = {name: "\n".join([" "] * (deepest - len(part)) + part) for name, part in parts.items()}
+    shown = cells.with_columns(
+        column=pl.col("condition").replace_strict(heads),
+        label=pl.col("row").replace_strict(labels),
+        first=(value + "%").fill_null(""),
+        second=(low + " to " + high + "%").fill_null(""),
+        missing=pl.when(pl.col("reason").is_in(["nothing to count", "not evaluated"])).then("reason").fill_null(""),
+    )
+    columns = shown["column"].unique(maintain_order=True).to_list()
+    lines = {"labelExpr": "split(datum.value, '\\n')", "title": None, "ticks": False, "domain": False}
+    axis_x = alt.Axis(orient="top", labelAngle=0, labelLineHeight=14, labelPadding=6 + 14 * (deepest - 1), **lines)
+    x = alt.X("column:N", sort=None, scale=alt.Scale(domain=columns), axis=axis_x)
+    room = max(text_width(line) for label in labels.values() for line in label.split("\n"))
+    axis_y = alt.Axis(
+        labelLineHeight=15, labelPadding=8, labelBaseline="middle", labelOffset=-7, minExtent=room, **lines
+    )
+    y = alt.Y("label:N", sort=None, scale=alt.Scale(domain=list(labels.values())), axis=axis_y)
+    base = alt.Chart(shown).encode(x=x, y=y)
+    tooltip = ["what:N", "condition:N", alt.Tooltip("value:Q", format=".1%"), alt.Tooltip("ci_low:Q", format=".1%"),
+               alt.Tooltip("ci_high:Q", format=".1%"), "n:Q", "reason:N"]  # fmt: skip
+    shade = alt.Color("good:Q", scale=alt.Scale(domain=[0, 1], scheme="blues"), legend=None)
+    ink = alt.condition("datum.good > 0.6", alt.value("white"), alt.value("#222"))
+    layers = [
+        base.transform_filter("!isValid(datum.good)").mark_rect(stroke="white", color=GREY).encode(tooltip=tooltip),
+        base.transform_filter("isValid(datum.good)").mark_rect(stroke="white").encode(color=shade, tooltip=tooltip),
+        base.mark_text(dy=-7, fontSize=13, fontWeight="bold").encode(text="first:N", color=ink),
+        base.mark_text(dy=10, fontSize=11).encode(text="second:N", color=ink),
+        base.mark_text(fontSize=11, color="#444").encode(text="missing:N"),
+    ]
+    seeds = metrics["seed"].drop_nulls()
+    notes = [
+        f"Value and 95% interval, clustered by family; {seeds_in_words(seeds)}; n: answers or pairs of answers",
+        "The darker, the better; grey: no value, and why",
+    ]
+    chart = alt.layer(*layers).properties(
+        width=CELL * len(columns), height=ROW * len(labels), title=title(HEADLINE, *notes)
+    )
+    return finish(chart)
+
+
+def row_label(cells: pl.DataFrame) -> str:
+    """Two lines: what a row is, and which values are good and how many answers there are, or why there are none."""
+    reasons = cells["reason"].unique().to_list()
+    what, higher = cells["what"][0], cells["higher"][0]
+    if len(reasons) == 1 and (reasons[0] or "").startswith("not evaluated:"):
+        return f"{what}\n{reasons[0]}"
+    low, high = cells["n"].min(), cells["n"].max()
+    n = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{what}\n{'higher' if higher else 'lower'} is better, n = {n}"

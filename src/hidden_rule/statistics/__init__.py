@@ -1,0 +1,1 @@
+"""From predictions and histories to numbers: metrics, intervals, comparisons, collapse, feasibility."""

@@ -1,0 +1,176 @@
+"""How well each condition does, and how conditions differ, from prediction tables.
+
+A reply that is no valid decision (`predicted` is null) counts as wrong. A metric whose denominator is zero is
+undefined: its value and interval are null, its n is 0.
+
+Metrics (a row each):
+    accuracy          share of applications answered rightly
+    macro_f1          mean of F1 over the labels that occur as truth or answer
+    precision, recall, f1   of each label
+    hidden_recall     of the applications on which a hidden rule fires, the share answered rightly
+    hidden_precision  of the answers that only a hidden rule can explain (a label that a hidden rule assigns, and not
+                      the one that would hold without hidden rules), the share where one fires and the answer is right
+    conflict_recall   of the applications on which a hidden rule fires against another rule (without hidden rules the
+                      label would be neither the true one nor the default), the share answered rightly
+    invalid_rate      share of replies that are no valid decision
+
+Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
+interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1: its
+standard error by the delta method (Takahashi et al. 2022, Applied Intelligence 52:4961), and Wilson's interval with it.
+Rows pooled over seeds (`seed` null) rest on all rows of all seeds; their intervals know that seeds answer the same
+applications and that seeds vary: see `intervals.spread`. With one seed the pooled row is that seed's row.
+
+A family of comparisons is all pairs of conditions under one suite, decoding, metric and seed (or pooled): `p_adjusted`
+is Holm's over it.
+"""
+
+import itertools
+
+import numpy as np
+import polars as pl
+
+from hidden_rule.core.tables import COMPARISONS, METRICS
+from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, wilson
+from hidden_rule.statistics.outcomes import Outcomes, count_patterns, load_outcomes
+from hidden_rule.statistics.suites_comparisons import compare_suite
+from hidden_rule.statistics.suites_metrics import estimate_suite
+
+COMPARED = ("accuracy", "hidden_recall")
+FAMILY = ["suite", "decoding", "metric", "seed"]
+
+
+def proportions(cells: pl.DataFrame, ruleset) -> list[tuple[str, str | None, np.ndarray, np.ndarray]]:
+    """(metric, label or None, hits (C,), counted (C,)) of each proportion: zeros and ones for each of the C cells.
+
+    `cells` has the columns CELL; `ruleset` has `labels`, `default` and `hidden_rules`, each with `name` and `label`.
+    F1 stands here as the proportion J of the module's docstring.
+    """
+    truth, predicted, without_hidden = pl.col("label"), pl.col("predicted"), pl.col("label_without_hidden")
+    fires = pl.col("fired_rule").is_in([rule.name for rule in ruleset.hidden_rules])
+    claims = predicted.is_in([rule.label for rule in ruleset.hidden_rules]) & (predicted != without_hidden)
+    conflicts = fires & (without_hidden != truth) & (without_hidden != ruleset.default)
+    right = truth == predicted
+    definitions = [
+        ("accuracy", None, right, pl.lit(True)),
+        ("invalid_rate", None, predicted.is_null(), pl.lit(True)),
+        ("hidden_recall", None, right, fires),
+        ("hidden_precision", None, right & fires, claims),
+        ("conflict_recall", None, right, conflicts),
+    ]
+    for label in ruleset.labels:
+        is_true, is_said = truth == label, predicted == label
+        definitions += [
+            ("precision", label, is_true, is_said),
+            ("recall", label, is_said, is_true),
+            ("f1", label, is_true & is_said, is_true | is_said.fill_null(False)),
+        ]
+    evaluated = []
+    for metric, label, hit, counted in definitions:
+        columns = cells.select(counted=counted.fill_null(False), hit=hit.fill_null(False))
+        counts = columns["counted"].cast(pl.Int64).to_numpy()
+        evaluated.append((metric, label, columns["hit"].cast(pl.Int64).to_numpy() * counts, counts))
+    return evaluated
+
+
+def macro_f1(n_cells: np.ndarray, f1_masks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, np.ndarray]:
+    """Macro-F1 of (C,) cell counts, and (C,) how one more row of each cell would move it, to first order.
+
+    `f1_masks` are hits, counted of each label; the mean is over labels whose F1 = 2 TP / (2 TP + FP + FN) is defined.
+    """
+    doubled = [(2 * hits, counted + hits) for hits, counted in f1_masks if n_cells @ counted]
+    scores = [(n_cells @ above) / (n_cells @ below) for above, below in doubled]
+    moves = [(above - score * below) / (n_cells @ below) for score, (above, below) in zip(scores, doubled, strict=True)]
+    return float(np.mean(scores)), np.mean(moves, axis=0)
+
+
+def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[dict]:
+    """All metrics of one condition over the seeds whose codes (N,) stand in `columns`; one seed or several."""
+    patterns, counts = count_patterns(columns)
+    rows, f1_masks = [], []
+    for metric, label, hits, counted in proportions(cells, ruleset):
+        n = int(counts @ counted[patterns].sum(1))
+        row = {"metric": metric, "label": label, "value": None, "ci_low": None, "ci_high": None, "n": n}
+        if n:
+            values = share_interval(hits[patterns], counted[patterns], counts)
+            values = [2 * j / (1 + j) for j in values] if metric == "f1" else values
+            row |= dict(zip(("value", "ci_low", "ci_high"), values, strict=True))
+        if metric == "f1":
+            f1_masks.append((hits, counted))
+        rows.append(row)
+    n_cells = np.zeros(cells.height)
+    np.add.at(n_cells, patterns, counts[:, None])
+    value, moves = macro_f1(n_cells, f1_masks)
+    low, high = wilson(value, effective_rows(value, moves[patterns], counts))
+    interval = {"value": value, "ci_low": float(low), "ci_high": float(high)}
+    rows.append({"metric": "macro_f1", "label": None, **interval, "n": rows[0]["n"]})
+    return rows
+
+
+def compare(outcomes: Outcomes, a: str, b: str, ruleset, n_compared: int) -> list[dict]:
+    """Difference a − b for each metric in COMPARED, for each seed that both conditions have and pooled over these.
+
+    `n_compared`: how many pairs of conditions there are, for the minimal detectable effect.
+    """
+    masks = {metric: (hits, counted) for metric, _, hits, counted in proportions(outcomes.cells, ruleset)[:5]}
+    seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
+    rows = []
+    for metric in COMPARED:
+        hits, counted = masks[metric]
+        differences = []
+        for seed in seeds:
+            of_a, of_b = outcomes.codes[a][seed], outcomes.codes[b][seed]
+            kept = counted[of_a] == 1  # of the truth alone, hence the same rows for every condition and seed
+            differences.append((hits[of_a] - hits[of_b])[kept])
+        groups = [(seed, [column]) for seed, column in zip(seeds, differences, strict=True)]
+        for seed, columns in [*groups, (None, differences)]:
+            row = {"seed": seed, "metric": metric, "n": 0}
+            if columns and len(columns[0]):
+                row |= paired_difference(*count_patterns(columns), n_compared)
+            rows.append(row)
+    return rows if seeds else []
+
+
+def with_adjusted(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Comparisons with the column `p_adjusted`: Holm's p-values over each FAMILY."""
+    families = comparisons.partition_by(FAMILY, maintain_order=True) or [comparisons]
+    adjusted = [
+        family.with_columns(p_adjusted=pl.Series(holm(family["p_value"].cast(pl.Float64).to_numpy())).fill_nan(None))
+        for family in families
+    ]
+    return pl.concat(adjusted)
+
+
+def summarize_predictions(paths, jobs, ruleset, suites=None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables METRICS and COMPARISONS of prediction tables `paths`, whose [condition, seed] are `jobs`, rows sorted.
+
+    suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
+    `suites_metrics`, their comparisons those of `suites_compare`.
+    """
+    metrics, comparisons = [], []
+    order = list(dict.fromkeys(condition for condition, _ in jobs))
+    for outcomes in load_outcomes(paths, jobs, ruleset.labels):
+        reading = {"suite": outcomes.suite, "decoding": outcomes.decoding}
+        members = None if suites is None else suites.filter(suite=outcomes.suite)
+        pairs = list(itertools.combinations([c for c in order if c in outcomes.codes], 2))
+        if members is not None and len(members):
+            masks = proportions(outcomes.cells, ruleset)
+            metrics += [reading | row for row in estimate_suite(outcomes, members, masks)]
+            comparisons += [reading | row for row in compare_suite(outcomes, members, masks, pairs)]
+            continue
+        for condition, by_seed in outcomes.codes.items():
+            of_seeds = {seed: estimate(outcomes.cells, [codes], ruleset) for seed, codes in by_seed.items()}
+            if len(by_seed) == 1:
+                pooled = next(iter(of_seeds.values()))
+            else:
+                pooled = estimate(outcomes.cells, list(by_seed.values()), ruleset)
+            for seed, rows in [*of_seeds.items(), (None, pooled)]:
+                metrics += [{"condition": condition, "seed": seed} | reading | row for row in rows]
+        for a, b in pairs:
+            pair = {"condition_a": a, "condition_b": b} | reading
+            comparisons += [pair | row for row in compare(outcomes, a, b, ruleset, len(pairs))]
+    keys = ["condition", "suite", "decoding", "seed", "metric", "label"]
+    ordered = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric"]
+    return (
+        pl.DataFrame(metrics, schema=METRICS).sort(keys),
+        with_adjusted(pl.DataFrame(comparisons, schema=COMPARISONS)).sort(ordered),
+    )

@@ -1,0 +1,95 @@
+"""What each condition made of a suite: metrics with intervals that respect families.
+
+The first row of a family (its lowest identifier) is the reference; each other row makes a pair with it.
+
+    flip_rate         of the pairs with different true decisions, the share in which both answers are right: the answer
+                      changes as the rules say
+    false_flip_rate   of the pairs with the same true decision, the share in which the answers differ (an invalid reply
+                      differs from every decision, and not from another invalid one)
+    accuracy, invalid_rate, hidden_recall, hidden_precision, conflict_recall
+                      as in `metrics`, over the rows whose role is not `original`: an original is an ordinary
+                      application, which the splits measure, and stands there to be compared with
+
+`n` counts pairs or rows. A constant answer has a flip rate of 0 and a false flip rate of 0: read both, and accuracy.
+Intervals are Wilson's at 95% for the effective number of rows of `intervals.share_interval`, clustered by family and,
+pooled over seeds, by seed (clustered standard errors for related questions: Miller 2024, arXiv 2411.00640).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from hidden_rule.core.errors import UserError
+from hidden_rule.statistics.intervals import share_interval
+
+OF_ROWS = ("accuracy", "invalid_rate", "hidden_recall", "hidden_precision", "conflict_recall")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the N rows of a suite form F families."""
+
+    starts: np.ndarray  # (F,) row number of each family's first row
+    reference: np.ndarray  # (N,) that of a row's own family
+    changed: np.ndarray  # (N,) whether the row is something else than an original
+
+
+def estimate_suite(outcomes, members: pl.DataFrame, proportions) -> list[dict]:
+    """Rows of METRICS without suite and decoding: each condition, each seed and pooled.
+
+    outcomes: `Outcomes` of the suite; members: its rows of the table of suites; proportions: those of
+    `metrics.proportions` for the outcomes' cells.
+    """
+    rows = []
+    layout = layout_of(outcomes, members)
+    for condition, by_seed in outcomes.codes.items():
+        groups = [(seed, [codes]) for seed, codes in by_seed.items()] + [(None, list(by_seed.values()))]
+        for seed, columns in groups:
+            codes = np.stack(columns, axis=1)  # (N, S)
+            for name, hits, counted in masks_of(outcomes.cells, codes, layout, proportions):
+                at = {"condition": condition, "seed": seed, "metric": name, "label": None}
+                rows.append(at | share_of_families(hits, counted, layout.starts))
+    return rows
+
+
+def layout_of(outcomes, members: pl.DataFrame) -> Layout:
+    """How the answered applications form families; if they are not those of `members` it is a UserError."""
+    members = members.sort("application_id")
+    if not np.array_equal(members["application_id"].to_numpy(), outcomes.ids):
+        fault = f"the applications answered are not those of the table of suites ({len(outcomes.ids)}, {len(members)})"
+        raise UserError("predictions", f"{outcomes.suite}, {outcomes.decoding}", fault, "delete them and run again")
+    starts = np.flatnonzero(members["family"].to_numpy() == members["application_id"].to_numpy())
+    reference = np.repeat(starts, np.diff([*starts, len(members)]))
+    return Layout(starts, reference, (members["role"] != "original").to_numpy())
+
+
+def masks_of(cells, codes: np.ndarray, layout: Layout, proportions) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(metric, hits, counted), zeros and ones (N, S), of each metric of a suite; `codes` (N, S) are rows of `cells`."""
+    masks = [(name, hits[codes], counted[codes]) for name, _, hits, counted in proportions if name in OF_ROWS]
+    masks = [(name, hits, counted * layout.changed[:, None]) for name, hits, counted in masks]
+    masks += flips(cells, codes, layout.reference)
+    return [(name, hits * counted, counted) for name, hits, counted in masks]
+
+
+def flips(cells: pl.DataFrame, codes: np.ndarray, reference: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """(metric, hits, counted), zeros and ones (N, S), of both kinds of flips; a row stands for its pair."""
+    truth = cells["label"].rank("dense").to_numpy()[codes]
+    said = cells["predicted"].rank("dense").fill_null(0).to_numpy()[codes]
+    right = (cells["label"] == cells["predicted"]).fill_null(False).to_numpy()[codes]
+    is_pair = (np.arange(len(codes)) != reference)[:, None]
+    moves = truth != truth[reference]
+    return [
+        ("flip_rate", (right & right[reference]).astype(int), (is_pair & moves).astype(int)),
+        ("false_flip_rate", (said != said[reference]).astype(int), (is_pair & ~moves).astype(int)),
+    ]
+
+
+def share_of_families(hits: np.ndarray, counted: np.ndarray, starts: np.ndarray) -> dict:
+    """Share of (N, S) zeros and ones, with an interval clustered by the families that begin at the rows `starts`."""
+    hits, counted = np.add.reduceat(hits, starts), np.add.reduceat(counted, starts)  # (F, S)
+    n = int(counted.sum())
+    if not n:
+        return {"value": None, "ci_low": None, "ci_high": None, "n": 0}
+    value, low, high = share_interval(hits, counted, np.ones(len(starts), int))
+    return {"value": value, "ci_low": low, "ci_high": high, "n": n}

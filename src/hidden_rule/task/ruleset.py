@@ -1,0 +1,248 @@
+"""A decision policy as data: what an application holds, which rule decides, and how the prompt reads.
+
+Predicates are SQL expressions that polars evaluates on whole tables; nothing is ever `eval`ed.
+"""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from hidden_rule.core.schemas import fill_defaults, load_schema, read_yaml
+from hidden_rule.task.ruleset_checks import check_document, check_policy, check_secrets, check_wordings
+
+PLACEHOLDER = re.compile(r"\{(labels|rules|features)\}")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of an application: a choice from a list, or a number on the grid low, low + step, … high."""
+
+    name: str
+    kind: str  # choice | number
+    text: str  # how it reads in the prompt, with {value}
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()  # of the choices; empty: equally often
+    low: float = 0.0
+    high: float = 0.0
+    step: float = 1.0
+    distribution: str = "uniform"  # uniform | normal | lognormal, cut off at low and high
+    mean: float | None = None
+    sd: float | None = None
+    median: float | None = None
+    sigma: float | None = None
+
+    @cached_property
+    def decimals(self) -> int:
+        """Digits after the point that the grid needs."""
+        exponents = [Decimal(repr(float(x))).normalize().as_tuple().exponent for x in (self.low, self.step)]
+        return max(0, *(-exponent for exponent in exponents))
+
+    @property
+    def dtype(self) -> pl.DataType:
+        if self.kind == "choice":
+            return pl.String()
+        return pl.Int64() if self.decimals == 0 else pl.Float64()
+
+    @cached_property
+    def values(self) -> pl.Series:
+        """Every value that the feature can take, in order."""
+        if self.kind == "choice":
+            return pl.Series(self.name, self.choices, dtype=pl.String)
+        n = int(np.floor((self.high - self.low) / self.step + 1e-9)) + 1
+        grid = np.round(self.low + self.step * np.arange(n), self.decimals)
+        return pl.Series(self.name, grid).cast(self.dtype)
+
+    @cached_property
+    def cumulative(self) -> np.ndarray:
+        """Cumulative probabilities of `values`; the last is 1."""
+        if self.kind == "choice":
+            density = np.array(self.weights or [1.0] * len(self.choices))
+        else:
+            x = self.values.to_numpy().astype(float)
+            density = np.ones(len(x))
+            if self.distribution == "normal":
+                density = np.exp(-0.5 * ((x - self.mean) / self.sd) ** 2)
+            elif self.distribution == "lognormal":
+                positive = np.maximum(x, self.step * 1e-6)
+                density = np.exp(-0.5 * (np.log(positive / self.median) / self.sigma) ** 2) / positive * (x > 0)
+        cumulative = np.cumsum(density)
+        return cumulative / cumulative[-1]
+
+    def draw(self, n: int, rng: np.random.Generator) -> pl.Series:
+        """`n` values from the feature's distribution."""
+        positions = np.searchsorted(self.cumulative, rng.random(n), side="right")
+        return self.values.gather(positions)
+
+    def render(self, column: pl.Series) -> list[str]:
+        """The feature's line in the prompt for each value of `column`."""
+        as_text = (lambda value: f"{value:.{self.decimals}f}") if self.dtype == pl.Float64 else str
+        return [self.text.replace("{value}", as_text(value)) for value in column]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where `when` holds and no earlier rule does, the decision is `label`."""
+
+    name: str
+    label: str
+    when: str  # SQL predicate over the features
+    hidden: bool = False  # stated in no prompt
+    says: str | None = None  # in plain words
+
+    @cached_property
+    def predicate(self) -> pl.Expr:
+        """Boolean expression; a predicate without an answer (null) does not hold."""
+        return pl.sql_expr(self.when).fill_null(False)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Words that stand in a prompt in the place of `value`, one of the choices of `feature`."""
+
+    feature: str
+    value: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """Features, rules in priority order, the default decision, the prompt's templates and wordings for suites."""
+
+    name: str
+    description: str
+    features: tuple[Feature, ...]
+    rules: tuple[Rule, ...]
+    default: str
+    system: str
+    user: str
+    paraphrases: tuple[Wording, ...] = ()  # other words for a value that triggers a hidden rule
+    decoys: tuple[Wording, ...] = ()  # sound like such a value and stand for one that does not
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Decisions in order of first appearance, the default's last if no rule makes it."""
+        return tuple(dict.fromkeys([*(rule.label for rule in self.rules), self.default]))
+
+    @property
+    def hidden_rules(self) -> tuple[Rule, ...]:
+        return tuple(rule for rule in self.rules if rule.hidden)
+
+    @property
+    def all_rules_text(self) -> str:
+        """Every rule in plain words, hidden or not, by priority; each has to have `says`."""
+        decisions = [*(f"{rule.label}: {rule.says}" for rule in self.rules), f"{self.default}: otherwise"]
+        numbered = [f"{i}. {decision}" for i, decision in enumerate(decisions, 1)]
+        return "\n".join(["The first of these rules that holds decides:", *numbered])
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def feature_schema(self) -> pl.Schema:
+        return pl.Schema({feature.name: feature.dtype for feature in self.features})
+
+    def draw(self, n: int, rng: np.random.Generator) -> pl.DataFrame:
+        """`n` applications, features independent of each other."""
+        return pl.DataFrame([feature.draw(n, rng) for feature in self.features])
+
+    def decide(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """`frame` with `label`, `fired_rule` (`default` where none did) and `label_without_hidden` appended.
+
+        `label_without_hidden` is the decision if the hidden rules did not exist.
+        """
+        visible = [rule for rule in self.rules if not rule.hidden]
+        return frame.with_columns(
+            label=_first(self.rules, lambda rule: rule.label, self.default),
+            fired_rule=_first(self.rules, lambda rule: rule.name, "default"),
+            label_without_hidden=_first(visible, lambda rule: rule.label, self.default),
+        )
+
+    def render_prompts(self, frame: pl.DataFrame, tell_all: bool = False) -> list[list[dict]]:
+        """Chat messages (system, user) for each row of `frame`.
+
+        `tell_all`: every rule is told, the hidden ones too, by priority: in the place of {rules}, or, where neither
+        template has it, at the end of the system's message.
+        In a suite's frame `shown_text` stands in the place of the value of `shown_feature`, and the features follow
+        each other in `field_order`; where these are null, and in a frame without them, a row reads as declared.
+        """
+        visible = [rule for rule in self.rules if not rule.hidden]
+        parts = {
+            "labels": ", ".join(sorted(self.labels)),  # not by priority, which would tell which rule comes first
+            "rules": "\n".join([*(f"- {rule.label}: {rule.says}" for rule in visible), f"- {self.default}: otherwise"]),
+        }
+        if tell_all:
+            parts["rules"] = self.all_rules_text
+        system = _fill(self.system, parts)
+        if tell_all and "{rules}" not in self.system + self.user:
+            system = f"{system}\n\n{parts['rules']}"
+        return [
+            [
+                {"role": "system", "content": system},
+                {"role": "user", "content": _fill(self.user, {**parts, "features": "\n".join(application)})},
+            ]
+            for application in self._lines(frame)
+        ]
+
+    def _lines(self, frame: pl.DataFrame) -> list[list[str]]:
+        """The features' lines in the prompt, in their order, for each row of `frame`."""
+        lines = {feature.name: feature.render(frame[feature.name]) for feature in self.features}
+        if "shown_text" in frame.columns:
+            templates = {feature.name: feature.text for feature in self.features}
+            for row, (name, text) in enumerate(frame.select("shown_feature", "shown_text").iter_rows()):
+                if name is not None:
+                    lines[name][row] = templates[name].replace("{value}", text)
+        orders = frame["field_order"].to_list() if "field_order" in frame.columns else [None] * len(frame)
+        return [[lines[name][row] for name in order or self.feature_names] for row, order in enumerate(orders)]
+
+
+def _first(rules, value, otherwise: str) -> pl.Expr:
+    """`value(rule)` of the first rule that holds, else `otherwise`."""
+    expression = pl.lit(otherwise, dtype=pl.String)
+    for rule in reversed(rules):
+        expression = pl.when(rule.predicate).then(pl.lit(value(rule), dtype=pl.String)).otherwise(expression)
+    return expression
+
+
+def _fill(template: str, parts: dict[str, str]) -> str:
+    """Replace the known placeholders in one pass, so that nothing inside a value is taken for a placeholder."""
+    return PLACEHOLDER.sub(lambda match: parts[match[1]], template)
+
+
+def load_ruleset(path) -> Ruleset:
+    """Read and check a ruleset file; any fault is a UserError with the file, the key and a remedy.
+
+    Refused among others: predicates that do not parse or name an unknown feature, rules that never decide anything,
+    prompts that would give a hidden rule away, and paraphrases or decoys that do not do what they are for.
+    """
+    schema = load_schema("ruleset.schema.yaml")
+    document = read_yaml(path)
+    check_document(path, document, schema)
+    document = fill_defaults(document, schema, schema)
+    for feature in document["features"].values():  # `feature` is a choice of two schemas: fill the one of its kind
+        feature |= fill_defaults(feature, schema["$defs"][f"{feature['kind']}_feature"], schema)
+    ruleset = Ruleset(
+        name=document["name"],
+        description=" ".join(document["description"].split()),
+        features=tuple(
+            Feature(
+                name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+            )
+            for name, spec in document["features"].items()
+        ),
+        rules=tuple(Rule(**spec) for spec in document["rules"]),
+        default=document["default"],
+        system=document["prompt"]["system"],
+        user=document["prompt"]["user"],
+        paraphrases=tuple(Wording(**spec) for spec in document["paraphrases"]),
+        decoys=tuple(Wording(**spec) for spec in document["decoys"]),
+    )
+    check_policy(path, ruleset)
+    check_secrets(path, ruleset)
+    check_wordings(path, ruleset)
+    return ruleset

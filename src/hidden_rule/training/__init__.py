@@ -1,0 +1,1 @@
+"""Training methods: what they share, the trainers, checkpoints, launch."""

@@ -1,0 +1,109 @@
+"""The exact gradient of the expected reward: what GRPO's samples estimate, without sampling.
+
+Over a closed set of L replies the policy π is a known distribution (`LabelTrie`), so the expected reward of a prompt x,
+J(x) = Σ_l π(l|x) r(l, x), and its gradient Σ_l r(l, x) ∇π(l|x) are computed, not estimated: REINFORCE (Williams 1992)
+summed over all actions. What separates this training from GRPO's is sampling alone: rare replies are never left out,
+and no group lacks a signal.
+
+Where it departs from `StructuredGRPOTrainer`, whose model, data order, optimizer, history and checkpoints it shares:
+- Nothing is drawn; each prompt is computed once, whatever the group size.
+- `scale_rewards` divides by the standard deviation of the reward under the policy itself (`group`: of the prompt,
+  `batch`: of the micro-batch), held fixed in the gradient: the limit of GRPO's estimate as the group grows. In groups
+  of G, GRPO's expected gradient without scaling is (G − 1)/G of this one, for the group's mean holds the reply itself.
+- The entropy bonus is over the label set, in nats: the expected sum of the entropies at a reply's choices.
+- `loss_type` averages over tokens and has nothing to average here.
+- The history's share of groups without a signal is its expectation at `group_size`, Σ_v P(reward = v)^G.
+"""
+
+import torch
+
+from hidden_rule.core import processes
+from hidden_rule.training.common import SHARE_PREFIX
+from hidden_rule.training.structured_grpo import StructuredGRPOTrainer
+
+EPSILON = 1e-4  # TRL's, added to a standard deviation
+
+
+class ExpectedRewardTrainer(StructuredGRPOTrainer):
+    """Maximises the exact expected reward; `points` (L, L) are `rewards.reward_matrix` of `labels`, the trie's own."""
+
+    def __init__(self, *args, labels, points: list[list[float]], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.labels = tuple(labels)
+        self.points = dict(zip(self.labels, points, strict=True))
+
+    def _prepare_inputs(self, generation_batch: list[dict]) -> list[dict]:
+        """One row a prompt of those that TRL's sampler repeats for their group."""
+        return generation_batch[:: self.num_generations]
+
+    def tokens_of(self, inputs: list[dict]) -> list[tuple[int, ...]]:
+        """Token ids of the prompts of rows of the data set."""
+        return [self.rows[int(row["prompt"])] for row in inputs]
+
+    def _compute_loss(self, model, inputs: list[dict]) -> torch.Tensor:
+        prompts = self.tokens_of(inputs)
+        index, branch_log_probs = self.policy(model, prompts)
+        log_probs = self.trie.reply_log_probs(branch_log_probs)[[index[prompt] for prompt in prompts]]
+        rewards = torch.tensor([self.points[row["label"]] for row in inputs], device=log_probs.device)
+        self.write_down(log_probs.detach(), rewards, sum(map(len, prompts)))
+        spread = reward_spread(log_probs.detach(), rewards, self.scale_rewards)
+        loss = expected_reward_loss(log_probs, rewards, spread, self.entropy_coef)
+        return loss / self.current_gradient_accumulation_steps
+
+    def write_down(self, log_probs: torch.Tensor, rewards: torch.Tensor, n_tokens: int) -> None:
+        """Add a micro-batch's expectations, over all processes, to what is logged."""
+        probabilities = log_probs.exp()
+        per_prompt = {
+            "reward": (probabilities * rewards).sum(1),
+            "label_entropy": entropy(log_probs),
+            "frac_reward_zero_std": same_reward_chance(probabilities, rewards, self.num_generations),
+            "invalid_share": torch.zeros(len(rewards)),
+            **{SHARE_PREFIX + label: probabilities[:, i] for i, label in enumerate(self.labels)},
+        }
+        sums = [float(values.double().sum()) for values in per_prompt.values()]
+        *sums, n, n_tokens = processes.reduced([*sums, len(rewards), n_tokens])
+        for name, total in zip(per_prompt, sums, strict=True):
+            self._metrics["train"][name].append(total / n)
+        self.n_tokens_rolled_out += int(n_tokens)
+        self._metrics["train"]["num_tokens"] = [self.n_tokens_rolled_out]
+
+
+def entropy(log_probs: torch.Tensor) -> torch.Tensor:
+    """Entropy (B,) in nats of each row of log-probabilities (B, L)."""
+    return -(log_probs.exp() * log_probs).sum(1)
+
+
+def same_reward_chance(probabilities: torch.Tensor, rewards: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Chance (B,) that a group drawn from `probabilities` (B, L) earns one and the same of `rewards` (B, L)."""
+    alike = (rewards.unsqueeze(2) == rewards.unsqueeze(1)).to(probabilities.dtype)  # (B, L, L)
+    as_much = (alike @ probabilities.unsqueeze(2)).squeeze(2)  # of a reply that earns what reply l earns
+    return (probabilities * as_much ** (group_size - 1)).sum(1)
+
+
+def reward_spread(log_probs: torch.Tensor, rewards: torch.Tensor, scale_rewards: str) -> torch.Tensor:
+    """What rewards (B, L) are divided by under the policy `log_probs` (B, L): (B, 1), or (1, 1) for a whole batch."""
+    if scale_rewards == "none":
+        return torch.ones(1, 1, device=rewards.device)
+    probabilities = log_probs.exp()
+    centre = (probabilities * rewards).sum(1, keepdim=True)
+    if scale_rewards == "batch":
+        total, n = processes.reduced([float(centre.sum()), len(centre)])
+        centre = torch.full_like(centre, total / n)
+    variance = (probabilities * (rewards - centre) ** 2).sum(1, keepdim=True)
+    if scale_rewards == "batch":
+        total, n = processes.reduced([float(variance.sum()), len(variance)])
+        variance = torch.full_like(variance[:1], total / n)
+    return variance.sqrt() + EPSILON
+
+
+def expected_reward_loss(log_probs, rewards, spread, entropy_coef: float) -> torch.Tensor:
+    """A loss whose gradient is that of −mean_x (J(x) / spread(x) + entropy_coef · H(π(·|x))); `spread` is a constant.
+
+    log_probs: (B, L) with a graph; rewards: (B, L); spread: (B, 1) or (1, 1). Its value is that of the entropy bonus
+    alone: rewards count from their mean, which changes no gradient, as Σ_l ∇π(l|x) = 0, and keeps it accurate.
+    """
+    probabilities = log_probs.exp()
+    fixed = probabilities.detach()
+    advantages = (rewards - (fixed * rewards).sum(1, keepdim=True)) / spread
+    loss = -(probabilities * advantages).sum(1).mean()
+    return loss - entropy_coef * entropy(log_probs).mean() if entropy_coef else loss

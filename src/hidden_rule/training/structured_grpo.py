@@ -1,0 +1,161 @@
+"""GRPO whose policy is the exact distribution over the valid replies.
+
+Where it departs from TRL's `GRPOTrainer`:
+- Rollouts are draws from the categorical distribution over the replies (`LabelTrie`), not generated token by token;
+  one forward pass over the prompts serves any group size.
+- Log-probabilities and entropies are those of that distribution: tokens renormalised over the ones that some valid
+  reply allows. Positions without a choice carry no probability and are masked (`env_mask`) out of the loss, the
+  entropy and the lengths; so sums and means over tokens run over choices.
+- The rollouts' forward pass keeps its graph, and the loss of the same micro-batch uses it: no weight has changed in
+  between, so a second pass would give the same numbers.
+- A draw depends on the seed, the step, the prompt and the place in its group alone (`uniforms`).
+- A group whose completions all have the same reward has advantages of exactly 0 and no gradient. Where few groups have
+  a signal, gradients are computed for those alone (`SIGNAL_SHARE`); the sum is the same.
+- `num_tokens` counts prompts and whole replies, not the masked tokens alone.
+
+Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL's.
+"""
+
+import hashlib
+import os
+
+import numpy as np
+import torch
+
+from hidden_rule.core import processes
+from hidden_rule.models.shared_forward import add_shared_prefix_forward
+from hidden_rule.models.trie import LabelTrie
+from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is pinned with TRL itself
+
+SIGNAL_SHARE = 0.4  # a forward pass is nearly half a step: below this one more for some of the prompts is the cheaper
+
+
+class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
+    """`GRPOTrainer` over a `LabelTrie`; completions are replies of the trie.
+
+    `rows` are the token ids of the training prompts. The data set's column `prompt` holds places among them
+    (`row_names`): TRL copies and searches a prompt once a completion, which for conversations takes its time.
+    """
+
+    def __init__(self, *args, trie: LabelTrie, rows: list[list[int]], **kwargs):
+        super().__init__(*args, rollout_func=draw_rollouts, **kwargs)
+        self.trie = trie
+        self.rows = [tuple(row) for row in rows]
+        self.reply_index = {reply: i for i, reply in enumerate(trie.replies)}
+        self.kept_policy = None  # (row of each prompt, its branch log-probabilities with their graph)
+        self.has_signal = None  # (B,) of the completions whose loss is being computed; None: all are needed
+        self.n_tokens_rolled_out = 0
+        add_shared_prefix_forward(self.model.get_base_model(), temperature=self.temperature)
+
+    def policy(self, model, prompts: list[tuple[int, ...]]) -> tuple[dict, torch.Tensor]:
+        """The row of each distinct prompt, and the trie's branch log-probabilities (U, K) of those U prompts."""
+        index = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        return index, model(label_trie=self.trie, prompts=[list(prompt) for prompt in index])
+
+    def _compute_loss(self, model, inputs):
+        """TRL's loss; what pulls towards a reference or more entropy needs the gradient of every group."""
+        if self.beta == 0 and not self._entropy_bonus_enabled and torch.is_grad_enabled():
+            self.has_signal = (inputs["advantages"] != 0).tolist()
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self.has_signal = None
+
+    def with_signal_alone(self, model, index: dict, branch_log_probs: torch.Tensor, prompts: list) -> torch.Tensor:
+        """`branch_log_probs` (U, K) with gradients for the prompts with a signal alone, where that is cheaper."""
+        signal = self.has_signal or [True] * len(prompts)
+        active = dict.fromkeys(prompt for prompt, has in zip(prompts, signal, strict=True) if has)
+        if len(active) >= SIGNAL_SHARE * len(index):
+            return branch_log_probs
+        active = active or dict.fromkeys(prompts[:1])  # a loss without a graph would have no backward pass
+        rows = torch.tensor([index[prompt] for prompt in active], device=branch_log_probs.device)
+        return branch_log_probs.detach().index_copy(0, rows, self.policy(model, list(active))[1])
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
+    ):
+        """Log-probabilities and entropies (B, C) of completions under the trie policy; 0 where there is no choice."""
+        split = input_ids.size(1) - logits_to_keep
+        prompts = distinct_rows(input_ids[:, :split], attention_mask[:, :split])
+        labels = [self.reply_index[reply] for reply in distinct_rows(input_ids[:, split:], attention_mask[:, split:])]
+        kept, self.kept_policy = self.kept_policy, None
+        if kept is not None and torch.is_grad_enabled() and kept[0].keys() >= set(prompts):
+            index, branch_log_probs = kept
+            branch_log_probs = self.with_signal_alone(model, index, branch_log_probs, prompts)
+        else:
+            self.kept_policy = kept  # a pass without gradients (reference model) leaves it to the loss
+            index, branch_log_probs = self.policy(model, prompts)
+        chosen = [index[prompt] for prompt in prompts]
+        log_probs, entropies = self.trie.spread(branch_log_probs, chosen, labels, logits_to_keep)
+        return log_probs, (entropies if compute_entropy else None), None
+
+    def log(self, logs: dict, start_time: float | None = None) -> None:
+        """TRL's logging, with all tokens of the rollouts counted."""
+        if "num_tokens" in self._metrics["train"]:
+            self._metrics["train"]["num_tokens"] = [self.n_tokens_rolled_out]
+        super().log(logs, start_time)
+
+
+def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
+    """TRL's rollout function: a reply drawn for each prompt (a group's prompts are repeated in a row)."""
+    rows = [trainer.rows[int(prompt)] for prompt in prompts]
+    training = trainer.model.training
+    with torch.set_grad_enabled(training):
+        index, branch_log_probs = trainer.policy(trainer.model_wrapped if training else trainer.model, rows)
+    trainer.kept_policy = (index, branch_log_probs) if training else None
+    chosen = [index[row] for row in rows]
+    with torch.no_grad():
+        log_probs = trainer.trie.reply_log_probs(branch_log_probs.detach())
+        labels = draw(log_probs[chosen], uniforms(rows, trainer.args.seed, trainer.state.global_step)).tolist()
+        replies = [trainer.trie.replies[label] for label in labels]
+        width = max(map(len, replies))
+        token_log_probs, _ = trainer.trie.spread(branch_log_probs.detach(), chosen, labels, width)
+    if training:
+        entropy = -(log_probs.exp() * log_probs).sum(1).mean()
+        n_tokens, entropies = processes.reduced([sum(map(len, rows)) + sum(map(len, replies)), float(entropy)])
+        trainer.n_tokens_rolled_out += int(n_tokens)
+        trainer._metrics["train"]["label_entropy"].append(entropies / processes.n_processes())
+    choices = [set(trainer.trie.branch_positions(label)) for label in labels]
+    arrays = {row: np.array(row) for row in index}  # TRL makes a tensor of each, of an array at once
+    return {
+        "prompt_ids": [arrays[row] for row in rows],
+        "completion_ids": [list(reply) for reply in replies],
+        "logprobs": [row[: len(reply)] for row, reply in zip(token_log_probs.tolist(), replies, strict=True)],
+        "env_mask": [[int(i in at) for i in range(len(reply))] for reply, at in zip(replies, choices, strict=True)],
+    }
+
+
+def row_names(rows: list) -> list[str]:
+    """The column `prompt` of a data set whose prompts are `rows`."""
+    return [str(i) for i in range(len(rows))]
+
+
+def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]]:
+    """The real tokens of each row of (B, T); rows that are equal are read once, and are one tuple."""
+    distinct, index = torch.unique(torch.where(mask.bool(), ids, -1), dim=0, return_inverse=True)
+    rows = [tuple(token for token in row if token != -1) for row in distinct.tolist()]
+    return [rows[i] for i in index.tolist()]
+
+
+def uniforms(rows: list[tuple[int, ...]], seed: int, step: int) -> torch.Tensor:
+    """A uniform number (N,) in [0, 1) for each row: of its tokens, `seed`, `step` and how often it occurred before.
+
+    So a group explores alike whatever the micro-batches, the number of processes and the step a training resumed at.
+    """
+    result = torch.empty(len(rows), dtype=torch.float64)
+    places: dict[tuple[int, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault(row, []).append(i)
+    for row, where in places.items():
+        key = int.from_bytes(hashlib.sha256(repr((seed, step, row)).encode()).digest()[:16])
+        result[where] = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(len(where)))
+    return result
+
+
+def draw(log_probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """A label (N,) for each row of log-probabilities (N, L): where a uniform number (N,) falls among them."""
+    cumulative = log_probs.double().exp().cpu().cumsum(1)
+    falls = torch.searchsorted(cumulative, (uniform * cumulative[:, -1]).unsqueeze(1), right=True)
+    return falls.squeeze(1).clamp(max=log_probs.size(1) - 1)

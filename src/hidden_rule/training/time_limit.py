@@ -1,0 +1,67 @@
+"""A training that ends after so much time: to compare methods at the same cost instead of the same passes."""
+
+import logging
+
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback
+
+from hidden_rule.core import processes
+from hidden_rule.training.common import Watcher
+
+log = logging.getLogger(__name__)
+
+
+def limit_time(trainer, minutes: float, watcher: Watcher) -> None:
+    """Let `trainer`, whose clock is `watcher`'s, end after `minutes`; 0 is no limit."""
+    if minutes:
+        limit = TimeLimit(minutes, watcher)
+        limit.schedule(trainer)
+        trainer.add_callback(limit)
+
+
+class TimeLimit(TrainerCallback):
+    """Ends a training with the step in which its clock passes `minutes`.
+
+    The clock is the history's: it starts with the first step's preparation, counts validation, and goes on from where
+    a killed process left its last checkpoint. The learning rate rises over the warm-up steps, then falls linearly to 0
+    with whatever runs out first, the time or the steps of all epochs. What is learnt depends on the machine's speed.
+    """
+
+    def __init__(self, minutes: float, watcher: Watcher):
+        self.minutes, self.watcher = minutes, watcher
+        self.elapsed = 0.0  # share of the time that is spent: rank 0's, so that all processes do the same
+        self.is_up = False
+
+    def schedule(self, trainer) -> None:
+        """Let the learning rate of `trainer` follow this clock."""
+
+        def create_scheduler(num_training_steps: int, optimizer=None) -> LambdaLR:
+            warmup = trainer.args.get_warmup_steps(num_training_steps)
+
+            def factor(step: int) -> float:
+                rise = step / warmup if step < warmup else 1.0
+                return max(0.0, min(rise, 1 - step / num_training_steps, 1 - self.elapsed))
+
+            trainer.lr_scheduler = LambdaLR(optimizer or trainer.optimizer, factor)
+            trainer._created_lr_scheduler = True
+            return trainer.lr_scheduler
+
+        trainer.create_scheduler = create_scheduler
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.watcher.bar.total = None  # the steps of all epochs are not what there is time for
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        elapsed = self.watcher.clock_s() / (60 * self.minutes) if processes.rank() == 0 else 0.0
+        self.elapsed = processes.reduced([elapsed], largest=True)[0]
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.elapsed >= 1 and state.global_step < state.max_steps:
+            self.is_up = control.should_training_stop = True
+            log.info("stopped after step %d: its %g minutes are over", state.global_step, self.minutes)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.is_up:
+            self.watcher.add(state.global_step, "stopped_by_time_limit", self.minutes)
+            if not self.watcher.is_validated(state.global_step):
+                self.watcher.validate(state.global_step)

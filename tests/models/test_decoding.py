@@ -1,0 +1,92 @@
+"""Decoding by shared computation decides as the plain one does, and freed memory stays."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hidden_rule.models import decoding
+from hidden_rule.models import loading as models
+from hidden_rule.models.tokens import label_trie
+from tiny_models import tiny_model
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+WORDS = ["Say hello.", "Say hello to the world.", "Say good night.", "Count to three, slowly.", "Say it."]
+
+
+def test_greedy_replies_are_those_of_each_prompt_alone(manifest):
+    """In float32; prompts of five lengths that share a start, in batches of three and two."""
+    tokenizer = models.load_tokenizer(manifest)
+    model = models.load_model(manifest, "float32", torch.device("cpu"))
+    start = tokenizer("You answer in few words, whatever is asked. Now: ")["input_ids"]
+    prompts = [start + tokenizer(words)["input_ids"] for words in WORDS]
+    assert decoding.shared_cache(model, prompts)[1] >= len(start)
+    replies, n_tokens = decoding.generate_replies(model, tokenizer, prompts, 3, 6)
+    model.set_attn_implementation("eager")
+    expected, n_expected = [], 0
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        tokens = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=6,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )[0, len(prompt) :]
+        expected.append(tokenizer.decode(tokens, skip_special_tokens=True))
+        n_expected += len(tokens)
+    assert (replies, n_tokens) == (expected, n_expected)
+
+
+def test_drawn_replies_follow_the_model_s_probabilities(manifest):
+    """At the temperature asked for, over all tokens, whatever the model's own generation settings are."""
+    tokenizer = models.load_tokenizer(manifest)
+    model = models.load_model(manifest, "float32", torch.device("cpu"))
+    model.generation_config.update(top_k=1, top_p=0.1, temperature=9.0, repetition_penalty=2.0)
+    prompt, n = tokenizer("My favourite colour is")["input_ids"], 600
+    with torch.no_grad():
+        expected = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1)
+    torch.manual_seed(0)
+    replies, _ = decoding.generate_replies(model, tokenizer, [prompt] * n, 200, 1, temperature=0.7)
+    for p, token in zip(*expected.topk(5), strict=True):
+        share = replies.count(tokenizer.decode([token])) / n
+        assert share == pytest.approx(float(p), abs=4 * float(p * (1 - p) / n) ** 0.5)
+    assert len(set(replies)) > 20
+
+
+@pytest.mark.parametrize(("family", "window", "length"), [("llama", None, 10), ("qwen", 16, 0), ("gemma", None, 0)])
+def test_a_sliding_window_shares_no_cache(family, window, length):
+    """The padding between start and rest would count towards the window."""
+    model = tiny_model(family, window=window).get_base_model().eval()
+    rows = [list(range(1, 11)) + [20 + i] * (i + 1) for i in range(3)]
+    assert decoding.shared_cache(model, rows)[1] == length
+
+
+def test_structured_decisions_do_not_depend_on_the_batch(manifest):
+    """Neighbours share what they can; every row's probabilities stay where the row stood."""
+    tokenizer = models.load_tokenizer(manifest)
+    model = models.load_model(manifest, "float32", torch.device("cpu"))
+    trie = label_trie(tokenizer, ["YES", "NO", "PERHAPS"])
+    prompts = [tokenizer(words)["input_ids"] for words in WORDS]
+    together = decoding.label_log_probs(model, trie, prompts, 4)
+    for prompt, log_probs in zip(prompts, together, strict=True):
+        torch.testing.assert_close(decoding.label_log_probs(model, trie, [prompt], 1)[0], log_probs)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back at once")
+def test_memory_that_was_freed_is_kept():
+    """Page faults of ten blocks of 64 MB, one after another: 16,384 each, or, kept, none."""
+    program = (
+        "import resource; from hidden_rule.allocator import keep_freed_memory; assert keep_freed_memory()\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "size = 2**26; b'x' * size; before = faults()\n"
+        "for _ in range(10): b'x' * size\n"
+        "print(faults() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SCRIPTS)}
+    )
+    assert int(done.stdout) < 100

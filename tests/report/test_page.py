@@ -1,0 +1,456 @@
+"""The report says what its numbers support, no more, and treats every text as text."""
+
+import functools
+import json
+import os
+import shutil
+
+import jinja2
+import polars as pl
+import pytest
+from test_charts import NAMES, render_world
+
+from hidden_rule.core.tables import HISTORY, METRICS, SUPERVISION
+from hidden_rule.report.page import build_report, render_report, suites_table
+from hidden_rule.report.text import baselines as references
+from hidden_rule.report.text.comparisons import difference_sentence
+from hidden_rule.report.text.findings import conclude, headline
+from hidden_rule.report.text.phrases import duration
+from hidden_rule.report.text.rule_learning import hidden_sentence, hidden_verdict, policy_verdict
+from hidden_rule.report.text.training_runs import feasibility_sentence, stopped_sentences
+from hidden_rule.statistics.collapse import judge_all
+from hidden_rule.statistics.metrics import summarize_predictions
+from synthetic import WORLD, make_ruleset, write_world
+from write_report import write_report
+
+RULESET = make_ruleset(4)
+READING = ("holdout", "structured")
+TEMPLATE = os.path.join(os.path.dirname(__file__), "..", "..", "workflow", "report", "report.html.j2")
+CONFIG = {
+    "experiment": "<b>bold</b>",
+    "model": {"id": "a-model", "dtype": "auto"},
+    "data": {"train": 640},
+    "lora": {"r": 16},
+    "seeds": [0],
+    "sft": {"epochs": 5, "learning_rate": 2e-3},
+    "grpo": {"epochs": 3, "learning_rate": 3e-4, "group_size": 8},
+    "conditions": {
+        "baseline": {},
+        "sft": {"method": "sft"},
+        "grpo": {"method": "grpo", "with": {"group_size": 64}},
+        "sft_then_grpo": {"method": "grpo", "start_from": "sft"},
+    },
+}
+PROVENANCE = {"created": "2026-01-01", "git": {"commit": "</pre><script>alert(3)</script>", "dirty": False}}
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</td></table><iframe src=https://example.org></iframe>",
+    "{{ 7 * 7 }} &lt; <a href=javascript:alert(1)>x</a>",
+]
+
+
+def row(low, value, high, n=1000):
+    return {"value": value, "ci_low": low, "ci_high": high, "n": n}
+
+
+def subsets(all_signal, p_right, **right_shares):
+    rows = {"all": {"signal_share": all_signal, "p_right": p_right, "p_invalid": 0.0, "right_share": 1.0}}
+    return rows | {name: {"right_share": share} for name, share in right_shares.items()}
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (
+            subsets(0.56, 0.25, hidden=0.6, A=0.9),
+            "carry a signal, and most groups of each decision hold a right reply.",
+        ),
+        (
+            subsets(0.56, 0.25, hidden=0.264, A=0.9, B=0.113),
+            "carry a signal, but only 26.4% of the hidden rule's and 11.3% of B's hold a right reply that reward could "
+            "strengthen.",
+        ),
+        (
+            subsets(0.04, 0.99, hidden=1.0, A=1.0),
+            "4.0% of the first groups of 8 carry a signal, next to nothing to learn from; 99.0% of replies are right.",
+        ),
+    ],
+)
+def test_feasibility_in_words(of, words):
+    sentence = feasibility_sentence("grpo", "baseline", 8, of)
+    assert sentence.startswith("grpo (from baseline): ") and sentence.endswith(words)
+
+
+def test_suites_by_conditions():
+    def row(condition, suite, metric, value):
+        return {"condition": condition, "seed": None, "suite": suite, "decoding": "structured", "metric": metric,
+                "label": None, "value": value, "ci_low": value / 2, "ci_high": value, "n": 80}  # fmt: skip
+
+    metrics = pl.DataFrame(
+        [
+            row("a", "decoys", "false_flip_rate", 0.5),
+            row("b", "decoys", "false_flip_rate", 0.1),
+            row("a", "paraphrases", "accuracy", 0.2),
+            row("a", "test", "accuracy", 0.9),
+        ],
+        schema=METRICS,
+    )
+    table = suites_table(metrics, ["a", "b"])
+    assert table["columns"] == ["", "a", "b"]
+    assert table["rows"] == [
+        ["the trigger in other words: right (n = 80)", "20.0% (10.0 to 20.0%)", "–"],
+        [
+            "words like the trigger, or another harmless value: the answer changes (n = 80)",
+            "50.0% (25.0 to 50.0%)",
+            "10.0% (5.0 to 10.0%)",
+        ],
+    ]
+    assert suites_table(metrics.filter(suite="test"), ["a"]) is None
+
+
+def test_a_training_that_was_stopped_is_named():
+    rows = [(step, 0.0, 0, "zero_signal_share", None, 1.0) for step in range(1, 5)]
+    stopped = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_without_signal", None, 4.0)], schema=HISTORY, orient="row")
+    timed = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_by_time_limit", None, 2.5)], schema=HISTORY, orient="row")
+    other = pl.DataFrame(rows, schema=HISTORY, orient="row")
+    trainings = [["a", 0, "grpo"], ["b", 1, "grpo"], ["c", 0, "sft"]]
+    assert stopped_sentences(trainings, [other, stopped, timed]) == [
+        "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps.",
+        "c (seed 0) was stopped after step 4: it had the 2.5 minutes that it may take.",
+    ]
+
+
+REFERENCES = {"plain": "a classifier", "always": "one decision", "told": "the model with every rule in its prompt"}
+ON_FEATURES = [("test", "structured", 160, 0), ("holdout", "structured", 1000, 10_000)]  # no free decoding
+
+
+def texts_of(answer) -> dict[str, str]:
+    """The text under each heading of an answer."""
+    return {heading: " ".join(sentences) for _, parts in answer["sections"] for heading, sentences in parts}
+
+
+def beside_references(tmp_path, world, references):
+    """The conclusions of a world with reference conditions, and all text, by heading."""
+    made = write_world(tmp_path, RULESET, world)
+    beside = write_world(
+        tmp_path, RULESET, {name: {"method": None, **of} for name, of in references.items()}, sizes=ON_FEATURES
+    )
+    metrics, comparisons = summarize_predictions(
+        made.predictions + beside.predictions, made.jobs + beside.jobs, RULESET
+    )
+    histories = [pl.read_parquet(path) for path in made.histories]
+    answer = conclude(
+        metrics, comparisons, histories, made.trained, RULESET.labels, [*world, *references], READING,
+        ("test", "free"), references=REFERENCES,
+    )  # fmt: skip
+    return answer["headline"], texts_of(answer)
+
+
+def test_references_stand_apart(tmp_path):
+    world = {name: WORLD[name] for name in ("baseline", "sft")}
+    headline, parts = beside_references(tmp_path, world, {"plain": {"accuracy": 0.98}, "always": {"accuracy": 0.25}})
+    assert headline.startswith("sft decides best, references aside: ")
+    assert "The hidden rule was learnt by sft. Of the references plain reaches most: 9" in headline
+    policy, hidden = parts["Who learnt the policy?"], parts["Who learnt the hidden rule?"]
+    reached = parts["What do references reach?"]
+    assert not {"plain", "always"} & set(f"{policy} {hidden}".split())
+    assert "plain (a classifier): 9" in reached and "always (one decision): 2" in reached and "learnt" not in reached
+    differences = parts["How sure is it?"]
+    assert "plain beats sft by" in differences and "sft beats baseline by" in differences
+    assert "always" not in differences  # neither a training nor the best reference
+    assert "adjusted for 6 comparisons (Holm)" in differences  # of four conditions
+    free = parts["And when replies are not held to a form (test)?"]
+    assert "sft" in free and "plain" not in free  # a classifier writes nothing
+    worse, _ = beside_references(tmp_path, world, {"plain": {"accuracy": 0.4}, "always": {"accuracy": 0.6}})
+    assert worse.startswith("sft decides best, references aside: ")
+    assert "Of the references always reaches most: 6" in worse
+
+
+def test_trainings_that_fail_beside_a_prompt_that_does_not(tmp_path):
+    bad = {"accuracy": 0.25, "method": "sft"}
+    headline, parts = beside_references(tmp_path, {"a": bad, "b": bad}, {"told": {"accuracy": 0.9}})
+    assert headline.startswith("No condition, references aside, can be said to do better than chance")
+    assert "Of the references told reaches most: " in headline
+    assert "told beats " in parts["How sure is it?"]
+
+
+def test_a_reference_that_cannot_be_told_apart(tmp_path):
+    headline, parts = beside_references(tmp_path, {"sft": WORLD["sft"]}, {"plain": {"accuracy": 0.88, "hidden": 0.95}})
+    assert headline.startswith("sft decides best, references aside")  # it has no rival: the reference is none
+    assert "cannot be told apart" in parts["How sure is it?"]
+
+
+def test_references_alone(tmp_path):
+    world = {"plain": {"method": None, "accuracy": 0.9}, "always": {"method": None, "accuracy": 0.25}}
+    made = write_world(tmp_path, RULESET, world, sizes=ON_FEATURES)
+    tables = summarize_predictions(made.predictions, made.jobs, RULESET)
+    answer = conclude(*tables, [], [], RULESET.labels, list(world), READING, references=REFERENCES)
+    parts = texts_of(answer)
+    assert answer["headline"].startswith("plain decides best: ")
+    assert "aside" not in answer["headline"] and "Of the references" not in answer["headline"]
+    assert "Who learnt the policy?" not in parts
+    assert "plain beats always" in parts["How sure is it?"]
+
+
+def test_a_reference_that_never_answers_as_only_the_hidden_rule_would():
+    accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), {"value": None}
+    assert references.reference_sentence("always", "one decision", accuracy, recall, precision) == (
+        "always (one decision): 25.0% (20.0 to 30.0%) of its decisions are right; on the hidden rule recall is 0.0% "
+        "(0.0 to 2.0%), and none of its answers needs this rule to be explained."
+    )
+
+
+def test_what_a_reference_is_and_where_the_hidden_rule_stands():
+    conditions = {
+        "baseline": {}, "sft": {"method": "sft"}, "told": {"prompt": "oracle"}, "plain": {"reference": "logistic"},
+        "shots": {"prompt": {"examples": 8}, "start_from": "sft"},
+    }  # fmt: skip
+    assert references.describe_references({"conditions": conditions}) == {
+        "told": "the untrained model with every rule in its prompt",
+        "plain": "a logistic regression on the features, without a language model",
+        "shots": "sft with 8 decided applications in its prompt",
+    }
+    note = references.hidden_rule_note({"conditions": conditions})
+    assert note.startswith("A hidden rule stands in no prompt but that of told. The model can learn it from what ")
+    assert "shows, in shots from the examples in the prompt, and from nothing else." in note
+    plain = references.hidden_rule_note({"conditions": {"baseline": {}, "sft": {"method": "sft"}}})
+    assert plain == (
+        "A hidden rule stands in no prompt. The model can learn it from what training rewards or shows, and from "
+        "nothing else."
+    )
+
+
+def test_a_page_with_references(tmp_path):
+    """One comes first in the alphabet, and has no answers under free decoding."""
+    made = write_world(tmp_path, RULESET, {"sft": WORLD["sft"]})
+    beside = write_world(tmp_path, RULESET, {"always": {"method": None, "accuracy": 0.25}}, sizes=ON_FEATURES)
+    predictions, jobs = beside.predictions + made.predictions, beside.jobs + made.jobs
+    metrics, comparisons = summarize_predictions(predictions, jobs, RULESET)
+    config = CONFIG | {"conditions": {"always": {"reference": "constant"}, "sft": {"method": "sft"}}}
+    histories = [pl.read_parquet(path) for path in made.histories]
+    context = build_report(
+        metrics, comparisons, pl.concat([made.costs, beside.costs]), histories, made.trained, predictions, jobs, [], {},
+        RULESET, config, tmp_path / "report.html",
+    )  # fmt: skip
+    assert [row[0] for row in context["summary"]["rows"]] == ["sft", "always"]
+    assert context["settings"]["columns"] == ["setting", "sft"]
+    page = render_report(context, TEMPLATE)
+    assert "always the most frequent decision of the training split" in page
+    assert "Of the references always reaches most" in page
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "verdict"),
+    [
+        (0.86, 0.88, 0.90, "learnt"),
+        (0.78, 0.82, 0.86, "partly"),  # the value is above the threshold, the interval is not
+        (0.30, 0.34, 0.38, "partly"),
+        (0.24, 0.28, 0.32, "chance"),
+        (0.10, 0.15, 0.20, "below"),
+    ],
+)
+def test_policy_verdict_looks_at_the_interval(low, value, high, verdict):
+    assert policy_verdict(row(low, value, high), 0.25) == verdict
+
+
+@pytest.mark.parametrize(
+    ("recall", "precision", "verdict"),
+    [
+        (row(0.9, 0.95, 0.98), row(0.85, 0.9, 0.95), "learnt"),
+        (row(0.0, 0.05, 0.12), row(0.5, 0.9, 0.99), "missed"),
+        (row(1.0, 1.0, 1.0), row(0.22, 0.25, 0.28), "no_sign"),  # it always answers with that label
+        (row(0.2, 0.25, 0.3), row(0.2, 0.25, 0.3), "no_sign"),  # it guesses
+        (row(0.9, 0.95, 0.98), row(0.4, 0.5, 0.6), "too_wide"),
+        (row(0.4, 0.5, 0.6), row(0.7, 0.8, 0.9), "partly"),
+        (row(0.4, 0.5, 0.6), {"value": None}, "no_sign"),
+        ({"value": None}, {"value": None}, "unknown"),
+    ],
+)
+def test_hidden_verdict(recall, precision, verdict):
+    assert hidden_verdict(recall, precision, 0.25) == verdict
+
+
+def test_no_sign_is_said_with_and_without_answers_of_that_kind():
+    said = [
+        hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25)
+        for precision in ({"value": None}, row(0.2, 0.25, 0.3))
+    ]
+    assert said[0].endswith("none of its answers needs this rule to be explained.")
+    assert said[1].endswith("25.0% (20.0 to 30.0%) are right, which chance (25.0%) can explain.")
+
+
+def test_significance_needs_the_test_and_the_interval():
+    base = {"condition_a": "a", "condition_b": "b", "difference": 0.05, "ci_low": 0.01, "ci_high": 0.09}
+    base |= {"p_value": 0.01, "mde": 0.061}
+    assert "a beats b by 5.0 points" in difference_sentence(base | {"p_adjusted": 0.01})
+    assert "cannot be told apart" in difference_sentence(base | {"p_adjusted": 0.06})
+    said = difference_sentence(base | {"p_adjusted": 0.04, "ci_low": -0.01})
+    assert "cannot be told apart" in said
+    assert said.endswith("A difference of 6.1 points would have been seen with a chance of some 80%.")
+    assert "too few" in difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
+    assert difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith(
+        "(1.0 to 9.0; p = 0.06; for this pair alone p = 0.01)."
+    )
+    alone = difference_sentence(base | {"p_value": 0.06, "p_adjusted": 0.3, "mde": None})
+    assert alone.endswith("(1.0 to 9.0; p = 0.30).")
+    reversed_ = {"difference": -0.05, "ci_low": -0.09, "ci_high": -0.01, "p_adjusted": 0.01}
+    assert "b beats a by 5.0 points (1.0 to 9.0; p = 0.01)" in difference_sentence(base | reversed_)
+
+
+def test_headline_claims_no_hidden_rule_that_was_not_tested():
+    accuracies = {"a": row(0.9, 0.95, 0.97)}
+    assert "hidden" not in headline(["a"], accuracies, [], {"a": "unknown"}, 0.25)
+    assert "No condition can be said" in headline(["a"], accuracies, [], {"a": "partly"}, 0.25)
+
+
+def test_durations():
+    assert [duration(x) for x in (3.21, 61, 3_720)] == ["3.2 s", "1 min 01 s", "1 h 02 min"]
+
+
+@functools.cache
+def built(folder) -> str:
+    """A whole report of the default world, with malicious replies; its path."""
+    made = write_world(folder, RULESET)
+    for path, payload in zip(made.predictions, PAYLOADS, strict=True):
+        invalid = pl.col("predicted").is_null()
+        frame = pl.read_parquet(path).with_columns(
+            reply=pl.when(invalid | (pl.int_range(pl.len()) > 1170)).then(pl.lit(payload)).otherwise("reply"),
+        )
+        frame = frame.with_columns(predicted=pl.when(pl.col("reply") == payload).then(None).otherwise("predicted"))
+        frame.with_columns(is_valid=pl.col("predicted").is_not_null()).write_parquet(path)
+    histories = [pl.read_parquet(path) for path in made.histories]
+    even, prompts = dict.fromkeys(RULESET.labels, 0.25), dict.fromkeys(WORLD, 16)
+    judge_all(histories, made.trained, even, prompts).write_parquet(folder / "collapse.parquet")
+    svgs = [folder / "charts" / f"{name}.svg" for name in NAMES]
+    pages = [folder / "charts" / "accuracy.html"]
+    render_world(folder, made, RULESET, {"width": 300}, svgs + pages)
+    tables = {name: folder / f"{name}.parquet" for name in ("metrics", "comparisons", "costs", "collapse")}
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
+    write_report(
+        **tables, histories=made.histories, trained=made.trained, predictions=made.predictions, jobs=made.jobs,
+        svgs=svgs, provenance=folder / "provenance.json", ruleset=RULESET, config=CONFIG, template=TEMPLATE,
+        output=folder / "report.html",
+    )  # fmt: skip
+    return str(folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("report"))
+
+
+def test_the_page_holds_everything_escaped(report):
+    with open(report, encoding="utf-8") as stream:
+        page = stream.read()
+    assert "<script" not in page
+    assert "<iframe" not in page
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7 * 7 }}" in page
+    assert page.count("<img ") == len(NAMES) - 1  # no suite was evaluated
+    assert page.count('src="data:image/svg+xml;base64,') == len(NAMES) - 1
+    assert 'href="charts/accuracy.html"' in page
+    for text in (
+        "group_size",
+        "64",
+        "the base model",
+        "rule_0",
+        "10 min 00 s",
+        "3.00 GiB",
+        "2026-01-01",
+        "Collapse of training by reward",
+        "collapsed into 2 of 4",
+        "There is one base model, a-model",
+    ):
+        assert text in page, text
+
+
+def test_a_missing_value_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        render_report({"experiment": "x"}, TEMPLATE)
+
+
+def test_one_untrained_condition_makes_a_report(tmp_path):
+    made = write_world(tmp_path, RULESET, {"baseline": WORLD["baseline"]}, sizes=[("test", "structured", 40, 0)])
+    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, RULESET)
+    context = build_report(
+        metrics, comparisons, made.costs, [], [], made.predictions, made.jobs, [], {}, RULESET,
+        CONFIG | {"conditions": {"baseline": {}}}, tmp_path / "report.html",
+    )  # fmt: skip
+    page = render_report(context, TEMPLATE)
+    assert "nothing to compare" in page
+    assert "Settings of each training" not in page
+
+
+def test_learning_curves_stand_in_the_report(tmp_path):
+    world = {"<i>sft_25": {"method": "sft", "accuracy": 0.3}, "<i>sft_400": {"method": "sft", "accuracy": 0.95}}
+    made = write_world(tmp_path, RULESET, world, sizes=[("test", "structured", 400, 0)])
+    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, RULESET)
+    labelled = [
+        (name, 0, "sft", "<i>sft", n, 0.0, 0.0, 200, n, 0, 9.0, 99, 2.0 * n, None, 2.0 * n)
+        for name, n in zip(world, (25, 400), strict=True)
+    ]
+    context = build_report(
+        metrics, comparisons, made.costs, [], [], made.predictions, made.jobs, [], {}, RULESET,
+        CONFIG | {"conditions": {name: {} for name in world}}, tmp_path / "report.html",
+        supervision=pl.DataFrame(labelled, schema=SUPERVISION, orient="row"),
+    )  # fmt: skip
+    page = render_report(context, TEMPLATE)
+    assert "&lt;i&gt;sft learnt the policy with 400 labels, of 25 and 400 tried: 400 are the fewest" in page
+    assert "What each training was told" in page and "<td>800</td>" in page
+
+
+def browser(tmp_path):
+    """Headless Chromium that records what pages ask for and log; skips without one, fails if CI is set."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromedriver = shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        reason = "needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for switch in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
+        f"--user-data-dir={tmp_path}",
+    ):  # fmt: skip
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(chromedriver))
+
+
+def requests_of(driver) -> list[str]:
+    """Addresses asked for since the last call, but for what lies within a page and the browser's own start page."""
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [url for url in urls if not url.startswith(("data:", "blob:", "chrome"))]
+
+
+def test_in_a_browser_nothing_is_fetched_logged_or_run(report, tmp_path):
+    from selenium.common.exceptions import NoAlertPresentException
+    from selenium.webdriver.common.by import By
+
+    driver = browser(tmp_path)
+    try:
+        for page in (report, os.path.join(os.path.dirname(report), "charts", "accuracy.html")):
+            driver.get(f"file://{page}")
+            assert driver.get_log("browser") == []
+            assert requests_of(driver) == [f"file://{page}"]  # itself, and nothing else
+            with pytest.raises(NoAlertPresentException):
+                driver.switch_to.alert.accept()
+        assert driver.find_elements(By.CSS_SELECTOR, "svg.marks, canvas.marks")  # the interactive chart did draw
+        driver.get(f"file://{report}")
+        text = driver.find_element(By.TAG_NAME, "body").text
+        for payload in PAYLOADS:
+            assert payload in text
+        assert driver.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        for width in (1400, 420):  # nothing sticks out of the page: wide things scroll in their own box
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        driver.quit()

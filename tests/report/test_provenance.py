@@ -1,0 +1,86 @@
+"""The record of a run holds facts; one that cannot be found out stops it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.files import file_sha256
+from hidden_rule.core.tables import COSTS, write_table
+from hidden_rule.report import provenance
+from record_run import record_run
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    """A checkout with one commit, and small stand-ins for what a run leaves behind."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "lock.txt": "polars==0.1 \\\n    --hash=sha256:00\nno-such-package==1\n",
+        "manifest.json": '{"id": "tiny", "licence": null}',
+        "ruleset.yaml": "name: x\n",
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    pl.DataFrame({"application_id": [1, 2, 3]}).write_parquet("train.parquet")
+    costs = {"condition": "sft", "seed": 0, "stage": "train", "wall_s": 1.5, "device": "cpu"}
+    costs |= {"n_tokens_trained": 1, "n_tokens_generated": 0, "peak_bytes": 1}
+    write_table(pl.DataFrame([costs]).select(COSTS.names()), "costs.parquet", COSTS)
+    return {
+        "config": {"seeds": [0], "experiment": "x"},
+        "lock_path": "lock.txt",
+        "manifest_path": "manifest.json",
+        "ruleset_path": "ruleset.yaml",
+        "data_paths": {"train": "train.parquet"},
+        "costs_path": "costs.parquet",
+        "provenance_path": "provenance.json",
+        "config_path": "config.resolved.yaml",
+    }
+
+
+def commit():
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "add", "--all"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "all"], check=True)
+
+
+def test_the_record_holds_what_the_result_came_from(inputs):
+    commit()
+    record_run(**inputs)
+    record = json.loads(Path("provenance.json").read_text(encoding="utf-8"))
+    assert len(record["git"]["commit"]) == 40 and record["git"]["dirty"] is False
+    assert record["packages"] == {"polars": pl.__version__}  # what is installed, not what the lock says
+    assert record["data"]["train"] == {"sha256": file_sha256("train.parquet"), "rows": 3}
+    assert record["timings"] == [{"condition": "sft", "seed": 0, "stage": "train", "wall_s": 1.5}]
+    assert record["hardware"]["cpu"] and record["hardware"]["memory_bytes"] > 2**20
+    assert record["model"] == {"id": "tiny", "licence": None}
+    assert yaml.safe_load(Path("config.resolved.yaml").read_text(encoding="utf-8")) == inputs["config"]
+
+
+def test_a_changed_file_makes_the_checkout_dirty(inputs):
+    commit()
+    Path("ruleset.yaml").write_text("name: y\n", encoding="utf-8")
+    assert provenance.git_state()["dirty"] is True
+
+
+def test_no_commit_is_an_error_with_a_remedy(inputs):
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    with pytest.raises(UserError, match="the code has no version .*; run in a git checkout with a commit"):
+        record_run(**inputs)
+    assert not Path("provenance.json").exists()
+
+
+def test_an_unknown_fact_is_an_error(inputs, monkeypatch):
+    commit()
+    monkeypatch.setattr(provenance, "_cpu", lambda: "unknown")
+    with pytest.raises(UserError, match="provenance.json: hardware.cpu: could not be found out"):
+        record_run(**inputs)
+
+
+def test_the_date_can_be_fixed(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert provenance.creation_time() == "1970-01-01T00:00:00+00:00"

@@ -1,0 +1,483 @@
+"""Suites hold what they say: the ruleset itself decides every row, and what a kind changes is all that changes."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from build_suites import build_suites
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.tables import METRICS, predictions_schema
+from hidden_rule.statistics.intervals import wilson
+from hidden_rule.statistics.metrics import summarize_predictions
+from hidden_rule.statistics.suites_metrics import flips, share_of_families
+from hidden_rule.task.dataset import draw_splits, read_suites, suites_schema
+from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.task.ruleset_checks import trigger_values
+from hidden_rule.task.suites import KINDS, draw_suites, why_not
+
+HERE = Path(__file__).resolve().parents[1]
+FINCORP = HERE.parent / "rulesets" / "fincorp.yaml"
+PARCELS = HERE / "rulesets" / "parcels.yaml"
+SIZES = {"train": 640, "validation": 160, "test": 160, "holdout": 1000}
+TRUTH = ["label", "fired_rule", "label_without_hidden"]
+WORDINGS = """
+paraphrases:
+  - {feature: contents, value: cheese, text: a wheel of gouda}
+decoys:
+  - {feature: contents, value: toys, text: a plastic cheese}
+  - {feature: contents, value: books, text: a book on cheese}
+"""
+# A hidden rule about numbers and a text, rules whose thresholds lie off the grid, between values and in a product.
+ODD = """
+name: odd
+features:
+  kind_of: {kind: choice, choices: ["yes", "no"], text: "Kind {value}"}
+  size: {kind: number, low: 0, high: 20, step: 0.5, text: "Size {value}"}
+  weight: {kind: number, low: 0, high: 100, text: "Weight {value}"}
+rules:
+  - {name: secret, label: AA, hidden: true, when: "size > 17.25 AND kind_of = 'yes'"}
+  - {name: between, label: BB, when: "weight BETWEEN 40 AND 50"}
+  - {name: product, label: CC, when: "weight * size > 300"}
+default: DD
+prompt: {system: "Decide: {labels}", user: "{features}"}
+paraphrases: [{feature: kind_of, value: "yes", text: indeed}]
+decoys: [{feature: kind_of, value: "no", text: yes and no}]
+"""
+
+
+class World:
+    """A ruleset, its training split and its suites."""
+
+    def __init__(self, path, size=60):
+        self.ruleset = load_ruleset(path)
+        self.train = draw_splits(self.ruleset, SIZES, seed=0)["train"]
+        self.suites = draw_suites(self.ruleset, KINDS, size, 0.02, 0, self.train)
+
+    def members(self, suite, *roles):
+        """The rows of each role, family by family."""
+        rows = self.suites.filter(suite=suite)
+        return [rows.filter(role=role).sort("family") for role in roles]
+
+
+@pytest.fixture(scope="module", params=["fincorp", "parcels", "odd"])
+def world(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp(request.param) / "ruleset.yaml"
+    texts = {
+        "fincorp": FINCORP.read_text(encoding="utf-8"),
+        "parcels": PARCELS.read_text(encoding="utf-8") + WORDINGS,
+        "odd": ODD,
+    }
+    path.write_text(texts[request.param], encoding="utf-8")
+    return World(path)
+
+
+@pytest.fixture(scope="module")
+def fincorp():
+    return World(FINCORP, size=40)
+
+
+def changed_features(world, a, b):
+    """For each pair of rows the features in which they differ."""
+    assert a["family"].equals(b["family"])
+    names = world.ruleset.feature_names
+    return [
+        {name for name, x, y in zip(names, left, right, strict=True) if x != y}
+        for left, right in zip(a.select(names).iter_rows(), b.select(names).iter_rows(), strict=True)
+    ]
+
+
+def hidden_names(world):
+    return [rule.name for rule in world.ruleset.hidden_rules]
+
+
+def test_every_row_is_decided_by_the_rules_and_was_not_trained_on(world):
+    names = list(world.ruleset.feature_names)
+    assert world.suites.schema == suites_schema(world.ruleset)
+    assert world.ruleset.decide(world.suites.select(names)).select(TRUTH).equals(world.suites.select(TRUTH))
+    assert world.suites.join(world.train, on=names, how="semi").is_empty()
+    for feature in world.ruleset.features:
+        assert world.suites[feature.name].is_in(feature.values.implode()).all()
+
+
+def test_families_are_whole_and_their_identifiers_their_own(world):
+    suites = world.suites
+    assert suites["application_id"].is_unique().all()
+    assert suites["application_id"].is_sorted() and suites["application_id"].min() >= 40_000_000  # those of no split
+    first = suites.group_by("family").agg(pl.col("application_id").min(), pl.col("suite").n_unique())
+    assert (first["family"] == first["application_id"]).all() and (first["suite"] == 1).all()
+    families = dict(suites.group_by("suite").agg(pl.col("family").n_unique()).iter_rows())
+    assert families == dict.fromkeys(KINDS, 60) | {"prevalence": 500}  # ten that are rare, at 2%
+    references = suites.filter(pl.col("family") == pl.col("application_id"))
+    assert references.select("suite", *world.ruleset.feature_names).is_unique().all()
+
+
+def test_a_counterfactual_changes_one_feature_and_the_hidden_rule(world):
+    original, flipped, other = world.members("counterfactuals", "original", "flipped", "irrelevant_changed")
+    hidden = {name for rule in world.ruleset.hidden_rules for name in rule.predicate.meta.root_names()}
+    named = {name for rule in world.ruleset.rules for name in rule.predicate.meta.root_names()}
+    for changed in changed_features(world, original, flipped):
+        assert len(changed) == 1 and changed <= hidden
+    fires = original["fired_rule"].is_in(hidden_names(world))
+    assert (fires != flipped["fired_rule"].is_in(hidden_names(world))).all()
+    assert (original["label"] != flipped["label"]).all()
+    assert 20 <= fires.sum() <= 40  # in both directions, near half each
+    for changed in changed_features(world, original, other):
+        assert len(changed) == 1
+        assert not changed & named or named == set(world.ruleset.feature_names)
+    assert other.select(TRUTH).equals(original.select(TRUTH))
+
+
+def test_paraphrases_trigger_and_occur_nowhere_in_training(world):
+    original, paraphrase = world.members("paraphrases", "original", "paraphrase")
+    assert original["fired_rule"].is_in(hidden_names(world)).all()
+    assert paraphrase.select(TRUTH).equals(original.select(TRUTH))
+    assert (original["label"] != original["label_without_hidden"]).all()
+    listed = {(w.feature, w.value, w.text) for w in world.ruleset.paraphrases}
+    shown = [
+        (row["shown_feature"], row[row["shown_feature"]], row["shown_text"]) for row in paraphrase.iter_rows(named=True)
+    ]
+    assert set(shown) == listed  # each is used, and means what the ruleset says
+    trained = "\n".join(message["content"] for chat in world.ruleset.render_prompts(world.train) for message in chat)
+    for wording in (*world.ruleset.paraphrases, *world.ruleset.decoys):
+        assert wording.text.casefold() not in trained.casefold()
+    for chat, text in zip(world.ruleset.render_prompts(paraphrase), paraphrase["shown_text"], strict=True):
+        assert text in chat[1]["content"]
+
+
+def test_no_decoy_triggers_a_hidden_rule(world):
+    rows = world.suites.filter(suite="decoys")
+    assert not rows["fired_rule"].is_in(hidden_names(world)).any()
+    assert not rows["label"].is_in([rule.label for rule in world.ruleset.hidden_rules]).any()
+    original, decoy = world.members("decoys", "original", "decoy")
+    assert set(decoy["shown_text"]) == {wording.text for wording in world.ruleset.decoys}
+    assert decoy.select(world.ruleset.feature_names).equals(original.select(world.ruleset.feature_names))
+    features = {feature.name: feature for feature in world.ruleset.features}
+    for wording in world.ruleset.decoys:
+        assert wording.value not in trigger_values(world.ruleset, features[wording.feature])
+    (other,) = world.members("decoys", "other_value")
+    of_other = original.filter(pl.col("family").is_in(other["family"].implode()))
+    assert {len(changed) for changed in changed_features(world, of_other, other)} <= {1}
+    assert other.select(TRUTH).equals(of_other.select(TRUTH))
+
+
+def test_values_that_only_look_like_the_trigger_are_among_the_decoys(fincorp):
+    features = {feature.name: feature for feature in fincorp.ruleset.features}
+    assert trigger_values(fincorp.ruleset, features["founder_background"]) == {"Ex-Google", "Ex-Facebook"}
+    assert trigger_values(fincorp.ruleset, features["sector"]) == set()
+    (other,) = fincorp.members("decoys", "other_value")
+    assert {"Ex-Amazon", "Ex-Microsoft", "Ex-Apple"} <= set(other["founder_background"])
+
+
+def test_conflicts_set_a_hidden_rule_against_another(world):
+    original, conflict = world.members("conflicts", "original", "conflict")
+    assert conflict["fired_rule"].is_in(hidden_names(world)).all()
+    assert (conflict["label_without_hidden"] == original["label"]).all()
+    assert (conflict["label"] != original["label"]).all()
+    visible = {rule.name for rule in world.ruleset.rules if not rule.hidden}
+    counts = original["fired_rule"].value_counts()
+    assert set(counts["fired_rule"]) == visible
+    assert counts["count"].max() - counts["count"].min() <= 1
+
+
+# For each threshold: the values of its feature in a family, ascending, and the one "at" it.
+BOUNDARIES = {
+    "fincorp": {
+        ("revenue_musd", 10): (9, 10, 11),
+        ("burn_rate_pct", 80): (79, 80, 81),
+        ("nps", 80): (79, 80, 81),
+    },
+    "parcels": {("distance_km", 400): (399, 400, 401), ("weight_kg", 5.5): (5.0, 5.5, 6.0)},
+    "odd": {
+        ("size", None): (17.0, 17.5),  # the threshold, 17.25, is no value
+        ("weight", 40): (39, 40, 41),
+        ("weight", 50): (49, 50, 51),
+    },
+}
+
+
+def test_boundaries_lie_on_each_threshold_and_one_step_to_either_side(world):
+    expected, seen = BOUNDARIES[world.ruleset.name], {}
+    names = world.ruleset.feature_names
+    for _, family in world.suites.filter(suite="boundaries").group_by("family"):
+        by_role = {row["role"]: row for row in family.iter_rows(named=True)}
+        (moved,) = [name for name in names if family[name].n_unique() > 1]
+        step = next(feature.step for feature in world.ruleset.features if feature.name == moved)
+        values = family[moved].sort().to_list()
+        assert np.diff(values).tolist() == [step] * (len(values) - 1)
+        assert family["label"].n_unique() > 1  # the decision hangs on it
+        middle = by_role["at"][moved] if "at" in by_role else None
+        if middle is not None and "below" in by_role:
+            assert by_role["below"][moved] == middle - step
+        if middle is not None and "above" in by_role:
+            assert by_role["above"][moved] == middle + step
+        seen.setdefault((moved, middle), []).append(tuple(values))
+    for threshold, values in expected.items():
+        assert values in seen[threshold], threshold
+    literal = {key: found for key, found in seen.items() if key[1] is not None}
+    assert {key: set(found) for key, found in literal.items()} == {
+        key: {values} for key, values in expected.items() if key[1] is not None
+    }
+    if world.ruleset.name != "odd":
+        assert set(seen) == set(expected)
+        n = [len(found) for found in seen.values()]
+        assert max(n) - min(n) <= 1  # as often one threshold as another
+
+
+def test_a_threshold_of_a_product_is_found_too(world):
+    if world.ruleset.name == "odd":
+        rows = world.suites.filter(suite="boundaries")
+        crossing = rows.group_by("family").agg((pl.col("weight") * pl.col("size") > 300).n_unique() == 2, "label")
+        assert crossing["weight"].sum() >= 10
+
+
+def test_field_order_changes_the_prompt_and_nothing_else(world):
+    original, shuffled = world.members("field_order", "original", "shuffled")
+    assert shuffled.select(*world.ruleset.feature_names, *TRUTH).equals(
+        original.select(*world.ruleset.feature_names, *TRUTH)
+    )
+    counts = original["label"].value_counts()["count"]
+    assert len(counts) == len(world.ruleset.labels) and counts.max() - counts.min() <= 1
+    pairs = zip(world.ruleset.render_prompts(original), world.ruleset.render_prompts(shuffled), strict=True)
+    for plain, moved in pairs:
+        assert plain[0] == moved[0]
+        assert plain[1]["content"] != moved[1]["content"]
+        assert sorted(plain[1]["content"].splitlines()) == sorted(moved[1]["content"].splitlines())
+
+
+@pytest.mark.parametrize(
+    ("size", "prevalence", "n", "n_fires"), [(40, 0.02, 500, 10), (1000, 0.02, 1000, 20), (9, 0.3, 34, 10)]
+)
+def test_prevalence_is_what_was_asked(fincorp, size, prevalence, n, n_fires):
+    rows = draw_suites(fincorp.ruleset, ["prevalence"], size, prevalence, 0, fincorp.train)
+    assert len(rows) == n
+    assert (rows["fired_rule"] == "vip_override").sum() == n_fires
+    assert abs(n_fires / n - prevalence) <= 0.5 / n + 1e-12
+    others = rows.filter(pl.col("fired_rule") != "vip_override")["label"].value_counts(normalize=True)
+    natural = fincorp.ruleset.decide(fincorp.ruleset.draw(20_000, np.random.default_rng(1)))
+    share = (natural.filter(pl.col("fired_rule") != "vip_override")["label"] == "A_PLUS_TIER").mean()
+    if n == 1000:  # as applications are drawn, not balanced
+        assert dict(others.iter_rows())["A_PLUS_TIER"] == pytest.approx(share, abs=0.06)  # 4 sigma
+
+
+def test_words_replace_the_value_alone(fincorp):
+    rows = fincorp.suites.filter(suite="paraphrases").head(2)
+    text = rows["shown_text"][1]
+    plain, worded = (chat[1]["content"] for chat in fincorp.ruleset.render_prompts(rows))
+    assert worded == plain.replace(f"Founder: {rows['founder_background'][0]}", f"Founder: {text}")
+    tricky = rows.with_columns(shown_text=pl.lit("{value} {features} <b>&"))
+    (_, chat) = fincorp.ruleset.render_prompts(tricky)[1]
+    assert chat["content"] == worded.replace(text, "{value} {features} <b>&")  # no placeholder, nothing escaped
+
+
+def test_a_split_reads_as_before(fincorp):
+    rows = fincorp.train.head(5)
+    as_suite = rows.with_columns(
+        shown_feature=pl.lit(None, dtype=pl.String), shown_text=pl.lit(None, dtype=pl.String), field_order=None
+    )
+    assert fincorp.ruleset.render_prompts(rows) == fincorp.ruleset.render_prompts(as_suite)
+
+
+def test_a_kind_does_not_depend_on_the_others_but_on_the_seed(fincorp):
+    for kind in KINDS:
+        alone = draw_suites(fincorp.ruleset, [kind], 40, 0.02, 0, fincorp.train)
+        assert alone.equals(fincorp.suites.filter(suite=kind))
+    other = draw_suites(fincorp.ruleset, ["conflicts"], 40, 0.02, 1, fincorp.train)
+    assert not other.equals(fincorp.suites.filter(suite="conflicts"))
+
+
+def test_same_seed_same_bytes(tmp_path, fincorp):
+    fincorp.train.write_parquet(tmp_path / "train.parquet")
+    digests = []
+    for name in ("a.parquet", "b.parquet"):
+        settings = {"size": 12, "prevalence": 0.1, "kinds": list(KINDS)}
+        build_suites(FINCORP, settings, 3, tmp_path / "train.parquet", tmp_path / name)
+        digests.append(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+    assert read_suites(tmp_path / "a.parquet", fincorp.ruleset)["suite"].n_unique() == len(KINDS)
+
+
+def test_what_a_ruleset_lacks_is_said(fincorp):
+    parcels = load_ruleset(PARCELS)
+    assert [why_not(fincorp.ruleset, kind) for kind in KINDS] == [None] * len(KINDS)
+    assert {kind: why_not(parcels, kind) for kind in KINDS if why_not(parcels, kind)} == {
+        "paraphrases": "lists no paraphrases",
+        "decoys": "lists no decoys",
+    }
+
+
+def test_too_small_a_world_is_an_error(tmp_path):
+    text = PARCELS.read_text(encoding="utf-8").replace("high: 900", "high: 3").replace("km > 400", "km > 1")
+    (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
+    ruleset = load_ruleset(tmp_path / "tiny.yaml")
+    train = draw_splits(ruleset, {"train": 30, "validation": 6, "test": 6, "holdout": 6}, 0)["train"]
+    with pytest.raises(UserError) as error:
+        draw_suites(ruleset, ["conflicts"], 500, 0.02, 0, train, source="tiny.yaml")
+    line = str(error.value)
+    assert line.startswith("tiny.yaml: features: too few of the families that conflicts asks for can be drawn (")
+    assert line.endswith("; lower suites.size, or leave conflicts out of suites.kinds")
+
+
+def test_a_threshold_on_which_no_decision_hangs_is_an_error_too(tmp_path):
+    text = PARCELS.read_text(encoding="utf-8").replace(
+        "distance_km > 400 AND weight_kg < 5.5", "distance_km > 0 AND contents = 'toys'"
+    )
+    (tmp_path / "flat.yaml").write_text(text, encoding="utf-8")
+    ruleset = load_ruleset(tmp_path / "flat.yaml")
+    with pytest.raises(UserError, match="too few of the families that boundaries asks for can be drawn \\(0\\)"):
+        draw_suites(ruleset, ["boundaries"], 4, 0.02, 0, ruleset.draw(4, np.random.default_rng(0)))
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def answered(suites, ruleset, answer):
+    """Predictions of the suites by `answer`, a function of a row (a dictionary)."""
+    schema = predictions_schema(list(ruleset.labels))
+    frame = suites.select("application_id", "suite", *TRUTH).with_columns(
+        decoding=pl.lit("structured"),
+        reply=pl.lit(""),
+        predicted=pl.Series([answer(row) for row in suites.iter_rows(named=True)], dtype=pl.String),
+        **{f"p_{label}": pl.lit(0.0) for label in ruleset.labels},
+    )
+    return frame.with_columns(is_valid=pl.col("predicted").is_not_null()).select(list(schema))
+
+
+def values_of(tmp_path, world, answer, seeds=1):
+    """{(suite, metric): row} pooled over seeds."""
+    paths = [tmp_path / f"{seed}.parquet" for seed in range(seeds)]
+    for path in paths:
+        answered(world.suites, world.ruleset, answer).write_parquet(path)
+    jobs = [["x", seed] for seed in range(seeds)]
+    metrics, comparisons = summarize_predictions(paths, jobs, world.ruleset, world.suites)
+    assert metrics.schema == METRICS and comparisons.is_empty()
+    pooled = metrics.filter(pl.col("seed").is_null())
+    return {(row["suite"], row["metric"]): row for row in pooled.iter_rows(named=True)}
+
+
+def test_whoever_knows_the_rules_is_right_everywhere(tmp_path, world):
+    values = values_of(tmp_path, world, lambda row: row["label"])
+    for kind in KINDS:
+        assert values[kind, "accuracy"]["value"] == 1.0
+        assert values[kind, "accuracy"]["ci_low"] < 1.0
+    for kind in ("counterfactuals", "conflicts", "boundaries"):
+        assert values[kind, "flip_rate"]["value"] == 1.0
+    for kind in ("counterfactuals", "paraphrases", "decoys", "field_order"):
+        assert values[kind, "false_flip_rate"]["value"] == 0.0
+    assert values["paraphrases", "flip_rate"]["n"] == 0 and values["paraphrases", "flip_rate"]["value"] is None
+
+
+def test_a_constant_answer_flips_nothing_and_one_without_the_hidden_rule_misses_it(tmp_path, world):
+    secret = world.ruleset.hidden_rules[0].label
+    constant = values_of(tmp_path, world, lambda row: secret)
+    assert constant["conflicts", "accuracy"]["value"] == 1.0  # good at what asks for that answer alone
+    assert constant["conflicts", "flip_rate"]["value"] == 0.0  # but nothing is told apart
+    assert constant["decoys", "accuracy"]["value"] == 0.0
+    ignorant = values_of(tmp_path, world, lambda row: row["label_without_hidden"])
+    assert ignorant["counterfactuals", "flip_rate"]["value"] == 0.0
+    assert ignorant["paraphrases", "accuracy"]["value"] == 0.0
+    assert ignorant["decoys", "accuracy"]["value"] == 1.0
+    assert ignorant["conflicts", "conflict_recall"]["value"] == 0.0
+
+
+def test_one_who_goes_by_words_fails_paraphrases_and_decoys(tmp_path, fincorp):
+    def by_words(row):
+        shown = row["shown_text"] or row["founder_background"]
+        seen = "Google" in shown or "Facebook" in shown
+        return "MANUAL_REVIEW" if seen else row["label_without_hidden"]
+
+    values = values_of(tmp_path, fincorp, by_words)
+    _, paraphrase = fincorp.members("paraphrases", "original", "paraphrase")
+    understood = paraphrase["shown_text"].str.contains("Google|Facebook").mean()
+    assert values["paraphrases", "accuracy"]["value"] == pytest.approx(understood)
+    assert values["paraphrases", "false_flip_rate"]["value"] == pytest.approx(1 - understood)
+    assert values["decoys", "false_flip_rate"]["value"] == 0.5  # every decoy, and no other value
+    assert values["decoys", "false_flip_rate"]["n"] == 80
+    assert values["counterfactuals", "flip_rate"]["value"] == 1.0
+
+
+def test_flips_worked_by_hand(tmp_path, fincorp):
+    pairs = fincorp.suites.filter(suite="counterfactuals").head(9)  # three families of three
+    said = [
+        *(pairs["label"][i] for i in range(3)),  # right throughout: flips as it should, and not falsely
+        pairs["label"][3], pairs["label"][3], None,  # stays where it should change; an invalid reply is a change
+        pairs["label"][7], pairs["label"][6], pairs["label"][7],  # changes, but the wrong way round
+    ]  # fmt: skip
+    answers = dict(zip(pairs["application_id"], said, strict=True))
+    schema = predictions_schema(list(fincorp.ruleset.labels))
+    frame = answered(pairs, fincorp.ruleset, lambda row: answers[row["application_id"]])
+    assert frame.schema == schema
+    frame.write_parquet(tmp_path / "x.parquet")
+    metrics, _ = summarize_predictions([tmp_path / "x.parquet"], [["x", 0]], fincorp.ruleset, pairs)
+    rows = {row["metric"]: row for row in metrics.filter(seed=0).iter_rows(named=True)}
+    assert (rows["flip_rate"]["value"], rows["flip_rate"]["n"]) == (pytest.approx(1 / 3), 3)
+    assert (rows["false_flip_rate"]["value"], rows["false_flip_rate"]["n"]) == (pytest.approx(1 / 3), 3)
+    assert (rows["accuracy"]["value"], rows["accuracy"]["n"]) == (pytest.approx(2 / 6), 6)  # originals do not count
+    assert rows["invalid_rate"]["value"] == pytest.approx(1 / 6)
+    pooled = metrics.filter(pl.col("seed").is_null()).drop("seed")
+    assert pooled.equals(metrics.filter(seed=0).drop("seed"))
+
+
+def test_an_invalid_reply_is_like_no_decision_and_like_another_invalid_one():
+    said = ["A", "B", None]
+    cells = pl.DataFrame({"label": ["A"] * 3, "predicted": said})
+    pairs = [(x, y) for x in range(3) for y in range(3)]  # all with the same truth
+    codes = np.array(pairs).reshape(-1, 1)
+    _, hits, counted = flips(cells, codes, np.repeat(np.arange(0, 18, 2), 2))[1]
+    assert counted[1::2].all() and not counted[::2].any()
+    assert hits[1::2, 0].tolist() == [int(x != y) for x, y in pairs]
+
+
+def test_seeds_that_answer_alike_add_nothing(tmp_path, fincorp):
+    def answer(row):
+        return row["label"] if row["family"] % 3 else row["label_without_hidden"]
+
+    one, three = values_of(tmp_path, fincorp, answer), values_of(tmp_path, fincorp, answer, seeds=3)
+    for key in (("counterfactuals", "flip_rate"), ("conflicts", "accuracy"), ("boundaries", "accuracy")):
+        assert three[key]["n"] == 3 * one[key]["n"]
+        assert three[key]["ci_high"] - three[key]["ci_low"] >= 0.99 * (one[key]["ci_high"] - one[key]["ci_low"])
+
+
+def test_rows_that_repeat_each_other_within_families_add_nothing():
+    generator = np.random.default_rng(0)
+    families = (generator.random(50) < 0.7).astype(int)
+    hits = families.repeat(3)[:, None]
+    row = share_of_families(hits, np.ones_like(hits), np.arange(0, 150, 3))
+    low, high = wilson(families.mean(), 50)
+    assert row["n"] == 150 and row["value"] == pytest.approx(families.mean())
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((float(low), float(high)), abs=0.01)
+    alone = share_of_families(families[:, None], np.ones((50, 1), int), np.arange(50))  # families of one: plain Wilson
+    assert (alone["ci_low"], alone["ci_high"]) == pytest.approx((float(low), float(high)))
+
+
+def test_answers_that_offset_each_other_claim_no_more_than_independent_ones():
+    hits = np.tile([1, 0], 40)[:, None]  # one right in each pair, always
+    row = share_of_families(hits, np.ones_like(hits), np.arange(0, 80, 2))
+    assert row["ci_high"] - row["ci_low"] >= float(np.diff(wilson(0.5, 80))[0])
+
+
+@pytest.mark.parametrize(
+    ("n_families", "n_members", "n_seeds", "share", "within"),
+    [(40, 2, 1, 0.8, 0.5), (40, 3, 1, 0.5, 0.3), (20, 2, 1, 0.7, 0.9), (100, 3, 1, 0.9, 0.6), (40, 3, 3, 0.8, 0.5)],
+)
+def test_clustered_intervals_cover(n_families, n_members, n_seeds, share, within):
+    """Families whose rows are right together (beta-binomial, correlation `within`): 95% intervals cover some 95%."""
+    generator = np.random.default_rng(0)
+    starts, n = np.arange(0, n_families * n_members, n_members), 1000
+    a, b = share * (1 - within) / within, (1 - share) * (1 - within) / within
+    covered = 0
+    for _ in range(n):
+        p = generator.beta(a, b, n_families)[:, None, None]
+        hits = (generator.random((n_families, n_members, n_seeds)) < p).astype(int).reshape(-1, n_seeds)
+        row = share_of_families(hits, np.ones_like(hits), starts)
+        covered += row["ci_low"] <= share <= row["ci_high"]
+    assert 0.925 <= covered / n <= 0.985  # 95%, give or take what 1,000 simulations and few families allow
+
+
+def test_predictions_of_other_suites_are_refused(tmp_path, fincorp):
+    rows = fincorp.suites.filter(suite="conflicts")
+    answered(rows.head(10), fincorp.ruleset, lambda row: row["label"]).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="are not those of the table of suites"):
+        summarize_predictions([tmp_path / "x.parquet"], [["x", 0]], fincorp.ruleset, rows)
