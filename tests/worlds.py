@@ -1,0 +1,70 @@
+"""Planted worlds of which the truth is known, and the report's answer to each.
+
+Predictions, histories and costs are planted; metrics, comparisons, costs and verdicts are those of the pipeline's own
+scripts.
+"""
+
+import polars as pl
+
+from hidden_rule.core.tables import COLLAPSE, COMPARISONS, COSTS, METRICS, read_table, write_table
+from hidden_rule.report.text.findings import conclude
+from hidden_rule.statistics.collapse import judge_all
+from summarize import summarize
+from synthetic import make_ruleset, write_world
+
+RULESET = make_ruleset(4)
+READING = ("holdout", "structured")
+CHANCE = {"accuracy": 0.25}
+GOOD, BETTER = {"accuracy": 0.88, "hidden": 0.95}, {"accuracy": 0.96, "hidden": 0.99}
+HALF = {"accuracy": 0.45, "hidden": 0.1}
+COLLAPSED = {"accuracy": 0.42, "collapsed": True}
+SMALL = [("test", "structured", 40, 0), ("holdout", "structured", 40, 10_000), ("test", "free", 40, 0)]
+METHODS = {"baseline": None, "sft": "sft", "grpo": "grpo", "sft_then_grpo": "grpo"}
+STARTS = {"sft": None, "grpo": None, "sft_then_grpo": "sft"}
+ABOUT = {"model": "a-model", "ruleset": "rulesets/a.yaml", "train": 640, "validation": 160}
+WORLDS = {  # name: (how each condition does, options of write_world)
+    "sft wins": ({"baseline": CHANCE, "sft": BETTER, "grpo": HALF}, {}),
+    "rl wins": ({"baseline": CHANCE, "sft": HALF, "grpo": BETTER}, {}),
+    "tie": ({"baseline": CHANCE, "sft": GOOD, "sft_then_grpo": GOOD | {"accuracy": 0.885}}, {}),
+    "all fail": ({"baseline": CHANCE, "sft": CHANCE, "grpo": CHANCE}, {}),
+    "too few data": (
+        {"baseline": {"accuracy": 0.40}, "sft": {"accuracy": 0.55}, "grpo": {"accuracy": 0.5}}, {"sizes": SMALL},
+    ),
+    "collapse": ({"baseline": CHANCE, "sft": GOOD, "grpo": COLLAPSED}, {}),
+    "collapse of three seeds": ({"baseline": CHANCE, "sft": GOOD, "grpo": COLLAPSED}, {"seeds": (0, 1, 2)}),
+}  # fmt: skip
+
+
+def conclude_world(folder, world, **options) -> dict:
+    """The answer of `conclude` to a planted world; options: of `write_world`."""
+    world = {name: {"method": METHODS[name]} | facts for name, facts in world.items()}
+    made = write_world(folder, RULESET, world, **options)
+    names = ("all_costs", "metrics", "comparisons", "costs", "collapse")
+    paths = {name: folder / f"{name}.parquet" for name in names}
+    write_table(made.costs, paths["all_costs"], COSTS)
+    outputs = [paths[name] for name in ("metrics", "comparisons", "costs")]
+    summarize(made.predictions, made.jobs, [paths["all_costs"]], RULESET, *outputs)
+    histories = [pl.read_parquet(path) for path in made.histories]
+    even = dict.fromkeys(RULESET.labels, 1 / len(RULESET.labels))
+    write_table(judge_all(histories, made.trained, even, dict.fromkeys(world, 16)), paths["collapse"], COLLAPSE)
+    return conclude(
+        read_table(paths["metrics"], METRICS),
+        read_table(paths["comparisons"], COMPARISONS),
+        histories,
+        made.trained,
+        RULESET.labels,
+        list(world),
+        READING,
+        ("test", "free"),
+        collapse=read_table(paths["collapse"], COLLAPSE),
+        costs=read_table(paths["costs"], COSTS),
+        starts={name: STARTS[name] for name in world if METHODS[name]},
+        about=ABOUT,
+    )
+
+
+def answer_of(folder, world, **options) -> tuple[str, dict[str, str]]:
+    """The headline of a planted world, and the text under each heading (a title where there is none)."""
+    answer = conclude_world(folder, world, **options)
+    said = {heading or title: " ".join(lines) for title, parts in answer["sections"] for heading, lines in parts}
+    return answer["headline"], said | {"scope": answer["scope"]}
