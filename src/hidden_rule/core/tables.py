@@ -229,3 +229,14 @@ def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
             REBUILD,
         )
     return frame
+
+
+def scan_table(path, schema: pl.Schema) -> pl.LazyFrame:
+    """A parquet table, unread, its seal and schema checked; a damaged or foreign file is a UserError."""
+    try:
+        as_declared = seal_holds(path) and pl.scan_parquet(path).collect_schema() == schema
+    except (pl.exceptions.PolarsError, OSError):
+        as_declared = False
+    if not as_declared:
+        read_table(path, schema)  # raises, and says what is wrong
+    return pl.scan_parquet(path)

@@ -1,0 +1,70 @@
+"""The nouns of an experiment: a run, the setting in which it is evaluated, and an estimate with its interval."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import polars as pl
+
+from hidden_rule.task.dataset import SPLITS
+
+DECODING_WORDS = {"structured": "structured decoding", "free": "free decoding"}
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """A condition under one seed."""
+
+    condition: str
+    seed: int
+    method: str | None = None  # that trains it; None: it is not trained
+
+    @property
+    def columns(self) -> dict:
+        """Its values of the columns `condition` and `seed`."""
+        return {"condition": self.condition, "seed": self.seed}
+
+    def __str__(self) -> str:
+        return f"{self.condition} (seed {self.seed})"
+
+
+class Setting(NamedTuple):
+    """What is answered, and how: a suite (a split, or a suite made from the ruleset) under one kind of decoding."""
+
+    suite: str
+    decoding: str  # structured | free
+
+    @property
+    def words(self) -> str:
+        """`holdout, structured decoding`."""
+        return f"{self.suite}, {DECODING_WORDS.get(self.decoding, self.decoding)}"
+
+    @property
+    def columns(self) -> dict:
+        """Its values of the columns `suite` and `decoding`."""
+        return {"suite": self.suite, "decoding": self.decoding}
+
+
+def settings_of(metrics: pl.DataFrame) -> list[Setting]:
+    """Each setting of table METRICS in which a split was answered; structured decoding and the holdout come first."""
+    found = metrics.filter(pl.col("suite").is_in(SPLITS)).select("suite", "decoding").unique().rows()
+    settings = [Setting(*row) for row in found]
+    return sorted(settings, key=lambda of: (of.decoding != "structured", of.suite != "holdout", of))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share or a score with its 95% interval; all three are None where it is undefined (its denominator is 0)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int  # rows in the denominator
+
+    @classmethod
+    def of(cls, row: dict) -> "Estimate":
+        """Of a row with the columns `value`, `ci_low`, `ci_high` and `n`."""
+        return cls(row["value"], row["ci_low"], row["ci_high"], row["n"])
+
+    @property
+    def is_defined(self) -> bool:
+        return self.value is not None
