@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 
-from hidden_rule.core.tables import COSTS, HISTORY, predictions_schema
+from hidden_rule.core.tables import COMPARISONS, COSTS, HISTORY, METRICS, predictions_schema, write_table
+from hidden_rule.experiment.layout import Layout
+from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import Run
+from hidden_rule.statistics.metrics import summarize_predictions
 
 
 def make_ruleset(n_labels: int = 4, prefix: str = "LABEL") -> SimpleNamespace:
@@ -126,30 +130,57 @@ WORLD = {  # condition: how it does; what a run of the default experiment might 
     "baseline": {"method": None, "accuracy": 0.25, "invalid": 0.9},
     "sft": {"method": "sft", "accuracy": 0.88, "hidden": 0.95, "invalid": 0.02},
     "grpo": {"method": "grpo", "accuracy": 0.42, "collapsed": True, "invalid": 0.5},
-    "sft_then_grpo": {"method": "grpo", "accuracy": 0.89, "hidden": 0.96},
+    "sft_then_grpo": {"method": "grpo", "start_from": "sft", "accuracy": 0.89, "hidden": 0.96},
 }
 
 
 def write_world(folder, ruleset, world=None, seeds=(0,), n_steps: int = 200, sizes=None) -> SimpleNamespace:
-    """Write predictions and histories of `world` under `folder`.
+    """Write predictions and histories of `world` under `folder`, where `Results` looks for them.
 
     Returns predictions, jobs, histories, trained, costs as the scripts of the pipeline take them.
     """
     made = SimpleNamespace(predictions=[], jobs=[], histories=[], trained=[])
+    layout = Layout(folder)
     collapsed_to = [ruleset.labels[1], ruleset.labels[-1]]
     for condition, facts in (world or WORLD).items():
         for seed in seeds:
+            run = Run(condition, seed, facts["method"])
             only = collapsed_to if facts.get("collapsed") else None
-            path = folder / f"predictions-{condition}-{seed}.parquet"
+            path = layout.predictions(run)
+            path.parent.mkdir(parents=True, exist_ok=True)
             make_predictions(
                 ruleset, facts["accuracy"], facts.get("hidden"), only, facts.get("invalid", 0.0), seed, sizes
             ).write_parquet(path)
             made.predictions.append(path)
             made.jobs.append([condition, seed])
-            if facts["method"]:
-                path = folder / f"history-{condition}-{seed}.parquet"
+            if run.method:
+                path = layout.history(run)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 make_history(ruleset, facts["method"], facts["accuracy"], only, n_steps, seed).write_parquet(path)
                 made.histories.append(path)
                 made.trained.append([condition, seed, facts["method"]])
     made.costs = make_costs(made.trained, made.jobs)
     return made
+
+
+def world_config(world=None, seeds=(0,), **sections) -> dict:
+    """The config of a made-up world; `reference`, `prompt` and `start_from` of a condition are those of its facts."""
+    keys = ("method", "start_from", "with", "reference", "prompt")
+    conditions = {name: {key: facts[key] for key in keys if facts.get(key)} for name, facts in (world or WORLD).items()}
+    shared = {"experiment": "made-up", "model": {"id": "a-model"}, "decoding": "structured", "charts": {"width": 300}}
+    shared |= {"data": {"train": 640, "validation": 160}, "ruleset": "rulesets/a.yaml", "seeds": list(seeds)}
+    methods = {"sft": {"epochs": 5}, "grpo": {"epochs": 3, "group_size": 8, "estimator": "expected"}}
+    return shared | methods | {"conditions": conditions} | sections
+
+
+def write_results(folder, ruleset, world=None, seeds=(0,), config=None, **options) -> Results:
+    """The results of a made-up world: predictions, histories, costs, metrics and comparisons.
+
+    config: what differs from `world_config`; options: of `write_world`.
+    """
+    made = write_world(folder, ruleset, world, seeds, **options)
+    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, ruleset)
+    write_table(metrics, folder / "metrics.parquet", METRICS)
+    write_table(comparisons, folder / "comparisons.parquet", COMPARISONS)
+    write_table(made.costs, folder / "costs.parquet", COSTS)
+    return Results(folder, world_config(world, seeds, **(config or {})), ruleset=ruleset)
