@@ -1,21 +1,22 @@
-"""Did a training by reward give up decisions? A verdict from three signals of its history.
+"""Did an RL training give up decisions (mode collapse)? A verdict from three signals of its history.
 
-    shares    how often each decision is sampled, against how often it is right in the training split
-    entropy   of the policy over the decisions, mean over prompts: whether anything else is still tried
-    signal    share of groups whose rewards differ: whether anything else could still be learnt
+    shares    how often each decision is sampled, against how often it is the right one in the training split
+    entropy   of the policy over the decisions, mean over prompts: are other decisions still explored?
+    signal    share of groups whose rewards differ: is there still a gradient?
 
-A decision is *lost* if it is sampled less than LOST times as often as it is right. What is compared is never a bare
-share but its exact binomial bound (Clopper & Pearson 1934), over as many of the last steps as it takes for a decision
-that is never sampled to be called lost. A prompt counts once, however many answers its group has: those of a sure
-policy are copies of each other. A group's share of a decision lies between 0 and 1, and of all such numbers with the
-same mean those that are 0 or 1 spread most, so the bound errs on the careful side where a group's answers differ.
+A decision is *lost* if it is sampled less than LOST times as often as it is right. The comparison uses the exact
+binomial bound of the share (Clopper & Pearson 1934), not the share itself, over as many of the last steps as it takes
+for a decision that is never sampled to count as lost. A prompt counts once, however large its group is, because the
+answers of a confident policy repeat each other. A group's share of a decision lies between 0 and 1; of all such
+variables with a given mean, those that are 0 or 1 have the largest variance, so the bound is conservative where a
+group's answers differ.
 
-    collapsed   a decision was sampled, and is lost for good; or valid replies as a whole
-    warn        reasons: what each means stands in REASONS
+    collapsed   a decision, or valid replies as a whole, was sampled before and is lost for good
+    warn        reasons: see REASONS
     pass        neither
 
-A policy that is right passes however sure of itself it is: no entropy and no signal are signs of collapse only beside a
-lost decision. How often the verdict errs, measured: docs/statistics.md.
+A correct policy passes however confident it is: low entropy and a lack of signal indicate collapse only beside a lost
+decision. Error rates of the verdict, measured on simulated histories: docs/statistics.md.
 """
 
 from dataclasses import dataclass
@@ -27,29 +28,29 @@ from scipy import special
 from hidden_rule.core.tables import COLLAPSE
 from hidden_rule.statistics.feasibility import NO_SIGNAL
 
-LEVEL = 0.05  # of all bounds of one verdict together: each has its part of it (Bonferroni)
-LOST = 0.10  # times as often as it is right: below that fewer than one group of 8 in five holds a decision of four
-RARE = 0.50  # times as often as it is right: below that most of the applications that need it cannot get it
-WINDOW = 10  # recorded steps that are looked at together, at the least: optimizer steps differ in their prompts
-MIN_STEPS = 2 * WINDOW  # recorded steps without which nothing is said, and after which what is lost is not lost lately
-FROZEN = 0.05  # of the largest possible entropy: a policy that is 99% sure of one of four decisions has 0.048 of it
-NO_VALID = 0.05  # of the replies: below this share of valid ones decisions are too few to speak of
+LEVEL = 0.05  # of all bounds of one verdict together, divided among them (Bonferroni)
+LOST = 0.10  # times as often as it is right: below that less than one group of 8 in five has one decision of four
+RARE = 0.50  # times as often as it is right: below that most applications that need it cannot get it
+WINDOW = 10  # least number of recorded steps in a window: optimizer steps differ in their prompts
+MIN_STEPS = 2 * WINDOW  # recorded steps that a verdict needs, and after which a loss is no longer recent
+FROZEN = 0.05  # of the maximum entropy: a policy that gives one of four decisions a probability of 99% has 0.048 of it
+NO_VALID = 0.05  # of the replies: below this share of valid ones there are too few decisions to judge
 REASONS = {
     "too_short": "fewer than MIN_STEPS recorded steps",
-    "no_valid": "hardly a reply is a valid decision, now or before",
+    "no_valid": "hardly any reply is a valid decision, now or before",
     "absent": "decisions were hardly ever sampled, from the first step on",
-    "recent": "decisions are lost, but so lately that they may come back: answers vary and groups carry a signal",
+    "recent": "decisions were lost recently and may come back: answers still vary and groups still differ in reward",
     "rare": "decisions are sampled less than RARE times as often as they are right",
-    "unsure": "too few answers to tell whether a decision that was not sampled is lost",
+    "unsure": "too few answers to decide whether a decision that was not sampled is lost",
     "recovered": "decisions were lost for a while",
-    "no_signal": "groups carried next to no signal from the start",
+    "no_signal": "hardly any group differed in reward from the start",
 }
 
 
 def bounds(count, n, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """One-sided exact bounds, each at 1 − `level`, of the share that `count` of `n` come from (Clopper & Pearson 1934).
+    """One-sided exact bounds, each at 1 − `level`, of the share behind `count` of `n` (Clopper & Pearson 1934).
 
-    Counts need not be whole: a group of answers may hold half a decision.
+    Counts need not be whole numbers: half of a group's answers may be one decision.
     """
     count, n = np.asarray(count, float), np.asarray(n, float)
     rest = np.maximum(n - count, 0.0)
@@ -59,7 +60,7 @@ def bounds(count, n, level: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Course:
+class ShareTrend:
     """A share over the steps of a training, against a limit."""
 
     share: float | None  # in the last window; None if nothing was counted
@@ -72,49 +73,62 @@ class Course:
     gap: tuple[int, int] | None  # rows between which it was below the limit for a while, above it before and after
 
 
-def follow(hits: np.ndarray, trials: np.ndarray, limit: float, level: float) -> Course:
-    """What became of a share: `hits` (T,) of `trials` (T,) at each recorded step."""
+def window_sums(hits: np.ndarray, trials: np.ndarray, limit: float, level: float) -> tuple[int, np.ndarray, np.ndarray]:
+    """Width of a window, and `hits` and `trials` (T,) summed over each window (T − width + 1,).
+
+    The window is wide enough that a share of 0 would be below the limit, and at most half of the training.
+    """
     n_steps = len(hits)
+    needed = np.log(level) / np.log1p(-limit) if 0 < limit < 1 else 0.0
+    enough = np.flatnonzero(np.cumsum(trials[::-1]) >= needed)
+    width = min(max(WINDOW, enough[0] + 1 if len(enough) else n_steps), max(1, n_steps // 2))
+    cumulated = (np.concatenate([[0.0], np.cumsum(of)]) for of in (hits, trials))
+    count, n = (total[width:] - total[:-width] for total in cumulated)
+    return width, count, n
 
-    def windows(level):
-        """Width, and counted in each window of that width: wide enough for a share of 0 to be below the limit."""
-        needed = np.log(level) / np.log1p(-limit) if 0 < limit < 1 else 0.0
-        enough = np.flatnonzero(np.cumsum(trials[::-1]) >= needed)
-        width = min(max(WINDOW, enough[0] + 1 if len(enough) else n_steps), max(1, n_steps // 2))
-        sums = (np.concatenate([[0.0], np.cumsum(of)]) for of in (hits, trials))
-        return (width, *(total[width:] - total[:-width] for total in sums))
 
-    _, count, n = windows(level)
+def share_trend(hits: np.ndarray, trials: np.ndarray, limit: float, level: float) -> ShareTrend:
+    """Trend of a share: `hits` (T,) of `trials` (T,) at each recorded step."""
+    _, count, n = window_sums(hits, trials, limit, level)
     low, high = bounds(count[-1], n[-1], level)
     shares = np.divide(count, n, out=np.zeros_like(count), where=n > 0)
     above = np.flatnonzero(shares >= limit)
     since = int(above[-1]) + 1 if len(above) else 0
     lost = bool(high < limit)
-    gap = None
-    if not lost:
-        corrected = level / n_steps  # any window may be the one
-        span, count_of, n_of = windows(corrected)
-        earlier = (np.concatenate([[0.0], np.cumsum(of)[: len(n_of) - 1]]) for of in (hits, trials))
-        was_above = bounds(*earlier, corrected)[0] > limit
-        below = np.flatnonzero((bounds(count_of, n_of, corrected)[1] < limit) & was_above)
-        gap = (int(below[0]), int(below[-1]) + span - 1) if len(below) else None
-    return Course(
+    return ShareTrend(
         share=float(shares[-1]) if n[-1] > 0 else None,
         low=float(low),
         high=float(high),
         n=float(n[-1]),
         lost=lost,
-        was_above=bool(bounds(hits[:since].sum(), trials[:since].sum(), level)[0] > limit),
         since=since,
-        gap=gap,
+        was_above=bool(bounds(hits[:since].sum(), trials[:since].sum(), level)[0] > limit),
+        gap=None if lost else recovered_gap(hits, trials, limit, level),
     )
 
 
-def read_signals(history: pl.DataFrame, labels) -> tuple[list[int], np.ndarray, dict[str, np.ndarray]] | None:
-    """Steps (T,), shares (T, L) of all replies, and `entropy` and `zero_signal_share` (T,) with NaN where not recorded.
+def recovered_gap(hits: np.ndarray, trials: np.ndarray, limit: float, level: float) -> tuple[int, int] | None:
+    """First and last row between which a share that is above its limit before and after was below it, or None."""
+    corrected = level / len(hits)  # any window may be the one
+    width, count, n = window_sums(hits, trials, limit, corrected)
+    earlier = (np.concatenate([[0.0], np.cumsum(of)[: len(n) - 1]]) for of in (hits, trials))
+    was_above = bounds(*earlier, corrected)[0] > limit
+    below = np.flatnonzero((bounds(count, n, corrected)[1] < limit) & was_above)
+    return (int(below[0]), int(below[-1]) + width - 1) if len(below) else None
 
-    None if the history has no shares: it is not of a training by reward.
-    """
+
+@dataclass(frozen=True)
+class Signals:
+    """What a history of an RL training records at T steps; NaN where a step recorded nothing."""
+
+    steps: list[int]
+    shares: np.ndarray  # (T, L) of each label among all replies
+    entropy: np.ndarray  # (T,) nats
+    zero_signal_share: np.ndarray  # (T,) of the groups
+
+
+def read_signals(history: pl.DataFrame, labels) -> Signals | None:
+    """The signals of a table HISTORY; None if it has no shares of labels, because it is not of an RL training."""
     shares = history.filter(metric="predicted_share").pivot("label", index="step", values="value").sort("step")
     if shares.is_empty():
         return None
@@ -125,7 +139,7 @@ def read_signals(history: pl.DataFrame, labels) -> tuple[list[int], np.ndarray, 
         values = shares.select("step").join(rows, on="step", how="left", maintain_order="left")["value"]
         others[metric] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     values = shares.select(pl.col(list(labels)).fill_null(0.0).fill_nan(0.0)).to_numpy()
-    return shares["step"].to_list(), np.clip(values, 0.0, 1.0), others
+    return Signals(steps=shares["step"].to_list(), shares=np.clip(values, 0.0, 1.0), **others)
 
 
 def last_mean(values: np.ndarray) -> float | None:
@@ -135,10 +149,10 @@ def last_mean(values: np.ndarray) -> float | None:
 
 
 def judge(history: pl.DataFrame, truth: dict[str, float], prompts: int, of_decisions: bool = True) -> dict | None:
-    """The verdict on one training, or None if it was not by reward.
+    """The verdict on one training, or None if it is not an RL training.
 
-    truth: share of each label in the training split; prompts: of an optimizer step; of_decisions: the entropy is that
-    over the decisions (structured decoding); under free decoding it is one of tokens, and says nothing here.
+    truth: share of each label in the training split; prompts: per optimizer step; of_decisions: the recorded entropy is
+    that over the decisions (structured decoding); under free decoding it is one of tokens, and is not used.
 
     Returns `verdict`, `reasons`, `since` (step, or None), `entropy`, `zero_signal_share` (means over the last WINDOW
     steps), `n_steps`, and `labels`: for each label the columns of COLLAPSE from `label` on. A decision that is never
@@ -147,70 +161,81 @@ def judge(history: pl.DataFrame, truth: dict[str, float], prompts: int, of_decis
     signals = read_signals(history, truth)
     if signals is None:
         return None
-    steps, shares, others = signals
-    needed = [label for label in truth if truth[label] > 0]
-    level = LEVEL / max(1, len(needed))
-    valid = np.minimum(shares.sum(1), 1.0) * prompts
-    found = {"verdict": "pass", "reasons": [], "since": None, "n_steps": len(steps)}
-    found |= {name: last_mean(values) for name, values in others.items()}
+    n_steps = len(signals.steps)
+    valid = np.minimum(signals.shares.sum(1), 1.0) * prompts
+    found = {"verdict": "pass", "reasons": [], "since": None, "n_steps": n_steps}
+    found |= {"entropy": last_mean(signals.entropy), "zero_signal_share": last_mean(signals.zero_signal_share)}
+    trends = label_trends(signals, truth, prompts)
+    found["labels"] = [label_row(label, truth[label], trend, signals.steps) for label, trend in trends.items()]
+    replies = share_trend(valid, np.full(n_steps, float(prompts)), NO_VALID, LEVEL)
+    if n_steps < MIN_STEPS or replies.lost:  # decisions cannot be judged
+        undecided = {"fate": "unsure", "since": None, "gap_from": None, "gap_to": None}
+        found["labels"] = [row | undecided for row in found["labels"]]
+        if n_steps < MIN_STEPS:
+            return found | {"verdict": "warn", "reasons": ["too_short"]}
+        gone = {"verdict": "collapsed", "since": signals.steps[replies.since]} if replies.was_above else {}
+        return found | {"verdict": "warn", "reasons": ["no_valid"]} | gone
     frozen = of_decisions and found["entropy"] is not None and found["entropy"] < FROZEN * np.log(len(truth))
-    silent = is_silent(others["zero_signal_share"][-WINDOW:], prompts)
-    found["labels"], lost = [], []
-    for i, label in enumerate(truth):
-        row = {"label": label, "true_share": truth[label], "fate": "unneeded", "since": None}
-        course = follow(shares[:, i] * prompts, valid, LOST * truth[label], level)
-        row |= {"share": course.share, "low": course.low, "high": course.high, "n": course.n}
-        row |= {"gap_from": None, "gap_to": None}
-        if label in needed:
-            row["fate"] = fate_of(course, truth[label])
-            if course.lost:
-                row["since"] = steps[course.since]
-            if course.lost and course.was_above:
-                lost.append(len(steps) - course.since >= MIN_STEPS or frozen or silent)
-            if course.gap:
-                row |= {"gap_from": steps[course.gap[0]], "gap_to": steps[course.gap[1]]}
-        found["labels"].append(row)
-    of_replies = follow(valid, np.full(len(steps), float(prompts)), NO_VALID, LEVEL)
-    too_short = len(steps) < MIN_STEPS
-    if too_short or of_replies.lost:  # nothing to tell decisions by
-        for row in found["labels"]:
-            row |= {"fate": "unsure", "since": None, "gap_from": None, "gap_to": None}
-    if too_short:
-        return found | {"verdict": "warn", "reasons": ["too_short"]}
-    if of_replies.lost:
-        since = steps[of_replies.since] if of_replies.was_above else None
-        return found | {
-            "verdict": "collapsed" if of_replies.was_above else "warn",
-            "reasons": ["no_valid"],
-            "since": since,
-        }
-    fates = [row["fate"] for row in found["labels"]]
-    reasons = {
-        "recent": bool(lost) and not any(lost),
-        **{fate: fate in fates for fate in ("absent", "rare", "unsure")},
-        "recovered": any(row["gap_from"] is not None for row in found["labels"]),
-        "no_signal": is_silent(others["zero_signal_share"][:WINDOW], prompts),
+    stuck = frozen or lacks_signal(signals.zero_signal_share[-WINDOW:], prompts)
+    lost = [trends[row["label"]] for row in found["labels"] if row["fate"] == "lost"]
+    for_good = [stuck or n_steps - trend.since >= MIN_STEPS for trend in lost]
+    found["reasons"] = reasons_of(found["labels"], signals, prompts, recent=bool(lost) and not any(for_good))
+    if any(for_good):
+        since = max(row["since"] for row in found["labels"] if row["fate"] == "lost")
+        return found | {"verdict": "collapsed", "since": since}
+    return found | {"verdict": "warn" if found["reasons"] else "pass"}
+
+
+def label_trends(signals: Signals, truth: dict[str, float], prompts: int) -> dict[str, ShareTrend]:
+    """The trend of each label's share of the valid replies against LOST times its share of the training split."""
+    level = LEVEL / max(1, sum(share > 0 for share in truth.values()))
+    valid = np.minimum(signals.shares.sum(1), 1.0) * prompts
+    return {
+        label: share_trend(signals.shares[:, i] * prompts, valid, LOST * truth[label], level)
+        for i, label in enumerate(truth)
     }
-    found["reasons"] = [reason for reason, holds in reasons.items() if holds]
-    if any(lost):
-        found["verdict"] = "collapsed"
-        found["since"] = max(row["since"] for row in found["labels"] if row["fate"] == "lost")
-    elif found["reasons"]:
-        found["verdict"] = "warn"
-    return found
 
 
-def fate_of(course: Course, true_share: float) -> str:
+def label_row(label: str, true_share: float, trend: ShareTrend, steps: list[int]) -> dict:
+    """The columns of COLLAPSE from `label` on."""
+    needed = true_share > 0
+    return {
+        "label": label,
+        "true_share": true_share,
+        "share": trend.share,
+        "low": trend.low,
+        "high": trend.high,
+        "n": trend.n,
+        "fate": fate_of(trend, true_share) if needed else "unneeded",
+        "since": steps[trend.since] if needed and trend.lost else None,
+        "gap_from": steps[trend.gap[0]] if needed and trend.gap else None,
+        "gap_to": steps[trend.gap[1]] if needed and trend.gap else None,
+    }
+
+
+def reasons_of(rows: list[dict], signals: Signals, prompts: int, *, recent: bool) -> list[str]:
+    """Keys of REASONS that hold; rows: `label_row` of each label; recent: decisions were lost, all of them recently."""
+    fates = {row["fate"] for row in rows}
+    holds = {
+        "recent": recent,
+        **{fate: fate in fates for fate in ("absent", "rare", "unsure")},
+        "recovered": any(row["gap_from"] is not None for row in rows),
+        "no_signal": lacks_signal(signals.zero_signal_share[:WINDOW], prompts),
+    }
+    return [reason for reason, held in holds.items() if held]
+
+
+def fate_of(trend: ShareTrend, true_share: float) -> str:
     """What became of a decision that is right for `true_share` of the applications."""
-    if course.lost:
-        return "lost" if course.was_above else "absent"
-    if course.high < RARE * true_share:
+    if trend.lost:
+        return "lost" if trend.was_above else "absent"
+    if trend.high < RARE * true_share:
         return "rare"
-    return "unsure" if course.share is None or course.share < LOST * true_share else "kept"
+    return "unsure" if trend.share is None or trend.share < LOST * true_share else "kept"
 
 
-def is_silent(zero_signal: np.ndarray, prompts: int) -> bool:
-    """Whether groups carry next to no signal: the upper bound of the share of groups that do is below NO_SIGNAL."""
+def lacks_signal(zero_signal: np.ndarray, prompts: int) -> bool:
+    """Do hardly any groups differ in reward? Yes if the upper bound of the share that does is below NO_SIGNAL."""
     zero_signal = zero_signal[~np.isnan(zero_signal)]
     n = len(zero_signal) * prompts
     return n > 0 and bool(bounds((1 - zero_signal).sum() * prompts, n, LEVEL)[1] < NO_SIGNAL)
