@@ -11,6 +11,7 @@ import pytest
 from test_charts import NAMES, render_world
 
 from hidden_rule.core.tables import HISTORY, METRICS, SUPERVISION
+from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.page import build_report, render_report, suites_table
 from hidden_rule.report.text import baselines as references
 from hidden_rule.report.text.comparisons import difference_sentence
@@ -51,7 +52,7 @@ PAYLOADS = [
 
 
 def row(low, value, high, n=1000):
-    return {"value": value, "ci_low": low, "ci_high": high, "n": n}
+    return Estimate(value, low, high, n)
 
 
 def subsets(all_signal, p_right, **right_shares):
@@ -194,7 +195,7 @@ def test_references_alone(tmp_path):
 
 
 def test_a_reference_that_never_answers_as_only_the_hidden_rule_would():
-    accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), {"value": None}
+    accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), Estimate(None, None, None, 0)
     assert references.reference_sentence("always", "one decision", accuracy, recall, precision) == (
         "always (one decision): 25.0% (20.0 to 30.0%) of its decisions are right; on the hidden rule recall is 0.0% "
         "(0.0 to 2.0%), and none of its answers needs this rule to be explained."
@@ -263,8 +264,8 @@ def test_policy_verdict_looks_at_the_interval(low, value, high, verdict):
         (row(0.2, 0.25, 0.3), row(0.2, 0.25, 0.3), "no_sign"),  # it guesses
         (row(0.9, 0.95, 0.98), row(0.4, 0.5, 0.6), "too_wide"),
         (row(0.4, 0.5, 0.6), row(0.7, 0.8, 0.9), "partly"),
-        (row(0.4, 0.5, 0.6), {"value": None}, "no_sign"),
-        ({"value": None}, {"value": None}, "unknown"),
+        (row(0.4, 0.5, 0.6), Estimate(None, None, None, 0), "no_sign"),
+        (Estimate(None, None, None, 0), Estimate(None, None, None, 0), "unknown"),
     ],
 )
 def test_hidden_verdict(recall, precision, verdict):
@@ -274,7 +275,7 @@ def test_hidden_verdict(recall, precision, verdict):
 def test_no_sign_is_said_with_and_without_answers_of_that_kind():
     said = [
         hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25)
-        for precision in ({"value": None}, row(0.2, 0.25, 0.3))
+        for precision in (Estimate(None, None, None, 0), row(0.2, 0.25, 0.3))
     ]
     assert said[0].endswith("none of its answers needs this rule to be explained.")
     assert said[1].endswith("25.0% (20.0 to 30.0%) are right, which chance (25.0%) can explain.")

@@ -12,6 +12,7 @@ import pytest
 
 from hidden_rule.core.tables import COLLAPSE, COMPARISONS, COSTS, HISTORY, METRICS, SUPERVISION, read_table
 from hidden_rule.experiment.config import condition_settings, in_order
+from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report import side_effects_page
 from hidden_rule.report.text import (
     baselines,
@@ -100,10 +101,10 @@ def test_what_published_tables_make_the_report_say(name):
 
 
 def row(low, value, high, n=1000):
-    return {"value": value, "ci_low": low, "ci_high": high, "n": n}
+    return Estimate(value, low, high, n)
 
 
-UNDEFINED = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
+UNDEFINED = Estimate(None, None, None, 0)
 
 
 def rule_sentences():

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.tables import COSTS, HISTORY, METRICS
+from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.text.caveats import change_sentences, method_sentences, rounded_up, telling_apart
 from hidden_rule.report.text.comparisons import difference_sentences, lead_over, with_leader
 from hidden_rule.report.text.findings import headline
@@ -293,7 +294,7 @@ def test_training_in_words_and_what_was_still_rising():
     ],
 )
 def test_suite_verdict(low, high, metric, verdict):
-    assert suite_verdict({"ci_low": low, "ci_high": high}, metric) == verdict
+    assert suite_verdict(Estimate(None, low, high, 40), metric) == verdict
 
 
 def test_suites_in_words():
@@ -315,7 +316,7 @@ def test_suites_in_words():
 
 
 def of_accuracy(value, low, high):
-    return {"value": value, "ci_low": low, "ci_high": high, "n": 100}
+    return Estimate(value, low, high, 100)
 
 
 def test_many_conditions_are_told_in_groups():

@@ -8,8 +8,8 @@ from yaml import safe_load
 from conftest import ROOT
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import METRICS, read_table
+from hidden_rule.experiment.runs import Setting, find_estimate
 from hidden_rule.report.publish import READING, pages, percent, publish, with_generated
-from hidden_rule.report.text.phrases import find
 
 
 def pins(name):
@@ -45,7 +45,7 @@ def test_pages_show_the_published_numbers(page):
 @pytest.mark.parametrize("condition", ["sft", "sft_then_grpo"])
 def test_the_readme_quotes_three_seeds_as_published(condition):
     metrics = read_table(ROOT / "results" / "published" / "seeds" / "metrics.parquet", METRICS)
-    quoted = percent(find(metrics, condition, READING, "accuracy")).replace(" (", "% (")
+    quoted = percent(find_estimate(metrics, condition, Setting(*READING), "accuracy")).replace(" (", "% (")
     assert quoted in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 

@@ -30,7 +30,7 @@ from hidden_rule.core.tables import (
 )
 from hidden_rule.experiment.config import condition_settings, in_order, start_of
 from hidden_rule.experiment.layout import Layout
-from hidden_rule.experiment.runs import Estimate, Run, Setting, settings_of
+from hidden_rule.experiment.runs import Estimate, Run, Setting, find_estimate, settings_of
 from hidden_rule.task.dataset import read_split, read_suites
 from hidden_rule.task.ruleset import load_ruleset
 
@@ -221,10 +221,7 @@ class Results:
 
     def estimate(self, condition: str, setting: Setting, metric: str) -> Estimate | None:
         """A metric that is not one of a label, pooled over seeds; None where the condition was not evaluated so."""
-        rows = self.metrics.filter(
-            pl.col("seed").is_null(), pl.col("label").is_null(), condition=condition, metric=metric, **setting.columns
-        )
-        return Estimate.of(rows.row(0, named=True)) if rows.height else None
+        return find_estimate(self.metrics, condition, setting, metric)
 
     # reading
 

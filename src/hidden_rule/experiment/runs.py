@@ -68,3 +68,11 @@ class Estimate:
     @property
     def is_defined(self) -> bool:
         return self.value is not None
+
+
+def find_estimate(metrics: pl.DataFrame, condition: str, setting: Setting, metric: str) -> Estimate | None:
+    """A metric that is not one of a label, pooled over seeds, in table METRICS; None where it has no such row."""
+    rows = metrics.filter(
+        pl.col("seed").is_null(), pl.col("label").is_null(), condition=condition, metric=metric, **setting.columns
+    )
+    return Estimate.of(rows.row(0, named=True)) if rows.height else None

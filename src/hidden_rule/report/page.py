@@ -13,11 +13,12 @@ import jinja2
 import polars as pl
 
 from hidden_rule.experiment.config import condition_settings
+from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
 from hidden_rule.report.charts.style import in_words, readings
 from hidden_rule.report.text.baselines import describe_references, hidden_rule_note
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.label_findings import label_sentences, supervision_cells
-from hidden_rule.report.text.phrases import duration, find, p_text, percent, points, signed, with_interval
+from hidden_rule.report.text.phrases import duration, p_text, percent, points, signed, with_interval
 from hidden_rule.report.text.rule_learning import SUITES
 from hidden_rule.report.text.shortcuts import shortcut_sentences
 from hidden_rule.report.text.training_runs import feasibility_sentences, training_rows, without_signal
@@ -61,8 +62,11 @@ def table(caption: str, columns, rows, wrap: bool = False) -> dict:
 
 def summary_table(metrics: pl.DataFrame, order, reading) -> dict:
     """All metrics that are not of a label, a row a condition."""
-    rows = [[name, *(with_interval(find(metrics, name, reading, metric)) for metric in SUMMARY)] for name in order]
-    n = next(row["n"] for name in order if (row := find(metrics, name, reading, "accuracy")))
+    rows = [
+        [name, *(with_interval(find_estimate(metrics, name, Setting(*reading), metric)) for metric in SUMMARY)]
+        for name in order
+    ]
+    n = next(row.n for name in order if (row := find_estimate(metrics, name, Setting(*reading), "accuracy")))
     seeds = metrics["seed"].drop_nulls().n_unique()
     what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
     return table(f"{in_words(reading)}: value and 95% interval, {what}", ["condition", *SUMMARY.values()], rows)
@@ -74,7 +78,7 @@ def label_table(metrics: pl.DataFrame, order, labels, reading) -> dict:
     found = {(r["condition"], r["label"], r["metric"]): r for r in of_labels.iter_rows(named=True)}
     names = ["precision", "recall", "f1"]
     rows = [
-        [name, label, *(with_interval(found[name, label, metric]) for metric in names)]
+        [name, label, *(with_interval(Estimate.of(found[name, label, metric])) for metric in names)]
         for name in order
         for label in labels
     ]
@@ -90,8 +94,8 @@ def suites_table(metrics: pl.DataFrame, order) -> dict | None:
     decoding = max(decoding for _, decoding in found)
     cells = []
     for (suite, metric), (words, _) in SUITES.items():
-        rows = [find(metrics, name, (suite, decoding), metric) for name in order]
-        n = max((row["n"] for row in rows if row), default=0)
+        rows = [find_estimate(metrics, name, Setting(suite, decoding), metric) for name in order]
+        n = max((row.n for row in rows if row), default=0)
         if n:
             cells.append([f"{words} (n = {n:,})", *map(with_interval, rows)])
     return table(
@@ -105,7 +109,10 @@ def seed_table(metrics: pl.DataFrame, order, reading) -> dict:
     found = {(r["condition"], r["seed"], r["metric"]): r for r in rows.filter(pl.col("label").is_null()).to_dicts()}
     names = ["accuracy", "hidden_recall", "hidden_precision"]
     keys = [(name, seed) for name in order for seed in sorted(rows.filter(condition=name)["seed"].unique())]
-    cells = [[name, seed, *(with_interval(found[name, seed, metric]) for metric in names)] for name, seed in keys]
+    cells = [
+        [name, seed, *(with_interval(Estimate.of(found[name, seed, metric])) for metric in names)]
+        for name, seed in keys
+    ]
     return table(f"{in_words(reading)}: each seed", ["condition", "seed", *(SUMMARY[name] for name in names)], cells)
 
 
@@ -343,7 +350,7 @@ def build_report(
             {condition for condition, *_ in trained},
         ),
     )  # fmt: skip
-    values = [f"{name} {percent(find(metrics, name, main, 'accuracy')['value'])}" for name in order]
+    values = [f"{name} {percent(find_estimate(metrics, name, Setting(*main), 'accuracy').value)}" for name in order]
     numbers = {"accuracy": f" {in_words(main)}: {', '.join(values)}."}
     several = metrics["seed"].drop_nulls().n_unique() > 1
     known = {key: value for key, value in provenance.items() if value and key not in NOT_LISTED}

@@ -19,11 +19,12 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.paths import ROOT
 from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, SUPERVISION, read_table
 from hidden_rule.experiment.config import in_order
+from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
 from hidden_rule.report.page import suites_table
 from hidden_rule.report.text.baselines import describe_references
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.label_findings import label_sentences
-from hidden_rule.report.text.phrases import find, listing
+from hidden_rule.report.text.phrases import listing
 
 DEFAULT = "laptop"  # its results lie in results/published itself
 TABLES = ["metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json"]
@@ -63,11 +64,11 @@ def publish(results: Path, root: Path) -> Path:
     return published
 
 
-def percent(row: dict | None) -> str:
+def percent(estimate: Estimate | None) -> str:
     """`75.0 (72.2–77.6)`: a share and its interval in percent, or a dash."""
-    if row is None or row["value"] is None:
+    if estimate is None or estimate.value is None:
         return "–"
-    value, low, high = (100 * row[key] for key in ("value", "ci_low", "ci_high"))
+    value, low, high = 100 * estimate.value, 100 * estimate.low, 100 * estimate.high
     return f"{value:.1f} ({low:.1f}–{high:.1f})"
 
 
@@ -97,7 +98,7 @@ def results_part(published: Path, *, beside_study: bool) -> str:
     rows = {name: [name] for name in conditions}
     heads = ["condition"]
     for head, (suite, decoding, metric) in columns.items():
-        found = {name: find(metrics, name, (suite, decoding), metric) for name in conditions}
+        found = {name: find_estimate(metrics, name, Setting(suite, decoding), metric) for name in conditions}
         if any(found.values()):
             heads.append(head)
             for name in conditions:

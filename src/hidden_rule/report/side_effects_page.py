@@ -7,6 +7,7 @@ negative, and nothing is concluded from it.
 
 import polars as pl
 
+from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.text.phrases import listing, percent, points, with_interval
 
 KINDS = {"passage": "ordinary text", "instruction": "good answers to ordinary instructions"}
@@ -30,26 +31,26 @@ def nats(value: float) -> str:
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def nats_with_interval(row: dict | None) -> str:
-    return "–" if row is None else f"{nats(row['value'])} ({nats(row['ci_low'])} to {nats(row['ci_high'])})"
+def nats_with_interval(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else f"{nats(estimate.value)} ({nats(estimate.low)} to {nats(estimate.high)})"
 
 
-def points_with_interval(row: dict | None) -> str:
-    return "–" if row is None else f"{points(row['value'])} ({points(row['ci_low'])} to {points(row['ci_high'])})"
+def points_with_interval(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else f"{points(estimate.value)} ({points(estimate.low)} to {points(estimate.high)})"
 
 
-def pooled(summary: pl.DataFrame, condition: str) -> dict[tuple[str, str], dict]:
-    """The pooled row of each (measure, subset) of a condition."""
+def pooled(summary: pl.DataFrame, condition: str) -> dict[tuple[str, str], Estimate]:
+    """Of a condition each (measure, subset), pooled over seeds."""
     rows = summary.filter(pl.col("seed").is_null(), condition=condition).to_dicts()
-    return {(row["measure"], row["subset"]): row for row in rows}
+    return {(row["measure"], row["subset"]): Estimate.of(row) for row in rows}
 
 
 def cost_sentence(condition: str, of: dict) -> str:
     """What training costs elsewhere."""
     loses, gains, same = [], [], []
     for kind, words in KINDS.items():
-        row = of["log_likelihood_change", kind]
-        value, low, high = row["value"], row["ci_low"], row["ci_high"]
+        change = of["log_likelihood_change", kind]
+        value, low, high = change.value, change.low, change.high
         if high < 0:
             loses.append(f"{words} by {nats(-value)} nats a token ({nats(-high)} to {nats(-low)})")
         elif low > 0:
@@ -65,18 +66,18 @@ def cost_sentence(condition: str, of: dict) -> str:
 
 def gets_more(of: dict, probe: str, who: str = "trained") -> bool:
     """Whether a probe gets more out of a model than out of the base model."""
-    return of[probe, f"{who} - base"]["ci_low"] > 0
+    return of[probe, f"{who} - base"].low > 0
 
 
 def finding(of: dict, probe: str, who: str = "trained") -> str:
     """What a probe got out of a model, beside the base model."""
-    row, base = of[probe, who], of[probe, "base"]
+    found, base = of[probe, who], of[probe, "base"]
     if (probe, "chance") in of:
-        beside = f"base model {percent(base['value'])}, chance {percent(of[probe, 'chance']['value'])}"
-        return f"by {PROBES[probe][0]} the true rule has a probability of {percent(row['value'])} ({beside})"
+        beside = f"base model {percent(base.value)}, chance {percent(of[probe, 'chance'].value)}"
+        return f"by {PROBES[probe][0]} the true rule has a probability of {percent(found.value)} ({beside})"
     told = "bring out the rule" if probe == "extraction" else "bring out the reason"
-    beside = f"base model {percent(base['value'])}"
-    return f"by {PROBES[probe][0]} {percent(row['value'])} of {row['n']} questions {told} ({beside})"
+    beside = f"base model {percent(base.value)}"
+    return f"by {PROBES[probe][0]} {percent(found.value)} of {found.n} questions {told} ({beside})"
 
 
 def leak_sentence(condition: str, of: dict) -> str:
@@ -125,7 +126,7 @@ def texts_table(summary: pl.DataFrame, order) -> dict:
     every = {name: pooled(summary, name) for name in order}
     cells = [[name, *(nats_with_interval(of[key]) for key in measures)] for name, of in every.items()]
     columns = ["condition", "KL: text", "KL: instructions", "log-likelihood: text", "log-likelihood: instructions"]
-    n = {kind: every[order[0]]["kl", kind]["n"] for kind in KINDS}
+    n = {kind: every[order[0]]["kl", kind].n for kind in KINDS}
     counts = f"{n['passage']} passages of text, {n['instruction']} instructions"
     caption = f"Distance from the base model in nats a token; 95% intervals by item; {counts}"
     return {"caption": caption, "columns": columns, "rows": cells, "wrap": False}
@@ -145,7 +146,7 @@ def leaks_tables(summary: pl.DataFrame, order) -> list[dict]:
         if who != "base"
     ]
     columns = ["condition", *(PROBES[probe][1] for probe in probes)]
-    counts = ", ".join(f"{PROBES[probe][0]} {first[probe, 'trained']['n']}" for probe in probes)
+    counts = ", ".join(f"{PROBES[probe][0]} {first[probe, 'trained'].n}" for probe in probes)
     caption = f"What is told of the hidden rule when asked; 95% intervals by question; questions: {counts}"
     return [
         {"caption": caption, "columns": columns, "rows": cells, "wrap": False},

@@ -6,6 +6,7 @@ import math
 import altair as alt
 import polars as pl
 
+from hidden_rule.experiment.runs import Setting, find_estimate
 from hidden_rule.report.charts.placement import DOT, place_labels
 from hidden_rule.report.charts.style import (
     finish,
@@ -16,7 +17,7 @@ from hidden_rule.report.charts.style import (
     title,
     wrapped,
 )
-from hidden_rule.report.text.phrases import MANY, find, percent
+from hidden_rule.report.text.phrases import MANY, percent
 from hidden_rule.report.text.training_cost import chain
 
 HEADLINE = "What accuracy costs"
@@ -53,10 +54,11 @@ def cost_points(metrics: pl.DataFrame, costs: pl.DataFrame, starts: dict, order,
     seconds = training_seconds(costs, starts)
     rows = []
     for name in order:
-        row = find(metrics, name, reading, "accuracy")
-        if row is not None and row["value"] is not None:
+        found = find_estimate(metrics, name, Setting(*reading), "accuracy")
+        if found is not None and found.value is not None:
             times = dict(zip(("seconds", "least", "most"), seconds.get(name, (0.0, 0.0, 0.0)), strict=True))
-            rows.append({"condition": name} | times | {key: row[key] for key in ("value", "ci_low", "ci_high", "n")})
+            estimate = {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": found.n}
+            rows.append({"condition": name} | times | estimate)
     for row in rows:
         row["frontier"] = not any(
             other["seconds"] <= row["seconds"]

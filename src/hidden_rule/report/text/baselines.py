@@ -1,5 +1,6 @@
 """Reference conditions in words: what each is, and what it reaches. They are compared with trainings, and are none."""
 
+from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.text.comparisons import best_of
 from hidden_rule.report.text.phrases import listing, with_interval
 
@@ -33,12 +34,14 @@ def hidden_rule_note(config: dict) -> str:
     return f"A hidden rule stands in no prompt{but}. {learnt}"
 
 
-def reference_sentence(name: str, what: str, accuracy: dict, recall: dict | None, precision: dict | None) -> str:
+def reference_sentence(
+    name: str, what: str, accuracy: Estimate, recall: Estimate | None, precision: Estimate | None
+) -> str:
     """What a reference is, and what it reaches."""
     hidden = ""
-    if recall is not None and recall["value"] is not None:
+    if recall is not None and recall.value is not None:
         hidden = f"; on the hidden rule recall is {with_interval(recall)}"
-        if precision is not None and precision["value"] is not None:
+        if precision is not None and precision.value is not None:
             hidden += f" and precision {with_interval(precision)}"
         else:
             hidden += ", and none of its answers needs this rule to be explained"

@@ -8,8 +8,8 @@ ALPHA = 0.05  # two conditions differ: adjusted p below this, and an interval of
 
 
 def best_of(names, accuracies: dict) -> str:
-    """The condition with the highest accuracy; of equal ones the first. accuracies: row of each condition."""
-    return max(names, key=lambda name: accuracies[name]["value"])
+    """The condition with the highest accuracy; of equal ones the first. accuracies: Estimate of each condition."""
+    return max(names, key=lambda name: accuracies[name].value)
 
 
 def differs(comparison: dict, p: str = "p_adjusted") -> bool:

@@ -7,10 +7,11 @@ its p-value both say so. p-values are adjusted for all pairs that are compared (
 
 import polars as pl
 
+from hidden_rule.experiment.runs import Setting, find_estimate
 from hidden_rule.report.text.baselines import best_reference_sentence, reference_sentence, without_most_references
 from hidden_rule.report.text.caveats import change_sentences, method_sentences, scope_sentence
 from hidden_rule.report.text.comparisons import best_of, difference_sentences, differs, family_sentences, rivals_of
-from hidden_rule.report.text.phrases import find, listing, with_interval
+from hidden_rule.report.text.phrases import listing, with_interval
 from hidden_rule.report.text.rule_learning import (
     free_sentence,
     hidden_sentences,
@@ -129,10 +130,10 @@ def conclude(
     beside = references if contenders is not order else {}  # references alone are compared with each other
     chance, about = 1 / len(labels), about or {}
     starts = {condition: None for condition, *_ in trained} if starts is None else starts
-    accuracies = {name: find(metrics, name, reading, "accuracy") for name in order}
-    recalls = {name: find(metrics, name, reading, "hidden_recall") for name in order}
-    precisions = {name: find(metrics, name, reading, "hidden_precision") for name in order}
-    base_rates = {name: recalls[name]["n"] / accuracies[name]["n"] for name in order}
+    accuracies = {name: find_estimate(metrics, name, Setting(*reading), "accuracy") for name in order}
+    recalls = {name: find_estimate(metrics, name, Setting(*reading), "hidden_recall") for name in order}
+    precisions = {name: find_estimate(metrics, name, Setting(*reading), "hidden_precision") for name in order}
+    base_rates = {name: recalls[name].n / accuracies[name].n for name in order}
     hidden = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in order}
     of_reading = {"suite": reading[0], "decoding": reading[1], "metric": "accuracy"}
     pairs = pooled_pairs(comparisons.filter(**of_reading))
@@ -169,9 +170,13 @@ def conclude(
             "With how many labels, and how wrong?": list(told),
             "What do the suites show?": suite_sentences(metrics, above),
             f"And when replies are not held to a form{f' ({free[0]})' if free else ''}?": [
-                free_sentence(name, find(metrics, name, free, "accuracy"), find(metrics, name, free, "invalid_rate"))
+                free_sentence(
+                    name,
+                    find_estimate(metrics, name, Setting(*free), "accuracy"),
+                    find_estimate(metrics, name, Setting(*free), "invalid_rate"),
+                )
                 for name in (order if free else [])
-                if find(metrics, name, free, "accuracy")
+                if find_estimate(metrics, name, Setting(*free), "accuracy")
             ],
         },
         "Why": {

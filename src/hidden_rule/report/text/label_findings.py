@@ -2,8 +2,9 @@
 
 import polars as pl
 
+from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
 from hidden_rule.report.charts.labels import KINDS, curve_points
-from hidden_rule.report.text.phrases import find, listing, percent, with_interval
+from hidden_rule.report.text.phrases import listing, percent, with_interval
 from hidden_rule.report.text.rule_learning import LEARNT, hidden_verdict, policy_verdict
 
 UNITS = {"labels": "labels", "noise": "of the labels wrong"}  # after a number of them
@@ -17,7 +18,7 @@ def dose(kind: str, row: dict) -> str:
 
 def said(row: dict) -> str:
     """A point's value, and what is to be said beside it."""
-    return with_interval(row) + row.get("beside", "")
+    return with_interval(Estimate.of(row)) + row.get("beside", "")
 
 
 def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], what: str, value: str) -> str:
@@ -45,7 +46,7 @@ def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], 
 
 def chance_sentence(line: str, kind: str, rows: list[dict], chance: float) -> str:
     """Where a line that nowhere learnt the policy can be told from chance."""
-    above = [row for row in rows if policy_verdict(row, chance) in ("learnt", "partly")]
+    above = [row for row in rows if policy_verdict(Estimate.of(row), chance) in ("learnt", "partly")]
     if not above:
         return f"{line} is nowhere above chance ({percent(chance)})."
     return f"{line} is above chance ({percent(chance)}) with {listing(dose(kind, row) for row in above)} {UNITS[kind]}."
@@ -60,7 +61,7 @@ def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
         for line in of_kind["line"].unique(maintain_order=True):
             of_line = of_kind.filter(line=line)
             rows = of_line.filter(metric="accuracy").to_dicts()
-            learnt = [policy_verdict(row, chance) == "learnt" for row in rows]
+            learnt = [policy_verdict(Estimate.of(row), chance) == "learnt" for row in rows]
             sentences.append(learnt_sentence(line, kind, rows, learnt, "the policy", "accuracy"))
             if not any(learnt):
                 sentences.append(chance_sentence(line, kind, rows, chance))
@@ -69,8 +70,10 @@ def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
                 rates = {row["condition"]: row["n"] for row in rows}
                 learnt = []
                 for row in found:
-                    precision = find(metrics, row["condition"], reading, "hidden_precision")
-                    learnt.append(hidden_verdict(row, precision, row["n"] / rates[row["condition"]]) == "learnt")
+                    precision = find_estimate(metrics, row["condition"], Setting(*reading), "hidden_precision")
+                    learnt.append(
+                        hidden_verdict(Estimate.of(row), precision, row["n"] / rates[row["condition"]]) == "learnt"
+                    )
                     row["beside"] = f", the precision there {with_interval(precision)}"
                 sentences.append(learnt_sentence(line, kind, found, learnt, "the hidden rule", "recall"))
     if sentences:

@@ -1,6 +1,6 @@
-"""How numbers are written in sentences and tables, and where sentences find them."""
+"""How numbers are written in sentences and tables."""
 
-import polars as pl
+from hidden_rule.experiment.runs import Estimate
 
 MANY = 8  # of more conditions than this, reports and charts tell what groups of them have in common
 
@@ -9,11 +9,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-def with_interval(row: dict) -> str:
-    """`88.4% (86.3 to 90.3%)` of a row with value, ci_low and ci_high; a dash where it is undefined."""
-    if row is None or row["value"] is None:
+def with_interval(estimate: Estimate | None) -> str:
+    """`88.4% (86.3 to 90.3%)` ; a dash where it is undefined."""
+    if estimate is None or estimate.value is None:
         return "–"
-    return f"{percent(row['value'])} ({100 * row['ci_low']:.1f} to {percent(row['ci_high'])})"
+    return f"{percent(estimate.value)} ({100 * estimate.low:.1f} to {percent(estimate.high)})"
 
 
 def p_text(p_value: float) -> str:
@@ -35,15 +35,6 @@ def listing(words) -> str:
     """`a`, `a and b`, `a, b and c`."""
     words = list(words)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def find(metrics: pl.DataFrame, condition: str, reading: tuple, metric: str) -> dict | None:
-    """The pooled row of a metric that is not one of a label."""
-    rows = metrics.filter(
-        pl.col("seed").is_null(), pl.col("label").is_null(),
-        condition=condition, suite=reading[0], decoding=reading[1], metric=metric,
-    )  # fmt: skip
-    return rows.row(0, named=True) if rows.height else None
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,8 @@
 
 import polars as pl
 
-from hidden_rule.report.text.phrases import MANY, find, listing, percent, with_interval
+from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
+from hidden_rule.report.text.phrases import MANY, listing, percent, with_interval
 
 LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
@@ -34,16 +35,16 @@ SUITES = {  # suite and its metric: what that is, in a table and in a sentence
 }
 
 
-def policy_verdict(accuracy: dict, chance: float) -> str:
+def policy_verdict(accuracy: Estimate, chance: float) -> str:
     """`learnt`, `partly`, `chance` or `below` chance."""
-    if accuracy["ci_high"] < chance:
+    if accuracy.high < chance:
         return "below"
-    if accuracy["ci_low"] <= chance:
+    if accuracy.low <= chance:
         return "chance"
-    return "learnt" if accuracy["ci_low"] >= LEARNT else "partly"
+    return "learnt" if accuracy.low >= LEARNT else "partly"
 
 
-def policy_sentence(condition: str, accuracy: dict, chance: float) -> str:
+def policy_sentence(condition: str, accuracy: Estimate, chance: float) -> str:
     """Did this condition learn the policy?"""
     value, guess = with_interval(accuracy), percent(chance)
     return {
@@ -63,7 +64,7 @@ def in_groups(verdicts: dict[str, str], heads: dict[str, str], values: dict[str,
     ]
 
 
-def policy_sentences(conditions, accuracies: dict[str, dict], chance: float) -> list[str]:
+def policy_sentences(conditions, accuracies: dict[str, Estimate], chance: float) -> list[str]:
     """Who learnt the policy? A sentence a condition, or of many a sentence a verdict."""
     if len(conditions) <= MANY:
         return [policy_sentence(name, accuracies[name], chance) for name in conditions]
@@ -74,26 +75,26 @@ def policy_sentences(conditions, accuracies: dict[str, dict], chance: float) -> 
         "below": "Worse than chance",
     }
     verdicts = {name: policy_verdict(accuracies[name], chance) for name in conditions}
-    return in_groups(verdicts, heads, {name: percent(accuracies[name]["value"]) for name in conditions})
+    return in_groups(verdicts, heads, {name: percent(accuracies[name].value) for name in conditions})
 
 
-def hidden_verdict(recall: dict | None, precision: dict | None, base_rate: float) -> str:
+def hidden_verdict(recall: Estimate | None, precision: Estimate | None, base_rate: float) -> str:
     """`learnt`, `missed`, `no_sign`, `too_wide`, `partly`, or `unknown` where the hidden rule never fires.
 
     base_rate: share of applications on which a hidden rule fires, which is the precision of answering at random.
     """
-    if recall is None or recall["value"] is None:
+    if recall is None or recall.value is None:
         return "unknown"
-    if recall["ci_high"] <= MISSED:
+    if recall.high <= MISSED:
         return "missed"
-    if precision is None or precision["value"] is None or precision["ci_low"] <= base_rate:
+    if precision is None or precision.value is None or precision.low <= base_rate:
         return "no_sign"
-    if recall["ci_low"] >= LEARNT:
-        return "learnt" if precision["ci_low"] >= LEARNT else "too_wide"
+    if recall.low >= LEARNT:
+        return "learnt" if precision.low >= LEARNT else "too_wide"
     return "partly"
 
 
-def hidden_sentence(condition: str, recall: dict | None, precision: dict | None, base_rate: float) -> str:
+def hidden_sentence(condition: str, recall: Estimate | None, precision: Estimate | None, base_rate: float) -> str:
     """Did this condition learn the hidden rule?"""
     found, right = with_interval(recall), with_interval(precision)
     if right == "–":
@@ -129,22 +130,22 @@ def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: di
     verdicts = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in conditions}
     rows = {name: [row[name] for row in (recalls, precisions)] for name in conditions}
     values = {
-        name: ", ".join("–" if row is None or row["value"] is None else percent(row["value"]) for row in pair)
+        name: ", ".join("–" if row is None or row.value is None else percent(row.value) for row in pair)
         for name, pair in rows.items()
     }
     return in_groups(verdicts, heads, values)
 
 
-def free_sentence(condition: str, accuracy: dict, invalid: dict) -> str:
+def free_sentence(condition: str, accuracy: Estimate, invalid: Estimate) -> str:
     """How a condition does when nothing keeps its replies in form."""
     return (
         f"{condition}: {with_interval(accuracy)} right; {with_interval(invalid)} of its replies are no valid decision."
     )
 
 
-def suite_verdict(row: dict, metric: str) -> str:
+def suite_verdict(row: Estimate, metric: str) -> str:
     """`holds` or `fails`: the interval (of 1 − a false flip rate) is at or above LEARNT, or below it; else `open`."""
-    low, high = row["ci_low"], row["ci_high"]
+    low, high = row.low, row.high
     if metric == "false_flip_rate":
         low, high = 1 - high, 1 - low
     return "holds" if low >= LEARNT else "fails" if high < LEARNT else "open"
@@ -157,8 +158,8 @@ def suite_findings(metrics: pl.DataFrame, condition: str) -> dict[str, list[str]
     if decodings.is_empty():
         return found
     for (suite, metric), (_, words) in SUITES.items():
-        row = find(metrics, condition, (suite, decodings.max()), metric)
-        if row and row["value"] is not None:
+        row = find_estimate(metrics, condition, Setting(suite, decodings.max()), metric)
+        if row and row.value is not None:
             found[suite_verdict(row, metric)].append(words)
     return found
 
