@@ -123,14 +123,16 @@ def test_a_training_file_is_written_and_nothing_else_changes(tmp_path, fincorp):
     ],
 )
 def test_steps_become_whole_passes(method, rows, a_pass, n_passes):
-    settings = {"batch_size": 16, "micro_batch_size": 16, "steps": 100}
-    assert steps_a_pass(method, settings, rows) == a_pass
-    assert passes(method, settings, rows) == n_passes
+    settings = {"batch_size": 16, "micro_batch_size": 16, "steps": 100} | (
+        {"group_size": 8} if method == "grpo" else {}
+    )
+    assert steps_a_pass(settings, rows) == a_pass
+    assert passes(settings, rows) == n_passes
 
 
 def test_accumulated_micro_batches_leave_fewer_rows_out():
-    settings = {"batch_size": 16, "micro_batch_size": 4}
-    assert steps_a_pass("grpo", settings, 25) == 2  # 24 rows: a batch, and half of one
+    settings = {"batch_size": 16, "micro_batch_size": 4, "group_size": 8}
+    assert steps_a_pass(settings, 25) == 2  # 24 rows: a batch, and half of one
 
 
 def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, monkeypatch):

@@ -229,5 +229,6 @@ def fill_defaults(value, schema: dict, root: dict):
     if isinstance(value, list):
         return [fill_defaults(item, schema.get("items", {}), root) for item in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return {"number": float, "integer": int}.get(schema.get("type"), lambda number: number)(value)
+        kinds = {"number": float, "integer": int}
+        return kinds[schema["type"]](value) if schema.get("type") in kinds else value
     return value

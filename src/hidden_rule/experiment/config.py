@@ -62,8 +62,13 @@ def condition_settings(config: dict, name: str) -> dict:
     settings = copy.deepcopy(config[method]) if method else {}
     _merge(settings, condition.get("with", {}))
     if "steps" in settings:
-        settings["epochs"] = passes(method, settings, settings.get("train_rows", config["data"]["train"]))
+        settings["epochs"] = passes(settings, settings.get("train_rows", config["data"]["train"]))
     return _canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
+
+
+def methods() -> list[str]:
+    """The training methods: what the schema allows as a condition's `method`, each with settings of that name."""
+    return load_schema(SCHEMA)["$defs"]["condition"]["properties"]["method"]["enum"]
 
 
 def in_order(names) -> list[str]:
@@ -84,7 +89,7 @@ def start_of(config: dict, name: str) -> str | None:
     what draws no groups.
     """
     own = condition_settings(config, name)
-    if own["method"] != "grpo" or own["settings"]["estimator"] != "sampled":
+    if "group_size" not in own["settings"] or own["settings"]["estimator"] != "sampled":
         return None
     free = config["decoding"] == "free"
     if not free and own["settings"]["temperature"] != 1:
@@ -108,7 +113,7 @@ def _check(config: dict) -> dict:
         dropped = [name for name, spec in config["conditions"].items() if spec is False]
         config["conditions"] = {name: spec for name, spec in config["conditions"].items() if spec is not False}
     _raise_if(first_fault(config, schema))
-    known = {method: resolve(schema["properties"][method], schema)["properties"] for method in ("sft", "grpo")}
+    known = {method: resolve(schema["properties"][method], schema)["properties"] for method in methods()}
     _raise_if(sweep_fault(config["conditions"], known, dropped))
     config["conditions"], places = expand_sweeps(config["conditions"], dropped)
     try:
@@ -154,7 +159,8 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
     elif "method" not in condition:
         for key in ("start_from", "with"):
             if key in condition:
-                raise _FaultError((*at, "method"), f"is missing, and {key} is given", "add method: sft or grpo")
+                remedy = f"add method: {' or '.join(methods())}"
+                raise _FaultError((*at, "method"), f"is missing, and {key} is given", remedy)
         return
     if "with" in condition:
         method = resolve(schema["properties"][condition["method"]], schema)
@@ -206,9 +212,9 @@ def _check_training(config: dict, name: str) -> None:
         fault = f"{rows} rows do not fill a batch ({dotted(at('batch_size'))} is {batch})"
         key = at("train_rows") if "train_rows" in settings else ("data", "train")
         raise _FaultError(key, fault, f"give at least {batch}")
-    if fault := training_fault(method, settings, config["conditions"][name].get("with", {}), n_train):
+    if fault := training_fault(settings, config["conditions"][name].get("with", {}), n_train):
         raise _FaultError(at(fault[0]), *fault[1:])
-    if method == "grpo" and (fault := rl_checks.settings_fault(settings, config["decoding"])):
+    if "reward" in settings and (fault := rl_checks.settings_fault(settings, config["decoding"])):
         _raise_at(config, name, fault)
 
 
@@ -271,7 +277,7 @@ def _check_data(config: dict) -> None:
     labels = ruleset.labels
     for name in config["conditions"]:
         trained = condition_settings(config, name)
-        if trained["method"] == "grpo" and (fault := rl_checks.ruleset_fault(trained["settings"], ruleset)):
+        if "reward" in trained["settings"] and (fault := rl_checks.ruleset_fault(trained["settings"], ruleset)):
             _raise_at(config, name, fault)
     for split in SPLITS:
         size = config["data"][split]

@@ -19,7 +19,7 @@ def sweep_fault(conditions: dict, known: dict, dropped=()) -> tuple | None:
             continue
         at = ("conditions", base, "sweep")
         if "method" not in condition:
-            return ("conditions", base, "method"), "is missing, and sweep is given", "add method: sft or grpo"
+            return ("conditions", base, "method"), "is missing, and sweep is given", f"add method: {' or '.join(known)}"
         if len(condition["sweep"]) > 1:
             return at, f"varies {len(condition['sweep'])} settings", "keep one, and write others into with"
         ((key, values),) = condition["sweep"].items()
@@ -70,7 +70,7 @@ def as_written(path: tuple, places: dict) -> tuple:
     return ("conditions", base, *path[2:])
 
 
-def training_fault(method: str, settings: dict, given, n_train: int) -> tuple | None:
+def training_fault(settings: dict, given, n_train: int) -> tuple | None:
     """`(setting, fault, remedy)` where a training's rows, noise and steps do not fit each other, or None.
 
     `given` are the settings that the condition itself overrides, `n_train` the rows of the training split.
@@ -88,8 +88,8 @@ def training_fault(method: str, settings: dict, given, n_train: int) -> tuple | 
         return None
     if {"steps", "epochs"} <= set(given):
         return "steps", "stands beside epochs, which it replaces", "keep one"
-    steps, a_pass = settings["steps"], steps_a_pass(method, settings, rows)
-    if abs(passes(method, settings, rows) * a_pass / steps - 1) > TOLERANCE:
+    steps, a_pass = settings["steps"], steps_a_pass(settings, rows)
+    if abs(passes(settings, rows) * a_pass / steps - 1) > TOLERANCE:
         near = sorted({max(1, n) * a_pass for n in (steps // a_pass, steps // a_pass + 1)})
         fault = f"{steps} steps are {steps / a_pass:.1f} passes over {rows} rows ({a_pass} steps each)"
         return "steps", fault, f"take {' or '.join(map(str, near))}"

@@ -69,7 +69,8 @@ def draw_splits(ruleset, sizes: dict[str, int], seed: int, source="ruleset") -> 
     The same arguments give the same tables. A split's size hardly matters to the others: at most, an application that
     a split now holds is replaced in those drawn after it.
     """
-    taken, splits = None, {}
+    taken: pl.DataFrame | None = None
+    splits: dict[str, pl.DataFrame] = {}
     for name in DRAWING_ORDER:
         rng = np.random.default_rng([seed, SPLITS.index(name)])
         frame = _draw_split(ruleset, name, sizes[name], rng, taken, source)
@@ -78,7 +79,7 @@ def draw_splits(ruleset, sizes: dict[str, int], seed: int, source="ruleset") -> 
         first_id = SPLITS.index(name) * ID_BLOCK
         ids = pl.int_range(first_id, first_id + len(frame), dtype=pl.Int64, eager=True)
         splits[name] = frame.insert_column(0, ids.alias("application_id"))
-    if taken.is_duplicated().any():
+    if taken is not None and taken.is_duplicated().any():
         raise AssertionError("an application stands in two splits")
     return {name: splits[name] for name in SPLITS}
 
@@ -87,7 +88,8 @@ def _draw_split(ruleset, name: str, size: int, rng, taken: pl.DataFrame | None, 
     """`size` distinct applications that are not in `taken`, balanced, in random order."""
     features = list(ruleset.feature_names)
     wanted = _shares(size, ruleset.labels, rng)
-    pool, kept = [], {}
+    pool: list[pl.DataFrame] = []
+    kept: dict[tuple, int] = {}
     for round_number in range(MAX_ROUNDS):
         drawn = ruleset.decide(ruleset.draw(max(20_000, min(2 * size, 1_000_000)), rng))
         full = [cell for cell, n in kept.items() if n >= wanted[cell[0]]]

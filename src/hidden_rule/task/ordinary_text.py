@@ -15,7 +15,7 @@ def load_texts(path=TEXTS) -> dict:
     document, schema = read_yaml(path), load_schema("texts.schema.yaml")
     if fault := first_fault(document, schema):
         raise UserError(path, dotted(fault[0]), *fault[1:])
-    seen = {}
+    seen: dict[str, str] = {}
     texts = [(f"passages.{name}", text) for name, text in document["passages"].items()]
     texts += [(f"instructions.{name}.ask", item["ask"]) for name, item in document["instructions"].items()]
     for key, text in texts:

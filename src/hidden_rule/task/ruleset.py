@@ -31,16 +31,16 @@ class Feature:
     high: float = 0.0
     step: float = 1.0
     distribution: str = "uniform"  # uniform | normal | lognormal, cut off at low and high
-    mean: float | None = None
-    sd: float | None = None
-    median: float | None = None
-    sigma: float | None = None
+    mean: float = 0.0  # mean and sd are a normal distribution's, median and sigma a lognormal one's
+    sd: float = 0.0
+    median: float = 0.0
+    sigma: float = 0.0
 
     @cached_property
     def decimals(self) -> int:
         """Digits after the point that the grid needs."""
         exponents = [Decimal(repr(float(x))).normalize().as_tuple().exponent for x in (self.low, self.step)]
-        return max(0, *(-exponent for exponent in exponents))
+        return max(0, *(-exponent for exponent in exponents if isinstance(exponent, int)))
 
     @property
     def dtype(self) -> pl.DataType:
@@ -230,9 +230,7 @@ def load_ruleset(path) -> Ruleset:
         name=document["name"],
         description=" ".join(document["description"].split()),
         features=tuple(
-            Feature(
-                name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
-            )
+            Feature(name=name, **{key: tuple(x) if isinstance(x, list) else x for key, x in spec.items()})
             for name, spec in document["features"].items()
         ),
         rules=tuple(Rule(**spec) for spec in document["rules"]),

@@ -9,8 +9,10 @@ import polars as pl
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean, dotted, first_fault
 
-RESERVED_COLUMNS = ("application_id", "label", "fired_rule", "label_without_hidden")
-RESERVED_COLUMNS += ("suite", "family", "role", "shown_feature", "shown_text", "field_order")  # of suites
+RESERVED_COLUMNS = (
+    *("application_id", "label", "fired_rule", "label_without_hidden"),
+    *("suite", "family", "role", "shown_feature", "shown_text", "field_order"),  # of suites
+)
 MAX_GRID = 1_000_000  # values of one number feature
 SQL_TOKEN = re.compile(r"'(?:[^']|'')*'|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|\w+|<>|!=|<=|>=|[^\s\w]")
 
@@ -173,7 +175,8 @@ def compared_literals(when: str) -> dict[str, list]:
     tokens = SQL_TOKEN.findall(when)
     words = {"and", "or", "not", "in", "between", "is", "like", "ilike", "null", "true", "false", "case", "when", "end"}
     comparisons = {"=", "<>", "!=", "<", ">", "<=", ">="}
-    found, name, pending, sign = {}, None, [], 1
+    found: dict[str, list] = {}
+    name, pending, sign = None, [], 1
     matching = False  # inside LIKE, where the text is a pattern
     for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
         if token[0] == "'" or token[0].isdigit() or (token[0] == "." and len(token) > 1):
@@ -198,7 +201,7 @@ def _critical_points(ruleset, limit: int = 200_000) -> pl.DataFrame:
 
     Where they are too many, a fixed random sample of them.
     """
-    literals = {}
+    literals: dict[str, list] = {}
     for rule in ruleset.rules:
         for name, values in compared_literals(rule.when).items():
             literals.setdefault(name, []).extend(values)
@@ -236,7 +239,7 @@ def check_secrets(path, ruleset) -> None:
     Compared as words, without regard to case and punctuation (`soft cheese` gives `Soft-Cheese` away). A label may be
     named anywhere. A number in the plain words of a disclosed rule is that rule's own if its predicate has it too.
     """
-    texts = [("prompt.system", ruleset.system, set()), ("prompt.user", ruleset.user, set())]
+    texts: list[tuple[str, str, set]] = [("prompt.system", ruleset.system, set()), ("prompt.user", ruleset.user, set())]
     texts += [(f"features.{feature.name}.text", feature.text, set()) for feature in ruleset.features]
     texts += [
         (f"rules[{i}].says", rule.says, _thresholds(rule.when))
@@ -382,5 +385,7 @@ def trigger_values(ruleset, feature) -> set[str]:
                 ]
             )
             decisive = holds & ~holds.all(axis=1, keepdims=True)
-            found |= {choice for choice, counts in zip(feature.choices, decisive.any(axis=0), strict=True) if counts}
+            found |= {
+                choice for choice, counts in zip(feature.choices, decisive.any(axis=0).tolist(), strict=True) if counts
+            }
     return found

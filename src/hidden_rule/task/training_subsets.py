@@ -51,19 +51,20 @@ def balanced_order(frame: pl.DataFrame, draw: str) -> pl.DataFrame:
     )
 
 
-def steps_a_pass(method: str, settings: dict, n_rows: int) -> int:
+def steps_a_pass(settings: dict, n_rows: int) -> int:
     """Optimizer steps of one pass over `n_rows` rows."""
-    return max(1, -(-rows_a_pass(method, settings, n_rows) // settings["batch_size"]))
+    return max(1, -(-rows_a_pass(settings, n_rows) // settings["batch_size"]))
 
 
-def rows_a_pass(method: str, settings: dict, n_rows: int) -> int:
+def rows_a_pass(settings: dict, n_rows: int) -> int:
     """Rows that one pass over `n_rows` rows trains on.
 
-    SFT's last batch may be smaller; TRL's GRPO leaves out the rows that fill no micro-batch, others in each pass.
+    The last batch may be smaller; methods that draw groups (TRL's sampler for GRPO) leave out the rows that fill no
+    micro-batch, others in each pass.
     """
-    return n_rows - n_rows % settings["micro_batch_size"] if method == "grpo" else n_rows
+    return n_rows - n_rows % settings["micro_batch_size"] if "group_size" in settings else n_rows
 
 
-def passes(method: str, settings: dict, n_rows: int) -> int:
+def passes(settings: dict, n_rows: int) -> int:
     """The whole number of passes, one at least, whose steps come nearest to the setting `steps`."""
-    return max(1, round(settings["steps"] / steps_a_pass(method, settings, n_rows)))
+    return max(1, round(settings["steps"] / steps_a_pass(settings, n_rows)))
