@@ -1,7 +1,8 @@
 # make results   the default experiment, from a clean checkout to results/laptop/report.html
 # make test      the tests
+# make test-fast those that need no finished run and no browser: under three minutes
 # make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
-# make lint      ruff, snakefmt, snakemake --lint
+# make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
 # make bench     how fast it is beside plain TRL: results/published/bench.json
 # make verify    is a results folder as it was written? RESULTS=results/laptop
 # make publish   RESULTS -> results/published, and the tables of README and docs
@@ -11,7 +12,7 @@ RESULTS ?= results/laptop
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: results setup test test-cluster lint format lock verify publish bench clean
+.PHONY: results setup test test-fast test-cluster lint format lock verify publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -36,19 +37,24 @@ $(VENV)/.installed-slurm: $(VENV)/.installed envs/slurm.txt
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
 test-cluster: $(VENV)/.installed-test $(VENV)/.installed-slurm
 	$(BIN)/python tests/cluster.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile
+	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile
+	$(BIN)/snakefmt Snakefile workflow/rules
 
 # The locks name torch by its plain version: the wheel that pip finds decides between CPU and CUDA builds.
 lock: export CUSTOM_COMPILE_COMMAND = make lock
