@@ -55,6 +55,13 @@ class Checkout:
         return {line.split(": ", 1)[1] for line in lines if line.startswith("Job ") and ": " in line}
 
 
+def pytest_collection_modifyitems(items):
+    """What needs a finished run is slow."""
+    for item in items:
+        if "smoke" in item.fixturenames:
+            item.add_marker("slow")
+
+
 SMOKE = ("--configfile", "experiments/smoke.yaml")
 
 
