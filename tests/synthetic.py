@@ -137,9 +137,10 @@ WORLD = {  # condition: how it does; what a run of the default experiment might 
 def write_world(folder, ruleset, world=None, seeds=(0,), n_steps: int = 200, sizes=None) -> SimpleNamespace:
     """Write predictions and histories of `world` under `folder`, where `Results` looks for them.
 
-    Returns predictions, jobs, histories, trained, costs as the scripts of the pipeline take them.
+    Returns predictions, jobs, histories, trained, costs as the scripts of the pipeline take them; `answers` and
+    `courses` are the paths of predictions and histories by run.
     """
-    made = SimpleNamespace(predictions=[], jobs=[], histories=[], trained=[])
+    made = SimpleNamespace(predictions=[], jobs=[], histories=[], trained=[], answers={}, courses={})
     layout = Layout(folder)
     collapsed_to = [ruleset.labels[1], ruleset.labels[-1]]
     for condition, facts in (world or WORLD).items():
@@ -151,12 +152,14 @@ def write_world(folder, ruleset, world=None, seeds=(0,), n_steps: int = 200, siz
             make_predictions(
                 ruleset, facts["accuracy"], facts.get("hidden"), only, facts.get("invalid", 0.0), seed, sizes
             ).write_parquet(path)
+            made.answers[run] = path
             made.predictions.append(path)
             made.jobs.append([condition, seed])
             if run.method:
                 path = layout.history(run)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 make_history(ruleset, facts["method"], facts["accuracy"], only, n_steps, seed).write_parquet(path)
+                made.courses[run] = path
                 made.histories.append(path)
                 made.trained.append([condition, seed, facts["method"]])
     made.costs = make_costs(made.trained, made.jobs)
@@ -179,7 +182,7 @@ def write_results(folder, ruleset, world=None, seeds=(0,), config=None, **option
     config: what differs from `world_config`; options: of `write_world`.
     """
     made = write_world(folder, ruleset, world, seeds, **options)
-    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, ruleset)
+    metrics, comparisons = summarize_predictions(made.answers, ruleset)
     write_table(metrics, folder / "metrics.parquet", METRICS)
     write_table(comparisons, folder / "comparisons.parquet", COMPARISONS)
     write_table(made.costs, folder / "costs.parquet", COSTS)

@@ -45,8 +45,9 @@ def conclude_world(folder, world, **options) -> dict:
     outputs = [paths[name] for name in ("metrics", "comparisons", "costs")]
     summarize(made.predictions, made.jobs, [paths["all_costs"]], RULESET, *outputs)
     histories = [pl.read_parquet(path) for path in made.histories]
+    courses = {run: pl.read_parquet(path) for run, path in made.courses.items()}
     even = dict.fromkeys(RULESET.labels, 1 / len(RULESET.labels))
-    write_table(judge_all(histories, made.trained, even, dict.fromkeys(world, 16)), paths["collapse"], COLLAPSE)
+    write_table(judge_all(courses, even, dict.fromkeys(world, 16)), paths["collapse"], COLLAPSE)
     return conclude(
         read_table(paths["metrics"], METRICS),
         read_table(paths["comparisons"], COMPARISONS),

@@ -159,7 +159,7 @@ def test_replies_are_escaped_on_the_page(tmp_path):
     shown = side_effects_report.section(side_effects_summary.summarize(effects, leaks), leaks)
     ruleset = make_ruleset(4)
     world = write_world(tmp_path, ruleset, {"baseline": WORLD["baseline"]}, sizes=[("test", "structured", 40, 0)])
-    metrics, comparisons = summarize_predictions(world.predictions, world.jobs, ruleset)
+    metrics, comparisons = summarize_predictions(world.answers, ruleset)
     context = build_report(
         metrics, comparisons, world.costs, [], [], world.predictions, world.jobs, [], {}, ruleset,
         CONFIG | {"conditions": {"baseline": {}}}, tmp_path / "report.html", side_effects=shown,

@@ -137,9 +137,7 @@ def beside_references(tmp_path, world, references):
     beside = write_world(
         tmp_path, RULESET, {name: {"method": None, **of} for name, of in references.items()}, sizes=ON_FEATURES
     )
-    metrics, comparisons = summarize_predictions(
-        made.predictions + beside.predictions, made.jobs + beside.jobs, RULESET
-    )
+    metrics, comparisons = summarize_predictions(made.answers | beside.answers, RULESET)
     histories = [pl.read_parquet(path) for path in made.histories]
     answer = conclude(
         metrics, comparisons, histories, made.trained, RULESET.labels, [*world, *references], READING,
@@ -185,7 +183,7 @@ def test_a_reference_that_cannot_be_told_apart(tmp_path):
 def test_references_alone(tmp_path):
     world = {"plain": {"method": None, "accuracy": 0.9}, "always": {"method": None, "accuracy": 0.25}}
     made = write_world(tmp_path, RULESET, world, sizes=ON_FEATURES)
-    tables = summarize_predictions(made.predictions, made.jobs, RULESET)
+    tables = summarize_predictions(made.answers, RULESET)
     answer = conclude(*tables, [], [], RULESET.labels, list(world), READING, references=REFERENCES)
     parts = texts_of(answer)
     assert answer["headline"].startswith("plain decides best: ")
@@ -227,7 +225,7 @@ def test_a_page_with_references(tmp_path):
     made = write_world(tmp_path, RULESET, {"sft": WORLD["sft"]})
     beside = write_world(tmp_path, RULESET, {"always": {"method": None, "accuracy": 0.25}}, sizes=ON_FEATURES)
     predictions, jobs = beside.predictions + made.predictions, beside.jobs + made.jobs
-    metrics, comparisons = summarize_predictions(predictions, jobs, RULESET)
+    metrics, comparisons = summarize_predictions(beside.answers | made.answers, RULESET)
     config = CONFIG | {"conditions": {"always": {"reference": "constant"}, "sft": {"method": "sft"}}}
     histories = [pl.read_parquet(path) for path in made.histories]
     context = build_report(
@@ -320,9 +318,9 @@ def built(folder) -> str:
         )
         frame = frame.with_columns(predicted=pl.when(pl.col("reply") == payload).then(None).otherwise("predicted"))
         frame.with_columns(is_valid=pl.col("predicted").is_not_null()).write_parquet(path)
-    histories = [pl.read_parquet(path) for path in made.histories]
     even, prompts = dict.fromkeys(RULESET.labels, 0.25), dict.fromkeys(WORLD, 16)
-    judge_all(histories, made.trained, even, prompts).write_parquet(folder / "collapse.parquet")
+    courses = {run: pl.read_parquet(path) for run, path in made.courses.items()}
+    judge_all(courses, even, prompts).write_parquet(folder / "collapse.parquet")
     svgs = [folder / "charts" / f"{name}.svg" for name in NAMES]
     pages = [folder / "charts" / "accuracy.html"]
     render_world(folder, made, RULESET, {"width": 300}, svgs + pages)
@@ -374,7 +372,7 @@ def test_a_missing_value_is_an_error():
 
 def test_one_untrained_condition_makes_a_report(tmp_path):
     made = write_world(tmp_path, RULESET, {"baseline": WORLD["baseline"]}, sizes=[("test", "structured", 40, 0)])
-    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, RULESET)
+    metrics, comparisons = summarize_predictions(made.answers, RULESET)
     context = build_report(
         metrics, comparisons, made.costs, [], [], made.predictions, made.jobs, [], {}, RULESET,
         CONFIG | {"conditions": {"baseline": {}}}, tmp_path / "report.html",
@@ -387,7 +385,7 @@ def test_one_untrained_condition_makes_a_report(tmp_path):
 def test_learning_curves_stand_in_the_report(tmp_path):
     world = {"<i>sft_25": {"method": "sft", "accuracy": 0.3}, "<i>sft_400": {"method": "sft", "accuracy": 0.95}}
     made = write_world(tmp_path, RULESET, world, sizes=[("test", "structured", 400, 0)])
-    metrics, comparisons = summarize_predictions(made.predictions, made.jobs, RULESET)
+    metrics, comparisons = summarize_predictions(made.answers, RULESET)
     labelled = [
         (name, 0, "sft", "<i>sft", n, 0.0, 0.0, 200, n, 0, 9.0, 99, 2.0 * n, None, 2.0 * n)
         for name, n in zip(world, (25, 400), strict=True)

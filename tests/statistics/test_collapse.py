@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from hidden_rule.core.tables import COLLAPSE, HISTORY, read_table, write_table
+from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.training_runs import collapse_sentences
 from hidden_rule.statistics.collapse import LOST, MIN_STEPS, bounds, judge, judge_all
 from hidden_rule.task.dataset import SPLITS, dataset_schema, draw_splits
@@ -90,7 +91,7 @@ def test_no_signal_from_the_start_is_a_warning_though_every_decision_is_made():
     sure = drawn((0, EVENLY, 0.001), (1, EVENLY, 0.001), accuracy=1.0)
     found = judged(sure)
     assert (found["verdict"], found["reasons"]) == ("warn", ["no_signal"])
-    said = collapse_sentences(judge_all([sure], [["rl", 3, "grpo"]], EVEN, {"rl": PROMPTS}))
+    said = collapse_sentences(judge_all({Run("rl", 3, "grpo"): sure}, EVEN, {"rl": PROMPTS}))
     assert said == [
         "The groups of rl (seed 3) carried next to no signal from the start: reward had nothing to teach with."
     ]
@@ -186,19 +187,18 @@ def test_the_rule_writes_a_table_of_trainings_by_reward_alone(tmp_path):
 
 def test_sound_seeds_share_a_sentence():
     sound, short = (drawn((0, EVENLY, 4), (1, EVENLY, 4), n_steps=n) for n in (40, 10))
-    trained = [["b", 0, "grpo"], ["b", 1, "grpo"], ["b", 2, "grpo"]]
-    said = collapse_sentences(judge_all([sound, short, sound], trained, EVEN, {"b": PROMPTS}))
+    runs = {Run("b", seed, "grpo"): history for seed, history in enumerate([sound, short, sound])}
+    said = collapse_sentences(judge_all(runs, EVEN, {"b": PROMPTS}))
     assert len(said) == 2
     assert said[0].startswith("b (seed 1) was trained for fewer than 20 recorded steps")
     assert said[1].startswith("b (seeds 0 and 2) did not collapse")
 
 
 def test_sentences_name_labels_step_and_share():
-    found = [drawn(*points) for _, points, *_ in CASES]
-    trained = [[name, 0, "grpo"] for name, *_ in CASES]
+    found = {Run(name, 0, "grpo"): drawn(*points) for name, points, *_ in CASES}
     said = dict(zip([c[0] for c in CASES], [""] * len(CASES), strict=True))
     for name in said:
-        table = judge_all(found, trained, EVEN, dict.fromkeys(said, PROMPTS)).filter(condition=name)
+        table = judge_all(found, EVEN, dict.fromkeys(said, PROMPTS)).filter(condition=name)
         (said[name],) = collapse_sentences(table)
     assert "collapsed into 2 of 4 decisions, " in said["to two"]
     assert "C made up at most 2.5% of its answers and is right for 25.0%" in said["to two"]

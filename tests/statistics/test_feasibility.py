@@ -6,6 +6,7 @@ import pytest
 
 from hidden_rule.core.tables import FEASIBILITY, SAMPLES
 from hidden_rule.experiment.config import start_of
+from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.training_runs import feasibility_sentences, without_signal
 from hidden_rule.statistics import feasibility
 from synthetic import make_ruleset
@@ -94,7 +95,7 @@ def test_groups_larger_than_what_was_drawn_are_not_judged(tmp_path):
     drawn((a, "default", [a, b, None, a]), (b, "default", [b] * 4)).write_parquet(tmp_path / "replies")
     settings = {"group_size": 3, "reward": {**REWARD, "invalid": -100}}
     table = feasibility.assess_training(
-        tmp_path / "replies", condition="grpo", start="base", seed=0, settings=settings, ruleset=ruleset, free=True
+        tmp_path / "replies", Run("grpo", 0, "grpo"), start="base", settings=settings, ruleset=ruleset, free=True
     )
     assert table["group_size"].unique().sort().to_list() == [2, 3, 4]
     said = feasibility_sentences(table, {"grpo": 3})

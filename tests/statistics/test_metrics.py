@@ -15,6 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 import simulate
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, predictions_schema
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.intervals import (
     Spread,
     effective_rows,
@@ -71,7 +72,7 @@ def test_metrics_worked_by_hand(tmp_path):
         (C, "default", C, None),  # invalid: wrong
         (C, "default", C, C),
     ]
-    metrics, comparisons = summarize_predictions([write_rows(tmp_path / "x", rows)], [["x", 0]], RULESET)
+    metrics, comparisons = summarize_predictions({Run("x", 0): write_rows(tmp_path / "x", rows)}, RULESET)
     expected = {
         ("accuracy", None): (5 / 8, 8),
         ("invalid_rate", None): (1 / 8, 8),
@@ -100,7 +101,7 @@ def test_metrics_worked_by_hand(tmp_path):
 
 def test_undefined_values_are_null(tmp_path):
     rows = [(B, "rule_1", B, B), (C, "default", C, None)]
-    metrics, _ = summarize_predictions([write_rows(tmp_path / "x", rows)], [["x", 0]], RULESET)
+    metrics, _ = summarize_predictions({Run("x", 0): write_rows(tmp_path / "x", rows)}, RULESET)
     for metric, label in [("hidden_recall", None), ("hidden_precision", None), ("conflict_recall", None)] + [
         (metric, A) for metric in ("precision", "recall", "f1")
     ]:
@@ -126,7 +127,7 @@ def test_precision_recall_f1_equal_sklearn(tmp_path):
     ruleset = make_ruleset(5)
     frame = make_predictions(ruleset, 0.6, 0.3, sizes=[("test", "structured", 400, 0)])
     frame.write_parquet(tmp_path / "x")
-    metrics, _ = summarize_predictions([tmp_path / "x"], [["x", 0]], ruleset)
+    metrics, _ = summarize_predictions({Run("x", 0): tmp_path / "x"}, ruleset)
     truth, predicted = frame["label"].to_list(), frame["predicted"].to_list()
     theirs = precision_recall_fscore_support(truth, predicted, labels=list(ruleset.labels))
     for metric, values in zip(["precision", "recall", "f1"], theirs[:3], strict=True):
@@ -138,7 +139,7 @@ def test_precision_recall_f1_equal_sklearn(tmp_path):
 def test_macro_f1_interval_is_that_of_a_row_bootstrap(tmp_path):
     frame = make_predictions(RULESET, 0.7, sizes=[("test", "structured", 200, 0)])
     frame.write_parquet(tmp_path / "x")
-    metrics, _ = summarize_predictions([tmp_path / "x"], [["x", 0]], RULESET)
+    metrics, _ = summarize_predictions({Run("x", 0): tmp_path / "x"}, RULESET)
     truth, predicted = frame["label"].to_numpy(), frame["predicted"].to_numpy()
     rows = np.random.default_rng(1).integers(0, 200, (1500, 200))
     draws = [f1_score(truth[drawn], predicted[drawn], average="macro") for drawn in rows]
@@ -316,11 +317,11 @@ def test_comparisons_by_hand_and_by_seed(tmp_path):
         ("y", 0): [A, B, B, B, B, B, C, C],
         ("y", 1): [B, B, B, B, B, B, B, C],
     }
-    paths = [
-        write_rows(tmp_path / f"{c}{s}", [(*t, p) for t, p in zip(truth, said, strict=True)])
-        for (c, s), said in answers.items()
-    ]
-    _, comparisons = summarize_predictions(paths, [list(job) for job in answers], RULESET)
+    paths = {
+        Run(c, s): write_rows(tmp_path / f"{c}{s}", [(*t, p) for t, p in zip(truth, predicted, strict=True)])
+        for (c, s), predicted in answers.items()
+    }
+    _, comparisons = summarize_predictions(paths, RULESET)
     assert comparisons.select("condition_a", "condition_b").unique().rows() == [("x", "y")]
     values = {(row["metric"], row["seed"]): row for row in comparisons.iter_rows(named=True)}
     assert len(values) == comparisons.height == 6
@@ -337,10 +338,11 @@ def test_p_values_are_adjusted_within_a_family(tmp_path):
     """Three conditions; the hidden rule never fires, so that metric has no p-values and no family."""
     truth = [(B, "rule_1", B)] * 12
     answers = {"x": [B] * 12, "y": [B] * 6 + [C] * 6, "z": [B] * 5 + [C] * 7}
-    paths = [
-        write_rows(tmp_path / c, [(*t, p) for t, p in zip(truth, said, strict=True)]) for c, said in answers.items()
-    ]
-    _, comparisons = summarize_predictions(paths, [[c, 0] for c in answers], RULESET)
+    paths = {
+        Run(c, 0): write_rows(tmp_path / c, [(*t, p) for t, p in zip(truth, predicted, strict=True)])
+        for c, predicted in answers.items()
+    }
+    _, comparisons = summarize_predictions(paths, RULESET)
     of_seed = comparisons.filter(seed=0, metric="accuracy")
     assert of_seed["p_value"].to_list() == [stats.binomtest(k, k).pvalue for k in (6, 7, 1)]
     assert of_seed["p_adjusted"].to_list() == pytest.approx([2 * 2**-5, 3 * 2**-6, 1.0])
@@ -354,13 +356,13 @@ def test_other_applications_or_truth_are_refused(tmp_path):
     for other, fault in [(rows[:1], "differ from"), ([(A, "rule_0", B, A), (C, "default", C, B)], "another truth")]:
         y = write_rows(tmp_path / "y", other)
         with pytest.raises(UserError, match=fault):
-            summarize_predictions([x, y], [["x", 0], ["y", 0]], RULESET)
+            summarize_predictions({Run("x", 0): x, Run("y", 0): y}, RULESET)
     pl.concat([pl.read_parquet(x), pl.read_parquet(x)]).write_parquet(x)
     with pytest.raises(UserError, match="occurs twice"):
-        summarize_predictions([x], [["x", 0]], RULESET)
+        summarize_predictions({Run("x", 0): x}, RULESET)
     (tmp_path / "x").write_bytes((tmp_path / "y").read_bytes()[:100])
     with pytest.raises(UserError, match="not a readable parquet"):
-        summarize_predictions([x], [["x", 0]], RULESET)
+        summarize_predictions({Run("x", 0): x}, RULESET)
 
 
 def test_summarize_writes_the_same_bytes_again(tmp_path):

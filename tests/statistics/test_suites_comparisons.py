@@ -8,13 +8,14 @@ from test_suites import FINCORP, SIZES, answered
 
 import simulate
 from hidden_rule.core.tables import COMPARISONS
+from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.comparisons import family_sentences
 from hidden_rule.statistics.intervals import holm, margin, p_of, paired_difference
 from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.statistics.suites_comparisons import clustered, design_effect, difference_of_shares, linear_terms
 from hidden_rule.task.dataset import draw_splits
 from hidden_rule.task.ruleset import load_ruleset
-from hidden_rule.task.suites import KINDS, draw_suites
+from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites
 
 
 def drawn(families, members, n_seeds=1, share=0.7, seed=0):
@@ -134,19 +135,18 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     ruleset = load_ruleset(FINCORP)
     train = draw_splits(ruleset, SIZES, seed=0)["train"]
-    suites = draw_suites(ruleset, KINDS, 40, 0.02, 0, train)
+    suites = draw_suites(ruleset, SuiteSettings(KINDS, 40, 0.02, 0), train)
     answers = {
         "knows": lambda row, seed: row["label"],
         "ignorant": lambda row, seed: row["label_without_hidden"],
         "unsure": lambda row, seed: row["label"] if (row["family"] // 4 + seed) % 3 else row["label_without_hidden"],
     }
-    paths, jobs = [], []
+    paths = {}
     for name, answer in answers.items():
         for seed in (0, 1):
-            paths.append(folder / f"{name}{seed}.parquet")
-            answered(suites, ruleset, lambda row, a=answer, s=seed: a(row, s)).write_parquet(paths[-1])
-            jobs.append([name, seed])
-    return summarize_predictions(paths, jobs, ruleset, suites)
+            paths[Run(name, seed)] = folder / f"{name}{seed}.parquet"
+            answered(suites, ruleset, lambda row, a=answer, s=seed: a(row, s)).write_parquet(paths[Run(name, seed)])
+    return summarize_predictions(paths, ruleset, suites)
 
 
 def test_each_pair_on_each_suite_and_metric_is_compared(compared):

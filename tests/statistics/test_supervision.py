@@ -1,4 +1,4 @@
-"""How much a training was told: known capacities, counts by hand, and bounds that hold."""
+"""How much supervision a training received: known capacities, counts by hand, and bounds that hold."""
 
 import math
 
@@ -6,8 +6,10 @@ import polars as pl
 import pytest
 from scipy.stats import entropy
 
-from hidden_rule.core.tables import COSTS, HISTORY, SUPERVISION
+from hidden_rule.core.tables import HISTORY, SUPERVISION
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.supervision import (
+    TrainingRecord,
     binary_entropy,
     capacity,
     curve_names,
@@ -50,17 +52,17 @@ def test_binary_entropy():
 
 
 @pytest.mark.parametrize(
-    ("method", "n_rows", "n_steps", "rows"),
+    ("settings", "n_rows", "n_steps", "rows"),
     [
-        ("sft", 25, 4, [16, 9, 16, 9]),
-        ("sft", 32, 3, [16, 16, 16]),
-        ("sft", 40, 2, [16, 16]),  # stopped within a pass
-        ("grpo", 25, 3, [16, 16, 16]),  # nine rows are left out of each pass
-        ("grpo", 50, 4, [16, 16, 16, 16]),
+        (SFT, 25, 4, [16, 9, 16, 9]),
+        (SFT, 32, 3, [16, 16, 16]),
+        (SFT, 40, 2, [16, 16]),  # stopped within a pass
+        (GRPO, 25, 3, [16, 16, 16]),  # nine rows are left out of each pass
+        (GRPO, 50, 4, [16, 16, 16, 16]),
     ],
 )
-def test_rows_of_each_step(method, n_rows, n_steps, rows):
-    assert rows_of_steps(method, SFT, n_rows, n_steps).tolist() == rows
+def test_rows_of_each_step(settings, n_rows, n_steps, rows):
+    assert rows_of_steps(settings, n_rows, n_steps).tolist() == rows
 
 
 def history(rewards=(), invalid=None, n_steps=None):
@@ -91,35 +93,41 @@ def split(n, wrong=0):
 COST = {"wall_s": 30.0, "n_tokens_trained": 500}
 
 
-def test_what_labels_told():
+def supervised(of_history, clean, rows, settings) -> dict:
+    """The row of SUPERVISION of one training with four labels."""
+    method = "grpo" if "group_size" in settings else "sft"
+    condition = {"method": method, "settings": settings}
+    return supervise(TrainingRecord(Run("a", 0, method), condition, of_history, COST, rows), clean, 4)
+
+
+def test_bits_of_labels():
     clean, own = split(64, wrong=16)
-    row = supervise(history(n_steps=8), COST, clean, own, {"method": "sft", "settings": SFT}, 4)
+    row = supervised(history(n_steps=8), clean, own, SFT)
     assert (row["train_rows"], row["n_labels"], row["n_steps"], row["n_replies"]) == (64, 64, 8, 0)
     assert row["wrong_share"] == 0.25
-    assert row["bits"] == row["bits_labels"] == pytest.approx(64 * capacity(4, 0.25))  # two passes tell it once
+    assert row["bits"] == row["bits_labels"] == pytest.approx(64 * capacity(4, 0.25))  # a second pass adds nothing
     assert row["bits_rewards"] is None
 
 
-def test_labels_that_no_step_reached_told_nothing():
+def test_labels_that_no_step_reached_do_not_count():
     clean, own = split(64)
-    row = supervise(history(n_steps=2), COST, clean, own, {"method": "sft", "settings": SFT}, 4)
+    row = supervised(history(n_steps=2), clean, own, SFT)
     assert (row["n_labels"], row["bits"]) == (32, 64)
 
 
-def test_what_rewards_told():
+def test_bits_of_rewards():
     """One reply in ten right in one step, and all in the other: h(0.1) bits each, and none."""
     clean, own = split(32)
-    grpo = {"method": "grpo", "settings": {**GRPO, "group_size": 2}}
-    row = supervise(history([-35, 100]), COST, clean, own, grpo, 4)
+    row = supervised(history([-35, 100]), clean, own, {**GRPO, "group_size": 2})
     assert (row["n_replies"], row["n_labels"]) == (64, 32)
     assert row["bits_rewards"] == pytest.approx(32 * binary_entropy(0.1))
     assert row["bits"] == row["bits_rewards"] < row["bits_labels"] == 64
 
 
-def test_rewards_tell_no_more_than_the_labels_they_are_made_from():
+def test_rewards_carry_no_more_than_the_labels_they_are_made_from():
     clean, own = split(32, wrong=8)
-    row = supervise(history([25] * 10), COST, clean, own, {"method": "grpo", "settings": GRPO}, 4)
-    assert row["bits_rewards"] == pytest.approx(10 * 16 * 8)  # one bit a reply, if replies were all there is
+    row = supervised(history([25] * 10), clean, own, GRPO)
+    assert row["bits_rewards"] == pytest.approx(10 * 16 * 8)  # one bit a reply, without the bound by the labels
     assert row["bits"] == row["bits_labels"] == pytest.approx(32 * capacity(4, 0.25))
 
 
@@ -149,19 +157,18 @@ def test_conditions_that_differ_in_rows_noise_and_passes_are_one_curve(settings,
 
 
 def test_the_table_has_a_row_a_training():
-    trained = [["s_1", 0, "sft"], ["s_1", 7, "sft"], ["g", 0, "grpo"]]
-    settings = {"b": of(None), "s_1": of("sft", **SFT, label_noise=0.25), "g": of("grpo", **GRPO)}
-    costs = [(c, s, "train", 10.0 + s, 100, 50, 1, "cpu") for c, s, _ in trained]
+    settings = {"s_1": of("sft", **SFT, label_noise=0.25), "g": of("grpo", **GRPO)}
     clean, noisy = split(32, wrong=8)
-    table = measure(
-        [history(n_steps=2), history(n_steps=2), history([25, 25])],
-        pl.DataFrame(costs, schema=COSTS, orient="row"),
-        clean,
-        [noisy, noisy, clean],
-        trained,
-        settings,
-        4,
-    )
+    given = {
+        Run("s_1", 0, "sft"): (history(n_steps=2), noisy),
+        Run("s_1", 7, "sft"): (history(n_steps=2), noisy),
+        Run("g", 0, "grpo"): (history([25, 25]), clean),
+    }
+    trainings = [
+        TrainingRecord(run, settings[run.condition], made, COST | {"wall_s": 10.0 + run.seed}, rows)
+        for run, (made, rows) in given.items()
+    ]
+    table = measure(trainings, clean, 4)
     assert table.schema == SUPERVISION
     assert table.select("condition", "seed", "wall_s").rows() == [("s_1", 0, 10.0), ("s_1", 7, 17.0), ("g", 0, 10.0)]
     assert table["label_noise"].to_list() == [0.25, 0.25, 0.0]

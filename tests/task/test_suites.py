@@ -10,13 +10,14 @@ import pytest
 from build_suites import build_suites
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import METRICS, predictions_schema
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.intervals import wilson
 from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.statistics.suites_metrics import flips, share_of_families
 from hidden_rule.task.dataset import draw_splits, read_suites, suites_schema
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.task.ruleset_checks import trigger_values
-from hidden_rule.task.suites import KINDS, draw_suites, why_not
+from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites, why_not
 
 HERE = Path(__file__).resolve().parents[1]
 FINCORP = HERE.parent / "rulesets" / "fincorp.yaml"
@@ -54,7 +55,7 @@ class World:
     def __init__(self, path, size=60):
         self.ruleset = load_ruleset(path)
         self.train = draw_splits(self.ruleset, SIZES, seed=0)["train"]
-        self.suites = draw_suites(self.ruleset, KINDS, size, 0.02, 0, self.train)
+        self.suites = draw_suites(self.ruleset, SuiteSettings(KINDS, size, 0.02, 0), self.train)
 
     def members(self, suite, *roles):
         """The rows of each role, family by family."""
@@ -251,7 +252,7 @@ def test_field_order_changes_the_prompt_and_nothing_else(world):
     ("size", "prevalence", "n", "n_fires"), [(40, 0.02, 500, 10), (1000, 0.02, 1000, 20), (9, 0.3, 34, 10)]
 )
 def test_prevalence_is_what_was_asked(fincorp, size, prevalence, n, n_fires):
-    rows = draw_suites(fincorp.ruleset, ["prevalence"], size, prevalence, 0, fincorp.train)
+    rows = draw_suites(fincorp.ruleset, SuiteSettings(["prevalence"], size, prevalence, 0), fincorp.train)
     assert len(rows) == n
     assert (rows["fired_rule"] == "vip_override").sum() == n_fires
     assert abs(n_fires / n - prevalence) <= 0.5 / n + 1e-12
@@ -282,9 +283,9 @@ def test_a_split_reads_as_before(fincorp):
 
 def test_a_kind_does_not_depend_on_the_others_but_on_the_seed(fincorp):
     for kind in KINDS:
-        alone = draw_suites(fincorp.ruleset, [kind], 40, 0.02, 0, fincorp.train)
+        alone = draw_suites(fincorp.ruleset, SuiteSettings([kind], 40, 0.02, 0), fincorp.train)
         assert alone.equals(fincorp.suites.filter(suite=kind))
-    other = draw_suites(fincorp.ruleset, ["conflicts"], 40, 0.02, 1, fincorp.train)
+    other = draw_suites(fincorp.ruleset, SuiteSettings(["conflicts"], 40, 0.02, 1), fincorp.train)
     assert not other.equals(fincorp.suites.filter(suite="conflicts"))
 
 
@@ -314,7 +315,7 @@ def test_too_small_a_world_is_an_error(tmp_path):
     ruleset = load_ruleset(tmp_path / "tiny.yaml")
     train = draw_splits(ruleset, {"train": 30, "validation": 6, "test": 6, "holdout": 6}, 0)["train"]
     with pytest.raises(UserError) as error:
-        draw_suites(ruleset, ["conflicts"], 500, 0.02, 0, train, source="tiny.yaml")
+        draw_suites(ruleset, SuiteSettings(["conflicts"], 500, 0.02, 0), train, source="tiny.yaml")
     line = str(error.value)
     assert line.startswith("tiny.yaml: features: too few of the families that conflicts asks for can be drawn (")
     assert line.endswith("; lower suites.size, or leave conflicts out of suites.kinds")
@@ -327,7 +328,7 @@ def test_a_threshold_on_which_no_decision_hangs_is_an_error_too(tmp_path):
     (tmp_path / "flat.yaml").write_text(text, encoding="utf-8")
     ruleset = load_ruleset(tmp_path / "flat.yaml")
     with pytest.raises(UserError, match="too few of the families that boundaries asks for can be drawn \\(0\\)"):
-        draw_suites(ruleset, ["boundaries"], 4, 0.02, 0, ruleset.draw(4, np.random.default_rng(0)))
+        draw_suites(ruleset, SuiteSettings(["boundaries"], 4, 0.02, 0), ruleset.draw(4, np.random.default_rng(0)))
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
@@ -347,11 +348,10 @@ def answered(suites, ruleset, answer):
 
 def values_of(tmp_path, world, answer, seeds=1):
     """{(suite, metric): row} pooled over seeds."""
-    paths = [tmp_path / f"{seed}.parquet" for seed in range(seeds)]
-    for path in paths:
+    paths = {Run("x", seed): tmp_path / f"{seed}.parquet" for seed in range(seeds)}
+    for path in paths.values():
         answered(world.suites, world.ruleset, answer).write_parquet(path)
-    jobs = [["x", seed] for seed in range(seeds)]
-    metrics, comparisons = summarize_predictions(paths, jobs, world.ruleset, world.suites)
+    metrics, comparisons = summarize_predictions(paths, world.ruleset, world.suites)
     assert metrics.schema == METRICS and comparisons.is_empty()
     pooled = metrics.filter(pl.col("seed").is_null())
     return {(row["suite"], row["metric"]): row for row in pooled.iter_rows(named=True)}
@@ -410,7 +410,7 @@ def test_flips_worked_by_hand(tmp_path, fincorp):
     frame = answered(pairs, fincorp.ruleset, lambda row: answers[row["application_id"]])
     assert frame.schema == schema
     frame.write_parquet(tmp_path / "x.parquet")
-    metrics, _ = summarize_predictions([tmp_path / "x.parquet"], [["x", 0]], fincorp.ruleset, pairs)
+    metrics, _ = summarize_predictions({Run("x", 0): tmp_path / "x.parquet"}, fincorp.ruleset, pairs)
     rows = {row["metric"]: row for row in metrics.filter(seed=0).iter_rows(named=True)}
     assert (rows["flip_rate"]["value"], rows["flip_rate"]["n"]) == (pytest.approx(1 / 3), 3)
     assert (rows["false_flip_rate"]["value"], rows["false_flip_rate"]["n"]) == (pytest.approx(1 / 3), 3)
@@ -425,7 +425,7 @@ def test_an_invalid_reply_is_like_no_decision_and_like_another_invalid_one():
     cells = pl.DataFrame({"label": ["A"] * 3, "predicted": said})
     pairs = [(x, y) for x in range(3) for y in range(3)]  # all with the same truth
     codes = np.array(pairs).reshape(-1, 1)
-    _, hits, counted = flips(cells, codes, np.repeat(np.arange(0, 18, 2), 2))[1]
+    hits, counted = flips(cells, codes, np.repeat(np.arange(0, 18, 2), 2))["false_flip_rate"]
     assert counted[1::2].all() and not counted[::2].any()
     assert hits[1::2, 0].tolist() == [int(x != y) for x, y in pairs]
 
@@ -480,4 +480,4 @@ def test_predictions_of_other_suites_are_refused(tmp_path, fincorp):
     rows = fincorp.suites.filter(suite="conflicts")
     answered(rows.head(10), fincorp.ruleset, lambda row: row["label"]).write_parquet(tmp_path / "x.parquet")
     with pytest.raises(UserError, match="are not those of the table of suites"):
-        summarize_predictions([tmp_path / "x.parquet"], [["x", 0]], fincorp.ruleset, rows)
+        summarize_predictions({Run("x", 0): tmp_path / "x.parquet"}, fincorp.ruleset, rows)

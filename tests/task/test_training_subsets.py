@@ -176,7 +176,7 @@ def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, m
         settings = {**job.config[method], **changes} | ({"group_size": 2} if method == "grpo" else {})
         arguments = job(method, settings=settings, **common, **extra)
         train(**arguments)
-        rows = rows_of_steps(method, settings, 11, pl.read_parquet(arguments["history"])["step"].max())
+        rows = rows_of_steps(settings, 11, pl.read_parquet(arguments["history"])["step"].max())
         assert rows.tolist() == ([5, 5, 1] if method == "sft" else [5, 5])
         assert len(seen[method]) == rows.sum()
         assert seen[method].items() <= expected.items()

@@ -2,6 +2,7 @@
 
 from hidden_rule.core.logs import logged
 from hidden_rule.core.tables import FEASIBILITY, write_table
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.feasibility import assess_training
 from hidden_rule.task.ruleset import load_ruleset
 
@@ -9,9 +10,8 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         table = assess_training(
             snakemake.input.replies,
-            condition=snakemake.wildcards.condition,
+            Run(snakemake.wildcards.condition, int(snakemake.wildcards.seed), "grpo"),
             start=snakemake.params.start,
-            seed=int(snakemake.wildcards.seed),
             settings=snakemake.params.settings,
             ruleset=load_ruleset(snakemake.input.ruleset),
             free=snakemake.params.free,

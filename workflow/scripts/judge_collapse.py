@@ -1,6 +1,7 @@
 """Judge each training by reward: did it give up decisions that it made before?"""
 
 from hidden_rule.core.tables import COLLAPSE, HISTORY, read_table, write_table
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.collapse import judge_all
 from hidden_rule.task.dataset import read_split
 
@@ -13,7 +14,8 @@ def judge_collapse(histories, trained, train, ruleset, prompts, of_decisions, ou
     """
     labels = read_split(train, ruleset)["label"]
     truth = {label: float((labels == label).mean()) for label in ruleset.labels}
-    table = judge_all([read_table(path, HISTORY) for path in histories], trained, truth, prompts, of_decisions)
+    runs = {Run(*run): read_table(path, HISTORY) for path, run in zip(histories, trained, strict=True)}
+    table = judge_all(runs, truth, prompts, of_decisions)
     write_table(table, output, COLLAPSE)
 
 

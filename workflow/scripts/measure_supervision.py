@@ -1,7 +1,10 @@
 """Write down how much each training was told: labels, replies, and bits of supervision at most."""
 
+import polars as pl
+
 from hidden_rule.core.tables import COSTS, HISTORY, SUPERVISION, read_table, write_table
-from hidden_rule.statistics.supervision import measure
+from hidden_rule.experiment.runs import Run
+from hidden_rule.statistics.supervision import TrainingRecord, measure
 from hidden_rule.task.dataset import read_split
 
 
@@ -12,16 +15,18 @@ def measure_supervision(histories, costs, train, splits, trained, settings, rule
     `settings` (`condition_settings` by condition) and `ruleset` (loaded); `train` is the whole training split.
     """
     costs = read_table(costs, COSTS).filter(stage="train")
-    table = measure(
-        [read_table(path, HISTORY) for path in histories],
-        costs,
-        read_split(train, ruleset),
-        [read_split(path, ruleset) for path in splits],
-        trained,
-        settings,
-        len(ruleset.labels),
-    )
-    write_table(table, output, SUPERVISION)
+    trainings = []
+    for history, rows, (condition, seed, method) in zip(histories, splits, trained, strict=True):
+        cost = costs.row(by_predicate=(pl.col("condition") == condition) & (pl.col("seed") == seed), named=True)
+        record = TrainingRecord(
+            run=Run(condition, seed, method),
+            condition=settings[condition],
+            history=read_table(history, HISTORY),
+            cost=cost,
+            rows=read_split(rows, ruleset),
+        )
+        trainings.append(record)
+    write_table(measure(trainings, read_split(train, ruleset), len(ruleset.labels)), output, SUPERVISION)
 
 
 if "snakemake" in globals():

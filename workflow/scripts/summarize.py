@@ -3,6 +3,7 @@
 import polars as pl
 
 from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, read_table, write_table
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.task.dataset import read_suites
 
@@ -13,7 +14,8 @@ def summarize(predictions, jobs, costs, ruleset, metrics_path, comparisons_path,
     predictions: paths; jobs: [condition, seed] of each, in the same order; costs: paths of tables in the COSTS schema;
     suites: path of the table of suites, if any were answered.
     """
-    metrics, comparisons = summarize_predictions(predictions, jobs, ruleset, suites and read_suites(suites, ruleset))
+    runs = {Run(*job): path for job, path in zip(jobs, predictions, strict=True)}
+    metrics, comparisons = summarize_predictions(runs, ruleset, suites and read_suites(suites, ruleset))
     write_table(metrics, metrics_path, METRICS)
     write_table(comparisons, comparisons_path, COMPARISONS)
     frames = [COSTS.to_frame(), *(read_table(path, COSTS) for path in costs)]

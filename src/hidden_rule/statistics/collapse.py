@@ -19,6 +19,7 @@ A correct policy passes however confident it is: low entropy and a lack of signa
 decision. Error rates of the verdict, measured on simulated histories: docs/statistics.md.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ import polars as pl
 from scipy import special
 
 from hidden_rule.core.tables import COLLAPSE
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.feasibility import NO_SIGNAL
 
 LEVEL = 0.05  # of all bounds of one verdict together, divided among them (Bonferroni)
@@ -241,14 +243,16 @@ def lacks_signal(zero_signal: np.ndarray, prompts: int) -> bool:
     return n > 0 and bool(bounds((1 - zero_signal).sum() * prompts, n, LEVEL)[1] < NO_SIGNAL)
 
 
-def judge_all(histories, trained, truth: dict[str, float], prompts: dict[str, int], of_decisions=True) -> pl.DataFrame:
-    """Table COLLAPSE: `judge` of each history; trained: [condition, seed, …] of each; prompts: of each condition."""
+def judge_all(
+    histories: Mapping[Run, pl.DataFrame], truth: dict[str, float], prompts: dict[str, int], of_decisions: bool = True
+) -> pl.DataFrame:
+    """Table COLLAPSE: `judge` of the history of each run; prompts: per optimizer step, of each condition."""
     rows = []
-    for history, (condition, seed, *_) in zip(histories, trained, strict=True):
-        found = judge(history, truth, prompts[condition], of_decisions)
+    for run, history in histories.items():
+        found = judge(history, truth, prompts[run.condition], of_decisions)
         if found is None:
             continue
         of_training = {key: found[key] for key in ("verdict", "reasons", "n_steps", "entropy", "zero_signal_share")}
-        of_training |= {"condition": condition, "seed": seed, "collapsed_since": found["since"]}
+        of_training |= run.columns | {"collapsed_since": found["since"]}
         rows += [of_training | row for row in found["labels"]]
     return pl.DataFrame(rows, schema=COLLAPSE)

@@ -1,15 +1,16 @@
-"""Can reward teach a policy that starts here? What its first groups will look like.
+"""Is GRPO feasible from this start? What the first groups of replies will contain.
 
-A group of G replies, each right with probability p, carries a signal unless all of them earn the same. With two rewards
-(structured decoding: right or wrong) its chance is 1 − p^G − (1 − p)^G, and some reply of it is right with chance
-1 − (1 − p)^G; where some wrong labels earn other points (`near`) a signal has chance 1 − Σ_v P(v)^G over all points v.
-Both are averaged over applications, each with its own p: groups of an application that the policy is sure of carry
-none. Under structured decoding, at temperature 1, the chances are known exactly.
+A group of G replies, each correct with probability p, has a *signal* (a gradient) unless all of its replies earn the
+same reward. With two rewards (structured decoding: correct or wrong) that has probability 1 − p^G − (1 − p)^G, and at
+least one reply is correct with probability 1 − (1 − p)^G; where some wrong labels earn other points (`near`), a signal
+has probability 1 − Σ_v P(v)^G over all points v. Both are averaged over applications, each with its own p: where the
+policy is certain of its answer, groups have no signal. Under structured decoding, at temperature 1, the probabilities
+are known exactly.
 
-Under free decoding they are not, and a reply may be invalid too. So N replies are drawn to each of some applications,
-and a group of G ≤ N is any G of an application's N: of such groups C(n_v, G) / C(N, G) are all of points v, n_v being
-how many of the N earn v. Its mean over draws is P(v)^G, so that shares are estimated without bias, as pass@k is (Chen
-et al. 2021, arXiv 2107.03374); the formulas above would not be, filled in with the shares of N replies.
+Under free decoding they are not, and a reply may also be invalid. So N replies are sampled for each of some
+applications, and a group of G ≤ N is any G of the N: of these groups a share C(n_v, G) / C(N, G) earns v points
+throughout, where n_v of the N replies earn v. Its expectation is P(v)^G, so this estimate is unbiased, as pass@k is
+(Chen et al. 2021, arXiv 2107.03374); inserting the observed shares into the formulas above would be biased.
 """
 
 import math
@@ -20,18 +21,19 @@ from functools import reduce
 import polars as pl
 
 from hidden_rule.core.tables import FEASIBILITY, SAMPLES, read_table
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.outcomes import scan_predictions
 from hidden_rule.task.rewards import points_of
 
 GROUP_SIZES = (2, 4, 8, 16, 32, 64)
-NO_SIGNAL = 0.05  # of the groups: below this share with a signal there is next to no gradient
-SELDOM_RIGHT = 0.50  # of a decision's groups: below this share with a right reply it is seldom reinforced
+NO_SIGNAL = 0.05  # of the groups: below this share with a signal there is hardly any gradient
+SELDOM_RIGHT = 0.50  # of a decision's groups: below this share with a correct reply it is rarely reinforced
 
 
 def probabilities(path, labels) -> pl.DataFrame:
-    """Of each application of the largest structured suite `label`, `fired_rule`, and the chance of each reply.
+    """A row for each application of the largest structured suite: its label, its rule, and each reply's probability.
 
-    `p` is that of the right one, `p_<LABEL>` that of each.
+    Columns: `label`, `fired_rule`, probabilities: `p` is that of the correct reply, `p_<LABEL>` that of each label.
     """
     rows = scan_predictions(path, labels).filter(decoding="structured")
     sizes = rows.group_by("suite").len().sort("len", "suite", descending=[True, False]).collect()
@@ -47,7 +49,7 @@ def probabilities(path, labels) -> pl.DataFrame:
 
 
 def chances_of_points(reward: dict) -> list[tuple[float, pl.Expr]]:
-    """Every number of points that a valid reply can earn, and its chance; those of a right reply first."""
+    """Every number of points that a valid reply can earn, and its probability; those of a correct reply first."""
     near: dict[float, list[pl.Expr]] = {}
     for right, others in reward.get("near", {}).items():
         for answered, points in others.items():
@@ -60,15 +62,15 @@ def chances_of_points(reward: dict) -> list[tuple[float, pl.Expr]]:
 
 
 def subsets_of(rows: pl.DataFrame, hidden_rules: list[str]) -> list[tuple[str, pl.Expr]]:
-    """Which applications are looked at: all, those on which a hidden rule fires, those of each label."""
+    """The subsets of applications: all, those on which a hidden rule fires, those of each label."""
     subsets = [("all", pl.lit(True)), ("hidden", pl.col("fired_rule").is_in(hidden_rules))]
     return subsets + [(label, pl.col("label") == label) for label in rows["label"].unique().sort()]
 
 
 def assess(rows: pl.DataFrame, hidden_rules: list[str], group_size: int, reward: dict) -> list[dict]:
-    """What groups of `group_size` replies hold: over all `rows` of `probabilities`, those of a hidden rule, each label.
+    """What groups of `group_size` replies contain, for each subset of the `rows` of `probabilities`.
 
-    `p_right`, `signal_share` and `right_share` (of groups with a right reply) are shares; `reward` are the points.
+    `p_right`, `signal_share` and `right_share` (of groups with a correct reply) are shares; `reward` are the points.
     """
     p, earned = pl.col("p"), chances_of_points(reward)
     assessed = []
@@ -86,7 +88,7 @@ def assess(rows: pl.DataFrame, hidden_rules: list[str], group_size: int, reward:
 
 
 def assess_drawn(samples: pl.DataFrame, hidden_rules: list[str], group_size: int, reward: dict) -> list[dict]:
-    """As `assess`, from drawn replies (SAMPLES): as many, at least `group_size`, to each application."""
+    """As `assess`, from sampled replies (SAMPLES): equally many, at least `group_size`, for each application."""
     applications = []
     for (_, label, rule), replies in samples.group_by("application_id", "label", "fired_rule", maintain_order=True):
         earned = Counter(points_of(predicted, label, reward) for predicted in replies["predicted"])
@@ -115,29 +117,29 @@ def assess_drawn(samples: pl.DataFrame, hidden_rules: list[str], group_size: int
     return assessed
 
 
-def assess_training(path, *, condition, start, seed, settings, ruleset, free) -> pl.DataFrame:
-    """Table FEASIBILITY of one training with GRPO, which starts as `start` is.
+def assess_training(path, run: Run, start: str, settings: dict, ruleset, free: bool) -> pl.DataFrame:
+    """Table FEASIBILITY of one GRPO training, whose policy starts as `start` is.
 
-    `path`: the predictions of its start, or, where it explores freely (`free`), drawn replies (SAMPLES). `settings` are
-    the `group_size` and `reward` of its method; that size is assessed beside GROUP_SIZES, as far as replies go.
+    path: the predictions of its start, or, under free decoding (`free`), drawn replies (SAMPLES); settings: the
+    `group_size` and `reward` of its method. That size is assessed beside GROUP_SIZES, as far as the replies suffice.
     """
     hidden, sizes = [rule.name for rule in ruleset.hidden_rules], {*GROUP_SIZES, settings["group_size"]}
     if free:
-        rows, of_size = read_table(path, SAMPLES), assess_drawn
+        rows, assess_size = read_table(path, SAMPLES), assess_drawn
         least = rows.group_by("application_id").len()["len"].min()
         sizes = {size for size in sizes if size <= least}
     else:
-        rows, of_size = probabilities(path, ruleset.labels), assess
+        rows, assess_size = probabilities(path, ruleset.labels), assess
     assessed = [
-        {"condition": condition, "start": start, "seed": seed} | row
+        {"start": start} | run.columns | row
         for group_size in sorted(sizes)
-        for row in of_size(rows, hidden, group_size, settings["reward"])
+        for row in assess_size(rows, hidden, group_size, settings["reward"])
     ]
     return pl.DataFrame(assessed, schema=FEASIBILITY)
 
 
 def verdict(of: dict[str, dict]) -> tuple[str, list[str]]:
-    """`go`, `warn` or `no_signal`, and the subsets that are seldom answered rightly in a group.
+    """`go`, `warn` or `no_signal`, and the subsets whose groups rarely contain a correct reply.
 
     of: the row of FEASIBILITY of each subset, for one condition and group size.
     """

@@ -1,35 +1,38 @@
-"""How well each condition does, and how conditions differ, from prediction tables.
+"""Metrics of each condition, and differences between conditions, from prediction tables.
 
 A reply that is no valid decision (`predicted` is null) counts as wrong. A metric whose denominator is zero is
 undefined: its value and interval are null, its n is 0.
 
 Metrics (a row each):
-    accuracy          share of applications answered rightly
+    accuracy          share of applications answered correctly
     macro_f1          mean of F1 over the labels that occur as truth or answer
     precision, recall, f1   of each label
-    hidden_recall     of the applications on which a hidden rule fires, the share answered rightly
+    hidden_recall     of the applications on which a hidden rule fires, the share answered correctly
     hidden_precision  of the answers that only a hidden rule can explain (a label that a hidden rule assigns, and not
-                      the one that would hold without hidden rules), the share where one fires and the answer is right
+                      the one that would hold without hidden rules), the share where one fires and the answer is correct
     conflict_recall   of the applications on which a hidden rule fires against another rule (without hidden rules the
-                      label would be neither the true one nor the default), the share answered rightly
+                      label would be neither the true one nor the default), the share answered correctly
     invalid_rate      share of replies that are no valid decision
 
 Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
 interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1: its
 standard error by the delta method (Takahashi et al. 2022, Applied Intelligence 52:4961), and Wilson's interval with it.
-Rows pooled over seeds (`seed` null) rest on all rows of all seeds; their intervals know that seeds answer the same
-applications and that seeds vary: see `intervals.spread`. With one seed the pooled row is that seed's row.
+Rows pooled over seeds (`seed` null) use all rows of all seeds; their intervals account for the fact that seeds answer
+the same applications and that seeds vary: see `intervals.spread`. With one seed the pooled row is that seed's row.
 
 A family of comparisons is all pairs of conditions under one suite, decoding, metric and seed (or pooled): `p_adjusted`
 is Holm's over it.
 """
 
 import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from hidden_rule.core.tables import COMPARISONS, METRICS
+from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, wilson
 from hidden_rule.statistics.outcomes import Outcomes, count_patterns, load_outcomes
 from hidden_rule.statistics.suites_comparisons import compare_suite
@@ -37,13 +40,24 @@ from hidden_rule.statistics.suites_metrics import estimate_suite
 
 COMPARED = ("accuracy", "hidden_recall")
 FAMILY = ["suite", "decoding", "metric", "seed"]
+METRICS_ORDER = ["condition", "suite", "decoding", "seed", "metric", "label"]
+COMPARISONS_ORDER = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric"]
 
 
-def proportions(cells: pl.DataFrame, ruleset) -> list[tuple[str, str | None, np.ndarray, np.ndarray]]:
-    """(metric, label or None, hits (C,), counted (C,)) of each proportion: zeros and ones for each of the C cells.
+@dataclass(frozen=True)
+class Proportion:
+    """A metric that is a share of rows: zeros and ones for each of the C cells of an `Outcomes`."""
+
+    metric: str
+    label: str | None  # None unless the metric is one of a label
+    hits: np.ndarray  # (C,) does a row of this cell enter the numerator?
+    counted: np.ndarray  # (C,) does it enter the denominator?
+
+
+def proportions(cells: pl.DataFrame, ruleset) -> list[Proportion]:
+    """Each proportion among the metrics; F1 stands here as the proportion J of the module's docstring.
 
     `cells` has the columns CELL; `ruleset` has `labels`, `default` and `hidden_rules`, each with `name` and `label`.
-    F1 stands here as the proportion J of the module's docstring.
     """
     truth, predicted, without_hidden = pl.col("label"), pl.col("predicted"), pl.col("label_without_hidden")
     fires = pl.col("fired_rule").is_in([rule.name for rule in ruleset.hidden_rules])
@@ -58,17 +72,17 @@ def proportions(cells: pl.DataFrame, ruleset) -> list[tuple[str, str | None, np.
         ("conflict_recall", None, right, conflicts),
     ]
     for label in ruleset.labels:
-        is_true, is_said = truth == label, predicted == label
+        is_true, is_predicted = truth == label, predicted == label
         definitions += [
-            ("precision", label, is_true, is_said),
-            ("recall", label, is_said, is_true),
-            ("f1", label, is_true & is_said, is_true | is_said.fill_null(False)),
+            ("precision", label, is_true, is_predicted),
+            ("recall", label, is_predicted, is_true),
+            ("f1", label, is_true & is_predicted, is_true | is_predicted.fill_null(False)),
         ]
     evaluated = []
     for metric, label, hit, counted in definitions:
         columns = cells.select(counted=counted.fill_null(False), hit=hit.fill_null(False))
         counts = columns["counted"].cast(pl.Int64).to_numpy()
-        evaluated.append((metric, label, columns["hit"].cast(pl.Int64).to_numpy() * counts, counts))
+        evaluated.append(Proportion(metric, label, columns["hit"].cast(pl.Int64).to_numpy() * counts, counts))
     return evaluated
 
 
@@ -87,15 +101,15 @@ def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[di
     """All metrics of one condition over the seeds whose codes (N,) stand in `columns`; one seed or several."""
     patterns, counts = count_patterns(columns)
     rows, f1_masks = [], []
-    for metric, label, hits, counted in proportions(cells, ruleset):
-        n = int(counts @ counted[patterns].sum(1))
-        row = {"metric": metric, "label": label, "value": None, "ci_low": None, "ci_high": None, "n": n}
+    for of in proportions(cells, ruleset):
+        n = int(counts @ of.counted[patterns].sum(1))
+        row = {"metric": of.metric, "label": of.label, "value": None, "ci_low": None, "ci_high": None, "n": n}
         if n:
-            values = share_interval(hits[patterns], counted[patterns], counts)
-            values = [2 * j / (1 + j) for j in values] if metric == "f1" else values
+            values = share_interval(of.hits[patterns], of.counted[patterns], counts)
+            values = [2 * j / (1 + j) for j in values] if of.metric == "f1" else values
             row |= dict(zip(("value", "ci_low", "ci_high"), values, strict=True))
-        if metric == "f1":
-            f1_masks.append((hits, counted))
+        if of.metric == "f1":
+            f1_masks.append((of.hits, of.counted))
         rows.append(row)
     n_cells = np.zeros(cells.height)
     np.add.at(n_cells, patterns, counts[:, None])
@@ -106,24 +120,38 @@ def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[di
     return rows
 
 
+def estimate_seeds(outcomes: Outcomes, ruleset) -> list[dict]:
+    """Rows of METRICS without suite and decoding: all metrics of each condition, of each seed and pooled."""
+    found = []
+    for condition, by_seed in outcomes.codes.items():
+        of_seeds = {seed: estimate(outcomes.cells, [codes], ruleset) for seed, codes in by_seed.items()}
+        if len(by_seed) == 1:
+            pooled = next(iter(of_seeds.values()))
+        else:
+            pooled = estimate(outcomes.cells, list(by_seed.values()), ruleset)
+        for seed, rows in [*of_seeds.items(), (None, pooled)]:
+            found += [{"condition": condition, "seed": seed} | row for row in rows]
+    return found
+
+
 def compare(outcomes: Outcomes, a: str, b: str, ruleset, n_compared: int) -> list[dict]:
     """Difference a − b for each metric in COMPARED, for each seed that both conditions have and pooled over these.
 
-    `n_compared`: how many pairs of conditions there are, for the minimal detectable effect.
+    `n_compared`: how many pairs of conditions there are, for the minimum detectable effect.
     """
-    masks = {metric: (hits, counted) for metric, _, hits, counted in proportions(outcomes.cells, ruleset)[:5]}
+    masks = {of.metric: of for of in proportions(outcomes.cells, ruleset) if of.label is None}
     seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
     rows = []
     for metric in COMPARED:
-        hits, counted = masks[metric]
-        differences = []
+        hits, counted = masks[metric].hits, masks[metric].counted
+        differences = {}
         for seed in seeds:
             of_a, of_b = outcomes.codes[a][seed], outcomes.codes[b][seed]
-            kept = counted[of_a] == 1  # of the truth alone, hence the same rows for every condition and seed
-            differences.append((hits[of_a] - hits[of_b])[kept])
-        groups = [(seed, [column]) for seed, column in zip(seeds, differences, strict=True)]
-        for seed, columns in [*groups, (None, differences)]:
-            row = {"seed": seed, "metric": metric, "n": 0}
+            kept = counted[of_a] == 1  # depends on the truth alone: the same rows for every condition and seed
+            differences[seed] = (hits[of_a] - hits[of_b])[kept]
+        groups = [(seed, [column]) for seed, column in differences.items()]
+        for seed, columns in [*groups, (None, list(differences.values()))]:
+            row = {"condition_a": a, "condition_b": b, "seed": seed, "metric": metric, "n": 0}
             if columns and len(columns[0]):
                 row |= paired_difference(*count_patterns(columns), n_compared)
             rows.append(row)
@@ -140,37 +168,29 @@ def with_adjusted(comparisons: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(adjusted)
 
 
-def summarize_predictions(paths, jobs, ruleset, suites=None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Tables METRICS and COMPARISONS of prediction tables `paths`, whose [condition, seed] are `jobs`, rows sorted.
+def summarize_predictions(
+    predictions: Mapping[Run, object], ruleset, suites: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Tables METRICS and COMPARISONS, sorted, of the prediction table at the path of each run.
 
     suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
-    `suites_metrics`, their comparisons those of `suites_compare`.
+    `suites_metrics`, their comparisons those of `suites_comparisons`.
     """
     metrics, comparisons = [], []
-    order = list(dict.fromkeys(condition for condition, _ in jobs))
-    for outcomes in load_outcomes(paths, jobs, ruleset.labels):
-        reading = {"suite": outcomes.suite, "decoding": outcomes.decoding}
-        members = None if suites is None else suites.filter(suite=outcomes.suite)
-        pairs = list(itertools.combinations([c for c in order if c in outcomes.codes], 2))
-        if members is not None and len(members):
+    conditions = list(dict.fromkeys(run.condition for run in predictions))
+    for outcomes in load_outcomes(predictions, ruleset.labels):
+        members = None if suites is None else suites.filter(suite=outcomes.setting.suite)
+        pairs = list(itertools.combinations([name for name in conditions if name in outcomes.codes], 2))
+        if members is None or members.is_empty():
+            estimates = estimate_seeds(outcomes, ruleset)
+            differences = [row for a, b in pairs for row in compare(outcomes, a, b, ruleset, len(pairs))]
+        else:
             masks = proportions(outcomes.cells, ruleset)
-            metrics += [reading | row for row in estimate_suite(outcomes, members, masks)]
-            comparisons += [reading | row for row in compare_suite(outcomes, members, masks, pairs)]
-            continue
-        for condition, by_seed in outcomes.codes.items():
-            of_seeds = {seed: estimate(outcomes.cells, [codes], ruleset) for seed, codes in by_seed.items()}
-            if len(by_seed) == 1:
-                pooled = next(iter(of_seeds.values()))
-            else:
-                pooled = estimate(outcomes.cells, list(by_seed.values()), ruleset)
-            for seed, rows in [*of_seeds.items(), (None, pooled)]:
-                metrics += [{"condition": condition, "seed": seed} | reading | row for row in rows]
-        for a, b in pairs:
-            pair = {"condition_a": a, "condition_b": b} | reading
-            comparisons += [pair | row for row in compare(outcomes, a, b, ruleset, len(pairs))]
-    keys = ["condition", "suite", "decoding", "seed", "metric", "label"]
-    ordered = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric"]
+            estimates = estimate_suite(outcomes, members, masks)
+            differences = compare_suite(outcomes, members, masks, pairs)
+        metrics += [outcomes.setting.columns | row for row in estimates]
+        comparisons += [outcomes.setting.columns | row for row in differences]
     return (
-        pl.DataFrame(metrics, schema=METRICS).sort(keys),
-        with_adjusted(pl.DataFrame(comparisons, schema=COMPARISONS)).sort(ordered),
+        pl.DataFrame(metrics, schema=METRICS).sort(METRICS_ORDER),
+        with_adjusted(pl.DataFrame(comparisons, schema=COMPARISONS)).sort(COMPARISONS_ORDER),
     )

@@ -1,4 +1,4 @@
-"""How conditions differ on a suite: paired differences of its metrics that respect families.
+"""Differences between conditions on a suite: paired, and clustered by family.
 
 Two conditions answer the same families, so that what a family adds to the difference of their shares is one number, and
 families (crossed with seeds, where there are several) are what is independent: Miller (2024, arXiv 2411.00640), whose
@@ -25,10 +25,10 @@ def compare_suite(outcomes, members, proportions, pairs) -> list[dict]:
         seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
         for seed, used in [*((seed, [seed]) for seed in seeds), (None, seeds)] if seeds else []:
             columns = (np.stack([outcomes.codes[name][s] for s in used], axis=1) for name in (a, b))
-            masks = [masks_of(outcomes.cells, codes, layout, proportions) for codes in columns]
-            for (metric, *of_a), (_, *of_b) in zip(*masks, strict=True):
+            of_a, of_b = (masks_of(outcomes.cells, codes, layout, proportions) for codes in columns)
+            for metric in of_a:
                 at = {"condition_a": a, "condition_b": b, "seed": seed, "metric": metric}
-                rows.append(at | difference_of_shares(of_a, of_b, layout.starts, len(pairs)))
+                rows.append(at | difference_of_shares(of_a[metric], of_b[metric], layout.starts, len(pairs)))
     return rows
 
 

@@ -1,9 +1,9 @@
-"""What each condition made of a suite: metrics with intervals that respect families.
+"""Metrics of each condition on a suite, with intervals that are clustered by family.
 
 The first row of a family (its lowest identifier) is the reference; each other row makes a pair with it.
 
-    flip_rate         of the pairs with different true decisions, the share in which both answers are right: the answer
-                      changes as the rules say
+    flip_rate         of the pairs with different true decisions, the share in which both answers are correct: the
+                      answer changes as the rules require
     false_flip_rate   of the pairs with the same true decision, the share in which the answers differ (an invalid reply
                       differs from every decision, and not from another invalid one)
     accuracy, invalid_rate, hidden_recall, hidden_precision, conflict_recall
@@ -32,7 +32,7 @@ class Layout:
 
     starts: np.ndarray  # (F,) row number of each family's first row
     reference: np.ndarray  # (N,) that of a row's own family
-    changed: np.ndarray  # (N,) whether the row is something else than an original
+    changed: np.ndarray  # (N,) whether the row is something other than an original
 
 
 def estimate_suite(outcomes, members: pl.DataFrame, proportions) -> list[dict]:
@@ -47,8 +47,8 @@ def estimate_suite(outcomes, members: pl.DataFrame, proportions) -> list[dict]:
         groups = [(seed, [codes]) for seed, codes in by_seed.items()] + [(None, list(by_seed.values()))]
         for seed, columns in groups:
             codes = np.stack(columns, axis=1)  # (N, S)
-            for name, hits, counted in masks_of(outcomes.cells, codes, layout, proportions):
-                at = {"condition": condition, "seed": seed, "metric": name, "label": None}
+            for metric, (hits, counted) in masks_of(outcomes.cells, codes, layout, proportions).items():
+                at = {"condition": condition, "seed": seed, "metric": metric, "label": None}
                 rows.append(at | share_of_families(hits, counted, layout.starts))
     return rows
 
@@ -58,31 +58,31 @@ def layout_of(outcomes, members: pl.DataFrame) -> Layout:
     members = members.sort("application_id")
     if not np.array_equal(members["application_id"].to_numpy(), outcomes.ids):
         fault = f"the applications answered are not those of the table of suites ({len(outcomes.ids)}, {len(members)})"
-        raise UserError("predictions", f"{outcomes.suite}, {outcomes.decoding}", fault, "delete them and run again")
+        raise UserError("predictions", ", ".join(outcomes.setting), fault, "delete them and run again")
     starts = np.flatnonzero(members["family"].to_numpy() == members["application_id"].to_numpy())
     reference = np.repeat(starts, np.diff([*starts, len(members)]))
     return Layout(starts, reference, (members["role"] != "original").to_numpy())
 
 
-def masks_of(cells, codes: np.ndarray, layout: Layout, proportions) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(metric, hits, counted), zeros and ones (N, S), of each metric of a suite; `codes` (N, S) are rows of `cells`."""
-    masks = [(name, hits[codes], counted[codes]) for name, _, hits, counted in proportions if name in OF_ROWS]
-    masks = [(name, hits, counted * layout.changed[:, None]) for name, hits, counted in masks]
-    masks += flips(cells, codes, layout.reference)
-    return [(name, hits * counted, counted) for name, hits, counted in masks]
+def masks_of(cells, codes: np.ndarray, layout: Layout, proportions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By metric of a suite: hits and counted, zeros and ones (N, S); `codes` (N, S) are rows of `cells`."""
+    masks = {of.metric: (of.hits[codes], of.counted[codes]) for of in proportions if of.metric in OF_ROWS}
+    masks = {metric: (hits, counted * layout.changed[:, None]) for metric, (hits, counted) in masks.items()}
+    masks |= flips(cells, codes, layout.reference)
+    return {metric: (hits * counted, counted) for metric, (hits, counted) in masks.items()}
 
 
-def flips(cells: pl.DataFrame, codes: np.ndarray, reference: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(metric, hits, counted), zeros and ones (N, S), of both kinds of flips; a row stands for its pair."""
+def flips(cells: pl.DataFrame, codes: np.ndarray, reference: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By kind of flip: hits and counted, zeros and ones (N, S); a row stands for its pair."""
     truth = cells["label"].rank("dense").to_numpy()[codes]
-    said = cells["predicted"].rank("dense").fill_null(0).to_numpy()[codes]
+    predicted = cells["predicted"].rank("dense").fill_null(0).to_numpy()[codes]
     right = (cells["label"] == cells["predicted"]).fill_null(False).to_numpy()[codes]
     is_pair = (np.arange(len(codes)) != reference)[:, None]
     moves = truth != truth[reference]
-    return [
-        ("flip_rate", (right & right[reference]).astype(int), (is_pair & moves).astype(int)),
-        ("false_flip_rate", (said != said[reference]).astype(int), (is_pair & ~moves).astype(int)),
-    ]
+    return {
+        "flip_rate": ((right & right[reference]).astype(int), (is_pair & moves).astype(int)),
+        "false_flip_rate": ((predicted != predicted[reference]).astype(int), (is_pair & ~moves).astype(int)),
+    }
 
 
 def share_of_families(hits: np.ndarray, counted: np.ndarray, starts: np.ndarray) -> dict:

@@ -1,20 +1,21 @@
-"""How much a training was told: labels, optimizer steps, sampled replies, and bits of supervision at most.
+"""How much supervision a training received: labels, optimizer steps, sampled replies, and an upper bound in bits.
 
-A label is a message of at most log2 L bits about an application of L possible decisions. Where a share p of the labels
-is wrong, each wrong one equally likely, it has passed through a symmetric channel, whose capacity is what it can still
-say (Cover & Thomas 2006, section 7.2):
+A label is a message of at most log2 L bits about an application with L possible decisions. Where a share p of the
+labels is wrong, each wrong one equally likely, the message has passed through a symmetric channel, whose capacity
+bounds what it can still carry (Cover & Thomas 2006, section 7.2):
 
     C(L, p) = log2 L − h(p) − p log2(L − 1),    h(p) = −p log2 p − (1 − p) log2 (1 − p)
 
-A reward says whether a valid reply is right: at most h(q) bits, q the share of right ones among the valid replies that
-the policy samples. That a reply is invalid says nothing of the label. The rewards of all replies of a training say at
-most their sum; and, whatever is sampled, no more than the labels that they are computed from (data processing
-inequality, ibid., section 2.8). A label that is shown again says nothing new.
+A reward tells whether a valid reply is correct: at most h(q) bits, where q is the share of correct ones among the valid
+replies that the policy samples. An invalid reply gives no information about the label. The rewards of a training carry
+at most the sum over its replies and, whatever is sampled, no more than the labels that they are computed from (data
+processing inequality, ibid., section 2.8). A label that is shown again carries no new information.
 
-All are upper bounds: of what was offered, not of what was learnt.
+All are upper bounds on the information offered, not on what was learnt.
 """
 
 import json
+from dataclasses import dataclass
 from itertools import takewhile
 
 import numpy as np
@@ -22,9 +23,21 @@ import polars as pl
 from scipy.special import entr
 
 from hidden_rule.core.tables import SUPERVISION
+from hidden_rule.experiment.runs import Run
 from hidden_rule.task.training_subsets import rows_a_pass, steps_a_pass
 
 VARIED = ("train_rows", "label_noise")
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What one training was given and what it did."""
+
+    run: Run
+    condition: dict  # its `condition_settings`
+    history: pl.DataFrame  # table HISTORY
+    cost: dict  # the training's row of table COSTS
+    rows: pl.DataFrame  # `application_id` and `label` of the applications that it was trained on, wrong labels included
 
 
 def binary_entropy(p) -> np.ndarray:
@@ -36,14 +49,14 @@ def binary_entropy(p) -> np.ndarray:
 def capacity(n_labels: int, wrong: float) -> float:
     """C(L, p) in bits a label, for L = `n_labels` of which a share p = `wrong` is replaced by any other one."""
     bits = np.log2(n_labels) - binary_entropy(wrong) - wrong * np.log2(n_labels - 1)
-    return max(0.0, float(bits))  # zero but for rounding where a label says nothing
+    return max(0.0, float(bits))  # a label without information: zero up to rounding
 
 
-def rows_of_steps(method: str, settings: dict, n_rows: int, n_steps: int) -> np.ndarray:
+def rows_of_steps(settings: dict, n_rows: int, n_steps: int) -> np.ndarray:
     """Rows (S,) that each of `n_steps` optimizer steps trains on; the last of a pass may have fewer than a batch."""
-    batch, a_pass = settings["batch_size"], steps_a_pass(method, settings, n_rows)
+    batch, a_pass = settings["batch_size"], steps_a_pass(settings, n_rows)
     rows = np.full(n_steps, batch)
-    rows[a_pass - 1 :: a_pass] = rows_a_pass(method, settings, n_rows) - (a_pass - 1) * batch
+    rows[a_pass - 1 :: a_pass] = rows_a_pass(settings, n_rows) - (a_pass - 1) * batch
     return rows
 
 
@@ -63,40 +76,38 @@ def right_shares(history: pl.DataFrame, reward: dict) -> tuple[np.ndarray, np.nd
     return valid, shares.clip(0, 1)
 
 
-def supervise(
-    history: pl.DataFrame, cost: dict, clean: pl.DataFrame, own: pl.DataFrame, trained: dict, n_labels
-) -> dict:
-    """One training's row of SUPERVISION but for who it was.
+def supervise(training: TrainingRecord, clean: pl.DataFrame, n_labels: int) -> dict:
+    """The row of SUPERVISION of one training, without `curve`.
 
-    `history`: its table; `cost`: its row of COSTS; `clean` and `own`: the training split, and what it read of it;
-    `trained`: its `condition_settings`; `n_labels`: L.
+    clean: the training split with the true labels; n_labels: L.
     """
-    method, settings = trained["method"], trained["settings"]
-    truth = own.select("application_id", "label").join(
+    settings = training.condition["settings"]
+    truth = training.rows.select("application_id", "label").join(
         clean.select("application_id", true="label"), on="application_id", validate="1:1"
     )
     wrong = (truth["label"] != truth["true"]).mean()
-    n_steps = int(history["step"].max())
-    rows = rows_of_steps(method, settings, len(own), n_steps)
-    n_seen = min(len(own), int(rows.sum()))
-    of_labels, of_rewards, n_replies = n_seen * capacity(n_labels, wrong), None, 0
-    if method == "grpo":
-        valid, right = right_shares(history, settings["reward"])
+    n_rows, n_steps = len(training.rows), int(training.history["step"].max())
+    rows = rows_of_steps(settings, n_rows, n_steps)
+    n_seen = min(n_rows, int(rows.sum()))
+    bits_labels, bits_rewards, n_replies = n_seen * capacity(n_labels, wrong), None, 0
+    if "group_size" in settings:  # replies are sampled and rewarded
+        valid, right = right_shares(training.history, settings["reward"])
         replies = settings["group_size"] * rows
         n_replies = int(replies.sum())
-        of_rewards = float((replies * valid * binary_entropy(right)).sum())
-    return {
-        "train_rows": len(own),
+        bits_rewards = float((replies * valid * binary_entropy(right)).sum())
+    return training.run.columns | {
+        "method": training.run.method,
+        "train_rows": n_rows,
         "label_noise": settings.get("label_noise", 0.0),
         "wrong_share": wrong,
         "n_steps": n_steps,
         "n_labels": n_seen,
         "n_replies": n_replies,
-        "wall_s": cost["wall_s"],
-        "n_tokens": cost["n_tokens_trained"],
-        "bits_labels": of_labels,
-        "bits_rewards": of_rewards,
-        "bits": of_labels if of_rewards is None else min(of_labels, of_rewards),
+        "wall_s": training.cost["wall_s"],
+        "n_tokens": training.cost["n_tokens_trained"],
+        "bits_labels": bits_labels,
+        "bits_rewards": bits_rewards,
+        "bits": bits_labels if bits_rewards is None else min(bits_labels, bits_rewards),
     }
 
 
@@ -121,15 +132,25 @@ def curve_names(settings: dict[str, dict]) -> dict[str, str]:
     return curves
 
 
-def measure(histories, costs, clean, own, trained, settings, n_labels) -> pl.DataFrame:
-    """Table SUPERVISION of trainings `trained` ([condition, seed, method] of each), in their order.
-
-    `histories`, `own`: frames, one a training; `costs`: table COSTS; the others as for `supervise` and `curve_names`.
-    """
-    curves = curve_names(settings)
-    rows = []
-    for history, read, (condition, seed, method) in zip(histories, own, trained, strict=True):
-        cost = costs.row(by_predicate=(pl.col("condition") == condition) & (pl.col("seed") == seed), named=True)
-        who = {"condition": condition, "seed": seed, "method": method, "curve": curves[condition]}
-        rows.append(who | supervise(history, cost, clean, read, settings[condition], n_labels))
+def measure(trainings: list[TrainingRecord], clean: pl.DataFrame, n_labels: int) -> pl.DataFrame:
+    """Table SUPERVISION, a row a training in their order; `clean` and `n_labels` as for `supervise`."""
+    curves = curve_names({of.run.condition: of.condition for of in trainings})
+    rows = [supervise(of, clean, n_labels) | {"curve": curves[of.run.condition]} for of in trainings]
     return pl.DataFrame(rows, schema=SUPERVISION)
+
+
+def training_records(results) -> list[TrainingRecord]:
+    """What each training of an experiment was given and did; results: `experiment.results.Results`."""
+    costs = results.costs.filter(stage="train")
+    return [
+        TrainingRecord(
+            run=run,
+            condition=results.settings[run.condition],
+            history=results.history(run),
+            cost=costs.row(
+                by_predicate=(pl.col("condition") == run.condition) & (pl.col("seed") == run.seed), named=True
+            ),
+            rows=results.training_rows(run.condition),
+        )
+        for run in results.trained
+    ]
