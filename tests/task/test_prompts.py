@@ -17,7 +17,7 @@ from hidden_rule.task.dataset import draw_splits
 from hidden_rule.task.prompts import draw_examples, render_conversations
 from hidden_rule.task.replies import parse_reply
 from hidden_rule.task.ruleset import load_ruleset
-from hidden_rule.task.suites import KINDS, draw_suites
+from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites
 
 ROOT = Path(__file__).resolve().parents[2]
 FINCORP = ROOT / "rulesets" / "fincorp.yaml"
@@ -29,9 +29,7 @@ def world():
     """FinCorp's splits and suites."""
     ruleset = load_ruleset(FINCORP)
     splits = draw_splits(ruleset, {"train": 64, "validation": 16, "test": 40, "holdout": 200}, seed=0)
-    suites = draw_suites(
-        ruleset, size=5, prevalence=0.1, kinds=list(KINDS), seed=0, train=splits["train"], source=FINCORP
-    )
+    suites = draw_suites(ruleset, SuiteSettings(KINDS, size=5, prevalence=0.1, seed=0), splits["train"])
     return SimpleNamespace(ruleset=ruleset, suites=suites, **splits)
 
 

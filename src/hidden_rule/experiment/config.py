@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, read_yaml, resolve
-from hidden_rule.experiment import grpo_checks as rl_checks
+from hidden_rule.experiment import grpo_checks
 from hidden_rule.experiment.sweep import as_written, expand_sweeps, sweep_fault, training_fault
 from hidden_rule.task.ordinary_text import load_texts
 from hidden_rule.task.ruleset import load_ruleset
@@ -167,17 +167,16 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
         _raise_if(first_fault(condition["with"], method, schema, (*at, "with")))
     chain, step = [name], condition
     while (start := step.get("start_from")) is not None:
-        key = ("conditions", chain[-1], "start_from")
+        place = ("conditions", chain[-1], "start_from")
         if start not in conditions:
-            raise _FaultError(
-                key, f"unknown condition {start!r}", did_you_mean(start, [c for c in conditions if c != name])
-            )
+            remedy = did_you_mean(start, [c for c in conditions if c != name])
+            raise _FaultError(place, f"unknown condition {start!r}", remedy)
         if start in chain:
             circle = " -> ".join([*chain[chain.index(start) :], start])
-            raise _FaultError(key, f"goes in a circle ({circle})", "let one of them start from the base model")
+            raise _FaultError(place, f"goes in a circle ({circle})", "let one of them start from the base model")
         if "method" not in conditions[start]:
             remedy = "leave start_from out to start from the base model"
-            raise _FaultError(key, f"{start} is not trained and has no adapter", remedy)
+            raise _FaultError(place, f"{start} is not trained and has no adapter", remedy)
         chain.append(start)
         step = conditions[start]
 
@@ -210,12 +209,13 @@ def _check_training(config: dict, name: str) -> None:
         raise _FaultError(("launch", "processes"), fault, f"take {fits}")
     if batch > rows:
         fault = f"{rows} rows do not fill a batch ({dotted(at('batch_size'))} is {batch})"
-        key = at("train_rows") if "train_rows" in settings else ("data", "train")
-        raise _FaultError(key, fault, f"give at least {batch}")
-    if fault := training_fault(settings, config["conditions"][name].get("with", {}), n_train):
-        raise _FaultError(at(fault[0]), *fault[1:])
-    if "reward" in settings and (fault := rl_checks.settings_fault(settings, config["decoding"])):
-        _raise_at(config, name, fault)
+        place = at("train_rows") if "train_rows" in settings else ("data", "train")
+        raise _FaultError(place, fault, f"give at least {batch}")
+    if misfit := training_fault(settings, config["conditions"][name].get("with", {}), n_train):
+        setting, fault, remedy = misfit
+        raise _FaultError(at(setting), fault, remedy)
+    if "reward" in settings:
+        _raise_at(config, name, grpo_checks.settings_fault(settings, config["decoding"]))
 
 
 def _place(config: dict, name: str, *keys: str) -> tuple:
@@ -225,9 +225,11 @@ def _place(config: dict, name: str, *keys: str) -> tuple:
     return ("conditions", name, "with", overridden[0]) if overridden else (condition["method"], keys[0])
 
 
-def _raise_at(config: dict, name: str, fault: rl_checks.Fault) -> None:
-    (key, *below), what, remedy = fault
-    raise _FaultError((*_place(config, name, key), *below), what, remedy)
+def _raise_at(config: dict, name: str, fault: grpo_checks.Fault | None) -> None:
+    """Raise a fault of condition `name`'s settings, if there is one, where it stands in the config."""
+    if fault:
+        (key, *below), what, remedy = fault
+        raise _FaultError((*_place(config, name, key), *below), what, remedy)
 
 
 def _check_model(model: dict) -> None:
@@ -277,8 +279,8 @@ def _check_data(config: dict) -> None:
     labels = ruleset.labels
     for name in config["conditions"]:
         trained = condition_settings(config, name)
-        if "reward" in trained["settings"] and (fault := rl_checks.ruleset_fault(trained["settings"], ruleset)):
-            _raise_at(config, name, fault)
+        if "reward" in trained["settings"]:
+            _raise_at(config, name, grpo_checks.ruleset_fault(trained["settings"], ruleset))
     for split in SPLITS:
         size = config["data"][split]
         if size < len(labels):
@@ -291,8 +293,8 @@ def _check_data(config: dict) -> None:
             raise _FaultError(_place(config, name, "train_rows"), fault, f"give at least {len(labels)}")
     if "suites" in config["evaluation"]["structured"] + config["evaluation"]["free"]:
         for i, kind in enumerate(config["suites"]["kinds"]):
-            if fault := why_not(ruleset, kind):
-                raise _FaultError(("suites", "kinds", i), f"{kind} cannot be made: {path} {fault}", "leave it out")
+            if lack := why_not(ruleset, kind):
+                raise _FaultError(("suites", "kinds", i), f"{kind} cannot be made: {path} {lack}", "leave it out")
     _check_references(config, ruleset)
 
 

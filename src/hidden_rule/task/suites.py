@@ -20,6 +20,7 @@ Every row is decided by the ruleset, none was trained on, and families are sprea
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -51,38 +52,55 @@ def why_not(ruleset, kind: str) -> str | None:
     return lacks[kind] or None
 
 
-def draw_suites(ruleset, kinds, size: int, prevalence: float, seed: int, train: pl.DataFrame, source="ruleset"):
-    """The table of suites (`suites_schema`): `size` families of each of `kinds`, none with an application of `train`.
+@dataclass(frozen=True)
+class SuiteSettings:
+    """What suites are asked for: the config's section `suites`, and the seed of the draw.
 
-    `prevalence` is the share of applications in the suite of that name on which a hidden rule fires; it holds more than
-    `size` where RARE_CASES such applications need more. `source` names the ruleset in errors. The same arguments give
-    the same table, and a kind does not depend on which others are asked for.
+    `size` families of each of `kinds`; `prevalence` is the share of applications in the suite of that name on which a
+    hidden rule fires; it holds more than `size` where RARE_CASES such applications need more.
+    """
+
+    kinds: tuple[str, ...]
+    size: int
+    prevalence: float
+    seed: int
+
+
+def draw_suites(ruleset, wanted: SuiteSettings, train: pl.DataFrame, source="ruleset") -> pl.DataFrame:
+    """The table of suites (`suites_schema`) of a ruleset, no family with an application of `train`.
+
+    `source` names the ruleset in errors. The same arguments give the same table, and a kind does not depend on which
+    others are asked for.
     """
     trained_on = train.select(ruleset.feature_names)
     frames = [suites_schema(ruleset).to_frame()]
     for number, kind in enumerate(KINDS):
-        if kind in kinds:
-            rng = np.random.default_rng([seed, len(SPLITS) + number])
-            drawn = _draw_suite(ruleset, kind, size, prevalence, trained_on, rng, source)
+        if kind in wanted.kinds:
+            rng = np.random.default_rng([wanted.seed, len(SPLITS) + number])
+            drawn = _draw_suite(ruleset, kind, wanted, trained_on, rng, source)
             first = pl.lit((len(SPLITS) + number) * ID_BLOCK, dtype=pl.Int64) + pl.col("family") * MEMBERS
             drawn = drawn.with_columns(suite=pl.lit(kind), family=first, application_id=first + pl.col("member"))
             frames.append(drawn.select(frames[0].columns))
     return pl.concat(frames)
 
 
-def _draw_suite(ruleset, kind, size, prevalence, trained_on, rng, source) -> pl.DataFrame:
+def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng, source) -> pl.DataFrame:
     """Decided rows of one kind with `family` (0, 1, …), `member` and `role`, ordered by both."""
+    size = asked.size
     if kind == "prevalence":
-        size = max(size, math.ceil(RARE_CASES / prevalence))
+        size = max(size, math.ceil(RARE_CASES / asked.prevalence))
     found, n_found = [], 0
-    available, quota = {}, {}  # families by stratum
+    available: dict[str, int] = {}  # families by stratum
+    quota: dict[str, int] = {}
     for round_number in range(MAX_ROUNDS):
         drawn = ruleset.draw(POOL, rng).unique(maintain_order=True)
         base = ruleset.decide(
             drawn.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in SHOWN.items())
         )
         for members, valid, stratum in MAKERS[kind](ruleset, base, rng):
-            found.append(_families(ruleset, members, valid, stratum, size, trained_on, n_found))
+            kept = _kept(ruleset, members, valid, stratum, trained_on)
+            kept = kept.filter(pl.int_range(pl.len()).over("stratum") < size)
+            found.append(_families(members, kept, n_found))
             n_found += len(base)
         if not found:
             continue
@@ -90,7 +108,7 @@ def _draw_suite(ruleset, kind, size, prevalence, trained_on, rng, source) -> pl.
         first = rows.filter(member=0).unique(ruleset.feature_names, keep="first", maintain_order=True)
         available = dict(sorted(first["stratum"].value_counts().iter_rows()))
         if kind == "prevalence":
-            quota = _quota_of_prevalence(size, prevalence, available)
+            quota = _quota_of_prevalence(size, asked.prevalence, available)
         else:
             quota = fill_equally(size, available)
         if quota:
@@ -114,17 +132,20 @@ def _draw_suite(ruleset, kind, size, prevalence, trained_on, rng, source) -> pl.
     )
 
 
-def _families(ruleset, members, valid, stratum, size, trained_on, first) -> pl.DataFrame:
-    """Rows of the valid families, at most `size` a stratum; they are numbered from `first`.
+def _kept(ruleset, members, valid, stratum, trained_on) -> pl.DataFrame:
+    """`row` and `stratum` of the valid families without an application of `trained_on`.
 
     members: a role and a decided frame each, whose rows with the same number are one family; valid: a truth value a
     family; stratum: a text a family.
     """
     kept = pl.DataFrame({"row": pl.int_range(len(valid), eager=True), "stratum": stratum}).filter(valid)
-    trained = [frame.select(ruleset.feature_names).with_row_index("row") for _, frame in members]
-    trained = pl.concat(trained).join(trained_on, on=ruleset.feature_names, how="semi")
-    kept = kept.filter(~pl.col("row").is_in(trained["row"].unique().implode()))
-    kept = kept.filter(pl.int_range(pl.len()).over("stratum") < size)
+    rows = pl.concat(frame.select(ruleset.feature_names).with_row_index("row") for _, frame in members)
+    trained = rows.join(trained_on, on=ruleset.feature_names, how="semi")
+    return kept.filter(~pl.col("row").is_in(trained["row"].unique().implode()))
+
+
+def _families(members, kept: pl.DataFrame, first: int) -> pl.DataFrame:
+    """Rows of the families in `kept` (`row`, `stratum`), all members; families are numbered from `first`."""
     return pl.concat(
         frame[kept["row"]].with_columns(
             family=first + kept["row"], member=pl.lit(i, dtype=pl.Int64), role=pl.lit(role), stratum=kept["stratum"]
