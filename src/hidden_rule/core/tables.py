@@ -3,7 +3,8 @@
 import polars as pl
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.files import UNSEALED, seal, seal_holds, whole
+from hidden_rule.core.files import whole
+from hidden_rule.core.seals import UNSEALED, seal, seal_holds
 
 REBUILD = "delete it and run again to rebuild it"
 
@@ -78,7 +79,7 @@ FEASIBILITY = pl.Schema(
     }
 )
 
-COLLAPSE = pl.Schema(  # a row a training by reward and label; `collapse.judge` says how each is judged
+COLLAPSE = pl.Schema(  # type: ignore[arg-type] # a row a training by reward and label; `collapse.judge` says how each is judged
     {
         "condition": pl.String,
         "seed": pl.Int64,
