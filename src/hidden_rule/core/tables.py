@@ -79,8 +79,8 @@ FEASIBILITY = pl.Schema(
     }
 )
 
-COLLAPSE = pl.Schema(  # type: ignore[arg-type] # a row a training by reward and label; `collapse.judge` says how each is judged
-    {
+COLLAPSE = pl.Schema(  # a row a training by reward and label; `collapse.judge` says how each is judged
+    {  # type: ignore[arg-type] # types, and a list of one
         "condition": pl.String,
         "seed": pl.Int64,
         "verdict": pl.String,  # pass | warn | collapsed; of the training, as all columns up to n_steps

@@ -5,6 +5,7 @@ hidden label covers every profile that the other rules tell apart. Each split ha
 """
 
 from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ DRAWING_ORDER = ("test", "holdout", "validation", "train")  # a larger training 
 ID_BLOCK = 10_000_000  # identifiers set aside for each split; also the largest split
 MIN_ROUNDS, MAX_ROUNDS = 8, 60  # of drawing; rare profiles are waited for until MIN_ROUNDS, labels until MAX_ROUNDS
 CELL = ("label", "label_without_hidden")
+Cell = TypeVar("Cell", tuple, str)
 
 
 def dataset_schema(ruleset) -> pl.Schema:
@@ -141,11 +143,12 @@ def _add(kept: dict[tuple, int], frame: pl.DataFrame) -> dict[tuple, int]:
     return dict(sorted(counts.items()))
 
 
-def fill_equally(total: int, available: dict[tuple, int]) -> dict[tuple, int]:
+def fill_equally(total: int, available: dict[Cell, int]) -> dict[Cell, int]:
     """`total` divided over cells as equally as what is available allows; empty if there is too little of it."""
     if sum(available.values()) < total:
         return {}
-    quota, left = {}, total
+    quota: dict[Cell, int] = {}
+    left = total
     scarce_first = sorted(available, key=lambda cell: (available[cell], cell))
     for i, cell in enumerate(scarce_first):
         quota[cell] = min(available[cell], left // (len(scarce_first) - i))

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -214,6 +215,11 @@ def _fill(template: str, parts: dict[str, str]) -> str:
     return PLACEHOLDER.sub(lambda match: parts[match[1]], template)
 
 
+def _with_tuples(spec: dict) -> dict[str, Any]:
+    """A feature's keys and values, lists as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+
+
 def load_ruleset(path) -> Ruleset:
     """Read and check a ruleset file; any fault is a UserError with the file, the key and a remedy.
 
@@ -229,10 +235,7 @@ def load_ruleset(path) -> Ruleset:
     ruleset = Ruleset(
         name=document["name"],
         description=" ".join(document["description"].split()),
-        features=tuple(
-            Feature(name=name, **{key: tuple(x) if isinstance(x, list) else x for key, x in spec.items()})
-            for name, spec in document["features"].items()
-        ),
+        features=tuple(Feature(name=name, **_with_tuples(spec)) for name, spec in document["features"].items()),
         rules=tuple(Rule(**spec) for spec in document["rules"]),
         default=document["default"],
         system=document["prompt"]["system"],
