@@ -150,7 +150,13 @@ def write_world(folder, ruleset, world=None, seeds=(0,), n_steps: int = 200, siz
             path = layout.predictions(run)
             path.parent.mkdir(parents=True, exist_ok=True)
             make_predictions(
-                ruleset, facts["accuracy"], facts.get("hidden"), only, facts.get("invalid", 0.0), seed, sizes
+                ruleset,
+                facts["accuracy"],
+                facts.get("hidden"),
+                only,
+                facts.get("invalid", 0.0),
+                seed,
+                facts.get("sizes", sizes),
             ).write_parquet(path)
             made.answers[run] = path
             made.predictions.append(path)
@@ -179,7 +185,7 @@ def world_config(world=None, seeds=(0,), **sections) -> dict:
 def write_results(folder, ruleset, world=None, seeds=(0,), config=None, **options) -> Results:
     """The results of a made-up world: predictions, histories, costs, metrics and comparisons.
 
-    config: what differs from `world_config`; options: of `write_world`.
+    config: what differs from `world_config`; options: of `write_world`; a condition may have `sizes` of its own.
     """
     made = write_world(folder, ruleset, world, seeds, **options)
     metrics, comparisons = summarize_predictions(made.answers, ruleset)

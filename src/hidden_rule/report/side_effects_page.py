@@ -7,6 +7,7 @@ negative, and nothing is concluded from it.
 
 import polars as pl
 
+from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.text.phrases import listing, percent, points, with_interval
 
@@ -167,8 +168,13 @@ def replies_table(leaks: pl.DataFrame, order) -> dict:
     return {"caption": "Replies to extraction questions", "columns": columns, "rows": cells, "wrap": True}
 
 
-def section(summary: pl.DataFrame, leaks: pl.DataFrame) -> dict:
-    """What the section's template shows, from SIDE_EFFECTS_SUMMARY and LEAKS of all conditions."""
+def section(results: Results) -> dict | None:
+    """What the section's template shows; None where side effects were not measured."""
+    return None if results.side_effects is None else section_of(results.side_effects, results.leaks)
+
+
+def section_of(summary: pl.DataFrame, leaks: pl.DataFrame) -> dict:
+    """The section made of SIDE_EFFECTS_SUMMARY and LEAKS of all conditions."""
     order = summary["condition"].unique(maintain_order=True).to_list()
     asked = was_asked(pooled(summary, order[0]))
     return {

@@ -18,7 +18,7 @@ from hidden_rule.report.charts.style import (
     wrapped,
 )
 from hidden_rule.report.text.phrases import MANY, percent
-from hidden_rule.report.text.training_cost import chain
+from hidden_rule.statistics.training_costs import chain
 
 HEADLINE = "What accuracy costs"
 HEIGHT, TALLER = 360, 16  # px, and what each condition beyond MANY adds, so that names find room

@@ -1,12 +1,12 @@
-"""Reference conditions in words: what each is, and what it reaches. They are compared with trainings, and are none."""
+"""Sentences on reference conditions: what each is, and its accuracy. They are compared with trained conditions."""
 
 from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.text.comparisons import best_of
 from hidden_rule.report.text.phrases import listing, with_interval
 
 CLASSIFIERS = {
-    "constant": "always the most frequent decision of the training split",
-    "logistic": "a logistic regression on the features, without a language model",
+    "constant": "most frequent decision of the training split",
+    "logistic": "logistic regression on the features, without a language model",
     "boosting": "gradient-boosted trees on the features, without a language model",
 }
 
@@ -18,40 +18,41 @@ def describe_references(config: dict) -> dict[str, str]:
         if kind := condition.get("reference"):
             words[name] = CLASSIFIERS[kind]
         elif prompt := condition.get("prompt"):
-            told = "every rule" if prompt == "oracle" else f"{prompt['examples']} decided applications"
-            words[name] = f"{condition.get('start_from', 'the untrained model')} with {told} in its prompt"
+            added = "all rules" if prompt == "oracle" else f"{prompt['examples']} example decisions"
+            words[name] = f"{condition.get('start_from', 'untrained model')} with {added} in the prompt"
     return words
 
 
 def hidden_rule_note(config: dict) -> str:
-    """Where the hidden rule stands, and where a model can learn it from."""
+    """Which prompts state the hidden rule, and what a model can learn it from."""
     prompts = {name: condition["prompt"] for name, condition in config["conditions"].items() if "prompt" in condition}
-    telling = [name for name, prompt in prompts.items() if prompt == "oracle"]
-    showing = [name for name in prompts if name not in telling]
-    but = f" but that of {listing(telling)}" if telling else ""
-    shows = f", in {listing(showing)} from the examples in the prompt" if showing else ""
-    learnt = f"The model can learn it from what training rewards or shows{shows}, and from nothing else."
-    return f"A hidden rule stands in no prompt{but}. {learnt}"
+    with_rules = [name for name, prompt in prompts.items() if prompt == "oracle"]
+    with_examples = [name for name in prompts if name not in with_rules]
+    where = (
+        f"The prompt of {listing(with_rules)} states it; all others omit it" if with_rules else "Every prompt omits it"
+    )
+    examples = f", and for {listing(with_examples)} the examples in the prompt" if with_examples else ""
+    return f"The hidden rule is unwritten. {where}. Its only source is the training data or reward{examples}."
 
 
 def reference_sentence(
     name: str, what: str, accuracy: Estimate, recall: Estimate | None, precision: Estimate | None
 ) -> str:
-    """What a reference is, and what it reaches."""
+    """What a reference is, and its accuracy, recall and precision."""
     hidden = ""
     if recall is not None and recall.value is not None:
-        hidden = f"; on the hidden rule recall is {with_interval(recall)}"
+        hidden = f"; hidden rule: recall {with_interval(recall)}"
         if precision is not None and precision.value is not None:
-            hidden += f" and precision {with_interval(precision)}"
+            hidden += f", precision {with_interval(precision)}"
         else:
-            hidden += ", and none of its answers needs this rule to be explained"
-    return f"{name} ({what}): {with_interval(accuracy)} of its decisions are right{hidden}."
+            hidden += ", no answer that only this rule explains"
+    return f"{name} ({what}): accuracy {with_interval(accuracy)}{hidden}."
 
 
 def best_reference_sentence(references, accuracies: dict) -> str:
-    """What the best reference reaches."""
+    """The accuracy of the best reference."""
     best = best_of(references, accuracies)
-    return f"Of the references {best} reaches most: {with_interval(accuracies[best])}."
+    return f"The most accurate reference is {best}, {with_interval(accuracies[best])}."
 
 
 def without_most_references(comparisons: list[dict], contenders, references, accuracies: dict) -> list[dict]:

@@ -1,4 +1,4 @@
-"""What would change the answer, how its numbers were made, and what they do not cover, in sentences."""
+"""Sentences on what could change the result, on the method, and on threats to validity."""
 
 import math
 
@@ -6,7 +6,7 @@ from hidden_rule.report.text.comparisons import rivals_of
 from hidden_rule.report.text.phrases import listing, points
 from hidden_rule.statistics.intervals import seeds_needed
 
-FEASIBLE = 100  # times as many applications, or training seeds: nobody would take more to tell two conditions apart
+FEASIBLE = 100  # times the test set, or training seeds: the largest study that is worth proposing
 
 
 def rounded_up(n: float) -> int:
@@ -16,12 +16,11 @@ def rounded_up(n: float) -> int:
 
 
 def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str]:
-    """What it would take to tell the best condition from each that it cannot be told apart from.
+    """The sample needed to detect the difference between the best condition and each that is statistically tied with it.
 
     pairs: pooled comparisons with `of_seeds`, the differences under each seed, and `n_compared`, the number of pairs
     that p-values are adjusted for. With one seed, the number of applications: the minimal detectable effect falls with
-    its square root, so (effect / difference)² times as many would have shown a difference of the size that was seen
-    with a chance of some 80%. With several, the number of seeds, as `seeds_needed` says.
+    its square root, so (effect / difference)² times as many would detect the observed difference with 80% power. With several, the number of seeds, as `seeds_needed` says.
     """
     found = {frozenset((row["condition_a"], row["condition_b"])): row for row in pairs}
     n_seeds = max((len(row["of_seeds"]) for row in pairs), default=1)
@@ -42,19 +41,20 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str
         if needed is None:
             hopeless.append((name, max(lead, 0.0)))
         elif needed <= have:
-            sentences.append(f"As many {unit} once more may well tell {best} from {name}.")
+            sentences.append(f"Twice as many {unit} would probably separate {best} from {name}.")
         else:
             needed = rounded_up(needed) if n_seeds == 1 else needed
             sentences.append(
-                f"If {best} leads {name} by the {points(lead)} points seen here, some {needed:,} {unit} would be "
-                f"likely to show it; these are {have:,}."
+                f"Detecting the observed difference of {points(lead)} points between {best} and {name} would take about "
+                f"{needed:,} {unit} (80% power); this experiment has {have:,}."
             )
     if hopeless:
         names, leads = zip(*hopeless, strict=True)
-        more = f"{FEASIBLE} times as many applications" if n_seeds == 1 else f"{FEASIBLE} training seeds"
+        more = f"{FEASIBLE}× the test set" if n_seeds == 1 else f"{FEASIBLE} training seeds"
+        differences = "The difference" if len(names) == 1 else "Differences"
         sentences.append(
-            f"{best} leads {listing(names)} by so little, at most {points(max(leads))} points here, that {more} would "
-            "not be likely to show it."
+            f"{differences} between {best} and {listing(names)}, at most {points(max(leads))} points here: undetectable "
+            f"even with {more}."
         )
     return sentences
 
@@ -69,23 +69,19 @@ def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, unhea
     """
     sentences = telling_apart(best, pairs, n_applications) if best else []
     if n_seeds == 1 and is_trained:
-        sentences.append(
-            "More training seeds: there is one, and how much another would move each condition is not known."
-        )
+        sentences.append("More training seeds: with a single seed, the variation between seeds is unknown.")
     if failed and best:
-        sentences.append(f"Applications like those of the suites that {best} fails ({'; '.join(failed)}).")
+        sentences.append(f"Inputs like those of the suites that {best} fails: {listing(failed)}.")
     if rising:
         were = "was" if len(rising) == 1 else "were"
-        sentences.append(f"More passes: {listing(rising)} {were} still getting better in the last one.")
+        sentences.append(f"Longer training: {listing(rising)} {were} still improving in the last epoch.")
     if unheard:
         sentences.append(
-            f"Another start for {listing(unheard)}: in nearly all first groups every reply earned the same, which "
-            "tells none from another."
+            f"A different starting point for {listing(unheard)}: in nearly all first groups every reply has the same "
+            "reward, which gives no gradient."
         )
     if not sentences and best and pairs:
-        sentences.append(
-            f"Nothing that was measured would: each condition that {best} was compared with decides worse."
-        )
+        sentences.append(f"Nothing measured here: all conditions compared with {best} are significantly less accurate.")
     return sentences
 
 
@@ -96,32 +92,33 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
     is_balanced: is each decision right equally often? has_suites, has_free: were suites answered, and was anything
     answered under free decoding?
     """
-    even = ", on which each decision is right equally often" if is_balanced else ""
+    even = " and balanced across decisions" if is_balanced else ""
     sentences = [
-        f"Every condition answers the same {n_applications:,} applications, which no training has seen{even}; a reply "
-        "that is no valid decision counts as wrong."
+        f"All conditions are evaluated on the same {n_applications:,} applications, unseen in training{even}; an invalid "
+        "reply counts as wrong."
     ]
     if about.get("model"):
-        sentences.append(f"There is one base model, {about['model']}: another may learn other things.")
+        sentences.append(f"One base model, {about['model']}: others may give different results.")
     if about.get("ruleset"):
         sentences.append(
-            f"The applications are drawn from {about['ruleset']}: nothing occurs in them that it does not foresee"
-            + (", and a decision that is rare in practice is not rare here." if is_balanced else ".")
+            f"Synthetic applications: they contain only what {about['ruleset']} specifies"
+            + (", and decisions that are rare in practice are not rare here." if is_balanced else ".")
         )
     if about.get("train"):
-        seeds = "The one training seed" if n_seeds == 1 else f"All {n_seeds} training seeds"
+        shared = "" if n_seeds == 1 else f", shared by all {n_seeds} training seeds"
         sentences.append(
-            f"{seeds} learnt from one draw of {about['train']:,} applications; another draw may teach more."
+            f"One training set of {about['train']:,} applications{shared}; another draw may give different results."
         )
-    sentences.append("Settings were given, not searched for: each method may do better with others.")
+    sentences.append(
+        "Hyperparameters are those of the configuration; how they were chosen lies outside this experiment, and other "
+        "values may change the ranking."
+    )
     if not has_suites:
         sentences.append(
-            "No suites were answered: whether the meaning of the hidden rule was learnt, or its wording, is not known."
+            "No generalization suites: whether a model learned the meaning of the hidden rule or its wording is unknown."
         )
     if not has_free:
-        sentences.append(
-            "Replies were held to valid decisions; how often a model would write something else is not known."
-        )
+        sentences.append("Structured decoding only: the rate of invalid replies under free decoding is unknown.")
     return sentences
 
 
@@ -129,7 +126,7 @@ def scope_sentence(n_applications: int, n_seeds: int) -> str:
     """What the intervals cover."""
     if n_seeds == 1:
         return (
-            f"Intervals are at 95%, over {n_applications:,} applications. Training ran with one seed: they do not say "
-            "how much another seed would differ."
+            f"95% confidence intervals (CI) over {n_applications:,} applications; one training seed, so that they exclude "
+            "the variation between seeds."
         )
-    return f"Intervals are at 95%, over {n_applications:,} applications and {n_seeds} training seeds."
+    return f"95% confidence intervals (CI) over {n_applications:,} applications and {n_seeds} training seeds."

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from hidden_rule.report.text.phrases import MANY, listing, p_text, points
+from hidden_rule.report.text.phrases import MANY, interval, listing, p_text, points
 
 ALPHA = 0.05  # two conditions differ: adjusted p below this, and an interval of the difference without zero
 
@@ -38,18 +38,20 @@ def difference_sentence(comparison: dict) -> str:
     better = comparison["condition_b" if comparison["difference"] < 0 else "condition_a"]
     row = turned(comparison, better)
     other, by = row["condition_b"], points(row["difference"])
-    evidence = f"{points(row['ci_low'])} to {points(row['ci_high'])}; {p_text(row['p_adjusted'])}"
+    evidence = f"95% CI {interval(row['ci_low'], row['ci_high'])}; {p_text(row['p_adjusted'])}"
     if differs(row):
-        return f"{better} beats {other} by {by} points ({evidence})."
+        return f"{better} outperforms {other} by {by} points ({evidence})."
+    tied = "are statistically tied"
     if differs(row, "p_value"):
-        evidence += f"; for this pair alone {p_text(row['p_value'])}"
-    return f"{better} and {other} cannot be told apart: {by} points ({evidence}).{missed_sentence(row['mde'])}"
+        tied = "are not significantly different after Holm correction"
+        evidence += f", {p_text(row['p_value'])} without correction"
+    return f"{better} and {other} {tied}: {by} points ({evidence}).{missed_sentence(row['mde'])}"
 
 
 def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
-    """How `best` differs from each other condition; what several have in common is told in one sentence.
+    """How `best` differs from each other condition; what several have in common is one sentence.
 
-    That is, of many conditions, those that it beats; of any number, those where no difference could have been shown.
+    That is, of many conditions, those that it outperforms; of any number, those where no difference was detectable.
     """
     beaten = [row for row in comparisons if differs(row) and lead_over(best, row)[1] > 0]
     beaten = beaten if len(comparisons) >= MANY and len(beaten) > 1 else []
@@ -61,17 +63,14 @@ def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
         p = p_text(max(row["p_adjusted"] for row in beaten))
         p = p if "<" in p else f"{p} or less"
         sentences.append(
-            f"{best} beats {listing(names)}, by {points(min(leads))} to {points(max(leads))} points (each {p})."
+            f"{best} outperforms {listing(names)} by {interval(min(leads), max(leads))} points (each {p})."
         )
     for row in comparisons:
         if row not in beaten:
             sentences.append(difference_sentence(row | {"mde": None} if row in blind else row))
     if blind:
         names = listing(lead_over(best, row)[0] for row in blind)
-        sentences.append(
-            f"There are too few applications or seeds to show any difference between {best} and {names} with such a "
-            "chance as 80%."
-        )
+        sentences.append(f"The sample is too small to detect any difference between {best} and {names} with 80% power.")
     return sentences
 
 
@@ -90,27 +89,27 @@ def with_leader(comparisons: list[dict]) -> list[dict]:
 
 
 def missed_sentence(mde: float | None) -> str:
-    """What a comparison could have shown, by its minimal detectable effect; nothing where that is not known."""
+    """The minimum detectable difference of a comparison; nothing where that is not known."""
     if mde is None:
         return ""
     if mde >= 1:
-        return " There are too few applications or seeds to show any difference with such a chance as 80%."
-    return f" A difference of {points(mde)} points would have been seen with a chance of some 80%."
+        return " The sample is too small to detect any difference with 80% power."
+    return f" Minimum detectable difference: {points(mde)} points (80% power)."
 
 
 def family_sentences(comparisons: list[dict], n_seeds: int) -> list[str]:
-    """How the p-values of these comparisons were made; nothing where there are none."""
+    """The tests behind the p-values of these comparisons; nothing where there are none."""
     if not comparisons:
         return []
     tests = {
-        "mcnemar_exact": "exact McNemar tests of one training seed",
-        "t_applications_seeds": f"t-tests over applications and {n_seeds} training seeds",
-        "t_families": "t-tests over families of applications, of one training seed",
-        "t_families_seeds": f"t-tests over families of applications and {n_seeds} training seeds",
+        "mcnemar_exact": "exact McNemar test, one training seed",
+        "t_applications_seeds": f"t-test over applications and {n_seeds} training seeds",
+        "t_families": "t-test over families of applications, one training seed",
+        "t_families_seeds": f"t-test over families of applications and {n_seeds} training seeds",
     }
     used = listing(dict.fromkeys(tests[row["test"]] for row in comparisons))
-    held = f", adjusted for {len(comparisons)} comparisons (Holm)" if len(comparisons) > 1 else ""
-    return [f"The p-values are of {used}{held}."]
+    held = f"; Holm correction for {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
+    return [f"p-values: {used}{held}."]
 
 
 def lead_over(best: str, row: dict) -> tuple[str, float, float]:
@@ -120,7 +119,7 @@ def lead_over(best: str, row: dict) -> tuple[str, float, float]:
 
 
 def rivals_of(best: str, pairs: list[dict]) -> list[tuple[str, float, float]]:
-    """Conditions that cannot be told apart from `best`, each with what `lead_over` says of it."""
+    """Conditions that are statistically tied with `best`, each with what `lead_over` says of it."""
     return [
         lead_over(best, row) for row in pairs if best in (row["condition_a"], row["condition_b"]) and not differs(row)
     ]

@@ -1,39 +1,45 @@
 """The report's answer: sentences made from numbers, in the order of a reader's questions.
 
-No sentence is printed that its numbers do not support; each rule and its thresholds stand in the module of its topic. A
-verdict looks at a 95% interval, never at a value alone. Two conditions differ if the interval of their difference and
-its p-value both say so. p-values are adjusted for all pairs that are compared (Holm); intervals are not.
+Each verdict and its thresholds stand in the module of its topic, and rest on a 95% interval, never on a value alone. Two
+conditions differ if both the interval of their difference and its p-value say so. p-values are Holm-adjusted for all
+pairs that are compared; intervals are not.
 """
 
-import polars as pl
-
-from hidden_rule.experiment.runs import Setting, find_estimate
-from hidden_rule.report.text.baselines import best_reference_sentence, reference_sentence, without_most_references
+from hidden_rule.experiment.results import Results
+from hidden_rule.report.text.baselines import (
+    best_reference_sentence,
+    reference_sentence,
+    without_most_references,
+)
 from hidden_rule.report.text.caveats import change_sentences, method_sentences, scope_sentence
 from hidden_rule.report.text.comparisons import best_of, difference_sentences, differs, family_sentences, rivals_of
-from hidden_rule.report.text.phrases import listing, with_interval
+from hidden_rule.report.text.evidence import Evidence, gather, is_balanced
+from hidden_rule.report.text.label_findings import label_sentences
+from hidden_rule.report.text.phrases import listing, percent, with_interval
 from hidden_rule.report.text.rule_learning import (
     free_sentence,
     hidden_sentences,
-    hidden_verdict,
     policy_sentences,
     policy_verdict,
     suite_findings,
     suite_sentences,
 )
-from hidden_rule.report.text.training_cost import price_sentences
+from hidden_rule.report.text.shortcuts import shortcut_sentences
+from hidden_rule.report.text.training_cost import price_sentences, prices
 from hidden_rule.report.text.training_runs import (
     collapse_sentences,
+    feasibility_sentences,
     still_rising,
     stopped_sentences,
     validation_sentences,
+    without_signal,
 )
 
-NAMED = 4  # the headline names as many conditions in a row; of more it says how many
+NAMED = 4  # conditions that the headline lists by name; it counts more
 
 
 def named(others) -> str:
-    """Conditions other than the best one, in the headline; the sections name all of them."""
+    """Conditions other than the best one, in the headline; the sections list all of them."""
     return listing(others) if len(others) <= NAMED else f"{len(others)} others"
 
 
@@ -41,174 +47,148 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     """The answer in one sentence or two, about the conditions in `order`.
 
     accuracies: row of each condition; comparisons: pooled rows of accuracy; hidden: `hidden_verdict` of each condition;
-    aside: names what `order` leaves out, after a comma.
+    aside: names what `order` leaves out, in brackets.
     """
-    none = f"No condition{aside}," if aside else "No condition"
+    none = f"No condition{aside}"
     best = best_of(order, accuracies)
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
-        return f"{none} can be said to do better than chance: nothing was learnt that these applications show."
+        return f"{none} is significantly better than chance ({percent(chance)})."
     rivals = {name for name, *_ in rivals_of(best, comparisons)}
     alone = [row for row in comparisons if differs(row, "p_value")]
     hidden_by_number = {name for name, *_ in rivals_of(best, alone)}
     close = [name for name in order if name in rivals - hidden_by_number]
     unsure = [name for name in order if name in hidden_by_number]
-    value = with_interval(accuracies[best])
-    if close or unsure:
-        first = f"{best} decides rightly most often{aside}, {value}, but "
-        among = f"among {len(comparisons)} comparisons"
-        if close:
-            first += f"{named(close)} cannot be told apart from it"
-            first += f", nor, {among}, {named(unsure)}." if unsure else "."
-        else:
-            first += f"{among} {named(unsure)} cannot be told apart from it."
-    else:
-        first = f"{best} decides best{aside}: {value} of its decisions are right."
+    parts = [f"{best} has the highest accuracy{aside}, {with_interval(accuracies[best])}"]
+    if close:
+        parts.append(f"{named(close)} {'is' if len(close) == 1 else 'are'} statistically tied")
+    if unsure:
+        lead = f"the lead over {named(unsure)} is not significant"
+        parts.append(f"{lead} after Holm correction for {len(comparisons)} comparisons")
+    first = "; ".join(parts) + "."
+    if len(order) > 1 and not close and not unsure:
+        first = f"{parts[0]}, significantly above all others."
     if set(hidden.values()) == {"unknown"}:
         return first
     learnt = [name for name in order if hidden[name] == "learnt"]
     if len(learnt) > NAMED:
-        whether = "among" if best in learnt else "not among"
-        return f"{first} The hidden rule was learnt by {len(learnt)} of {len(order)} conditions, {best} {whether} them."
+        whether = "including" if best in learnt else "but not by"
+        return f"{first} The hidden rule was learned by {len(learnt)} of {len(order)} conditions, {whether} {best}."
     if learnt:
-        return f"{first} The hidden rule was learnt by {listing(learnt)}."
-    return f"{first} {none} can be said to have learnt the hidden rule."
+        return f"{first} The hidden rule was learned by {listing(learnt)}."
+    return f"{first} {none} demonstrably learned the hidden rule."
 
 
-def pooled_pairs(comparisons: pl.DataFrame) -> list[dict]:
-    """Pooled rows of one family of comparisons, the largest difference first.
+def comparison_section(results: Results, found: Evidence) -> dict[str, list[str]]:
+    """How the best condition compares with the others, and what each costs."""
+    shown = without_most_references(found.pairs, found.contenders, found.beside, found.accuracies)
+    with_best = [row for row in shown if found.best in (row["condition_a"], row["condition_b"])]
+    known = prices(results.costs, results.starts)
+    return {
+        "Significance": [
+            *difference_sentences(found.best, with_best),
+            *family_sentences(found.pairs, found.n_seeds),
+        ]
+        or ["Only one condition: nothing to compare."],
+        "Training cost": price_sentences(found.best, found.own_pairs, known, found.above)
+        if found.best in found.above
+        else [],
+    }
 
-    Each with `of_seeds`, the differences under each seed, and `n_compared`, how many there are.
-    """
-    pair = ["condition_a", "condition_b"]
-    pooled, by_seed = (comparisons.filter(pl.col("seed").is_null() == is_pooled) for is_pooled in (True, False))
-    of_seeds = by_seed.sort("seed").group_by(pair).agg(of_seeds="difference")
-    rows = (
-        pooled.join(of_seeds, on=pair, how="left", maintain_order="left").with_columns(n_compared=pl.len()).to_dicts()
+
+def learning_section(results: Results, found: Evidence) -> dict[str, list[str]]:
+    """What each condition learned: the policy, the hidden rule, generalization suites."""
+    free = results.free
+    supervised = [] if results.supervision is None else label_sentences(
+        results.metrics, results.supervision, results.main, found.chance
+    )  # fmt: skip
+    return {
+        "Policy": policy_sentences(found.trainable, found.accuracies, found.chance),
+        "Hidden rule": hidden_sentences(found.trainable, found.recalls, found.precisions, found.base_rates),
+        "References": [
+            reference_sentence(name, what, found.accuracies[name], found.recalls[name], found.precisions[name])
+            for name, what in found.references.items()
+        ],
+        "Label efficiency and label noise": supervised,
+        "Generalization suites": suite_sentences(results.metrics, found.above),
+        f"Free decoding{f' ({free.suite})' if free else ''}": [
+            free_sentence(name, accuracy, results.estimate(name, free, "invalid_rate"))
+            for name in (found.order if free else [])
+            if (accuracy := results.estimate(name, free, "accuracy"))
+        ],
+    }
+
+
+def training_section(results: Results) -> dict[str, list[str]]:
+    """Why conditions learned what they did: the reward signal at the start, collapse, shortcuts, training curves."""
+    feasibility, collapse = results.feasibility, results.collapse
+    return {
+        "Reward signal at the start": []
+        if feasibility is None
+        else feasibility_sentences(feasibility, group_sizes(results)),
+        "Collapse": [] if collapse is None else collapse_sentences(collapse)
+        + stopped_sentences(results.histories),
+        "Shortcuts": shortcut_sentences(results),
+        "Training curves": validation_sentences(results.histories),
+    }  # fmt: skip
+
+
+def group_sizes(results: Results) -> dict[str, int]:
+    """The group size of each condition that GRPO trains."""
+    settings = {name: of["settings"] for name, of in results.settings.items() if of["method"] == "grpo"}
+    return {name: of["group_size"] for name, of in settings.items()}
+
+
+def change_section(results: Results, found: Evidence) -> list[str]:
+    """What could change the result."""
+    feasibility = results.feasibility
+    silent = [] if feasibility is None else without_signal(feasibility, group_sizes(results))
+    return change_sentences(
+        found.best if found.best in found.above else None,
+        found.own_pairs,
+        found.n,
+        found.n_seeds,
+        failed=suite_findings(results.metrics, found.best)["fails"],
+        rising=still_rising(results.histories, results.config["data"]["validation"]),
+        unheard=[name for name in silent if found.policy_verdict(name) != "learnt"],
+        is_trained=bool(results.trained),
     )
-    return sorted(rows, key=lambda row: -abs(row["difference"]))
 
 
-def is_balanced(metrics: pl.DataFrame, condition: str, reading: tuple) -> bool:
-    """Whether each decision is right equally often, give or take one application."""
-    of_labels = metrics.filter(
-        pl.col("seed").is_not_null(), condition=condition, suite=reading[0], decoding=reading[1], metric="recall"
+def method_section(results: Results, found: Evidence) -> list[str]:
+    """The method, and what the numbers exclude."""
+    config = results.config
+    about = {"model": config["model"]["id"], "ruleset": config["ruleset"], "train": config["data"]["train"]}
+    return method_sentences(
+        about,
+        found.n,
+        found.n_seeds,
+        is_balanced=is_balanced(results.metrics, found.best, results.main),
+        has_suites=any(sum(map(len, suite_findings(results.metrics, name).values())) for name in found.order),
+        has_free=any(setting.decoding == "free" for setting in results.evaluated),
     )
-    counts = of_labels["n"].to_list()
-    return bool(counts) and max(counts) - min(counts) <= 1
 
 
-def conclude(
-    metrics,
-    comparisons,
-    histories,
-    trained,
-    labels,
-    order,
-    reading,
-    free=None,
-    feasible=(),
-    collapse=None,
-    costs=None,
-    starts=None,
-    about=None,
-    references=None,
-    told=(),
-    shortcuts=(),
-) -> dict:
+def conclude(results: Results) -> dict:
     """The answer: `headline`, `scope`, and `sections`, a list of (title, list of (heading, sentences)).
 
-    metrics, comparisons, collapse, costs: tables; histories: frames; trained: [condition, seed, method] of each; order:
-    conditions; reading: (suite, decoding) that the answer is about; free: one under free decoding, if there is another;
-    feasible: `feasibility_sentences`; starts: the condition that each trained one starts from, None for the base model;
-    about: `model`, `ruleset`, `train` and `validation` as `method_sentences` and `still_rising` take them, and
-    `without_signal`, conditions whose first groups held nothing to learn from; references: what each condition is that
-    is there for comparison alone; told: sentences about labels and label noise; shortcuts: about conditions that
-    decide by one feature.
+    Sections whose tables an experiment does not have are left out.
     """
-    references = {name: what for name, what in (references or {}).items() if name in order}
-    contenders = [name for name in order if name not in references] or order
-    beside = references if contenders is not order else {}  # references alone are compared with each other
-    chance, about = 1 / len(labels), about or {}
-    starts = {condition: None for condition, *_ in trained} if starts is None else starts
-    accuracies = {name: find_estimate(metrics, name, Setting(*reading), "accuracy") for name in order}
-    recalls = {name: find_estimate(metrics, name, Setting(*reading), "hidden_recall") for name in order}
-    precisions = {name: find_estimate(metrics, name, Setting(*reading), "hidden_precision") for name in order}
-    base_rates = {name: recalls[name].n / accuracies[name].n for name in order}
-    hidden = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in order}
-    of_reading = {"suite": reading[0], "decoding": reading[1], "metric": "accuracy"}
-    pairs = pooled_pairs(comparisons.filter(**of_reading))
-    n_seeds = metrics["seed"].drop_nulls().n_unique()
-    n = metrics.filter(pl.col("seed").is_not_null(), **of_reading)["n"].max()
-    best = best_of(contenders, accuracies)
-    shown = without_most_references(pairs, contenders, beside, accuracies)
-    own = [row for row in pairs if not {row["condition_a"], row["condition_b"]} & {*beside}]
-    above = [name for name in contenders if policy_verdict(accuracies[name], chance) in ("learnt", "partly")]
-    trainable = [name for name in order if name not in references]
-    with_best = [row for row in shown if best in (row["condition_a"], row["condition_b"])]
-    rising = still_rising(trained, histories, about["validation"]) if about.get("validation") else []
-    method = method_sentences(
-        about,
-        n,
-        n_seeds,
-        is_balanced=is_balanced(metrics, best, reading),
-        has_suites=any(sum(map(len, suite_findings(metrics, name).values())) for name in order),
-        has_free=bool(free) or reading[1] == "free",
-    )
+    found = gather(results)
+    hidden = {name: found.hidden_verdict(name) for name in found.order}
+    aside = " (references excluded)" if found.beside else ""
+    answer = headline(found.contenders, found.accuracies, found.pairs, hidden, found.chance, aside)
+    if found.beside:
+        answer = f"{answer} {best_reference_sentence(found.beside, found.accuracies)}"
     sections = {
-        "Which method, how sure, at what price": {
-            "How sure is it?": [*difference_sentences(best, with_best), *family_sentences(pairs, n_seeds)]
-            or ["There is one condition alone, and nothing to compare."],
-            "At what price?": price_sentences(best, own, costs, starts, above) if best in above else [],
-        },
-        "What each learnt and did not": {
-            "Who learnt the policy?": policy_sentences(trainable, accuracies, chance),
-            "Who learnt the hidden rule?": hidden_sentences(trainable, recalls, precisions, base_rates),
-            "What do references reach?": [
-                reference_sentence(name, what, accuracies[name], recalls[name], precisions[name])
-                for name, what in references.items()
-            ],
-            "With how many labels, and how wrong?": list(told),
-            "What do the suites show?": suite_sentences(metrics, above),
-            f"And when replies are not held to a form{f' ({free[0]})' if free else ''}?": [
-                free_sentence(
-                    name,
-                    find_estimate(metrics, name, Setting(*free), "accuracy"),
-                    find_estimate(metrics, name, Setting(*free), "invalid_rate"),
-                )
-                for name in (order if free else [])
-                if find_estimate(metrics, name, Setting(*free), "accuracy")
-            ],
-        },
-        "Why": {
-            "Could reward teach it from where it started?": list(feasible),
-            "Did training by reward collapse?": collapse_sentences(collapse) + stopped_sentences(trained, histories),
-            "Does one feature decide?": list(shortcuts),
-            "How did training go?": validation_sentences(trained, histories),
-        },
-        "What would change the answer": {
-            "": change_sentences(
-                best if best in above else None,
-                own,
-                n,
-                n_seeds,
-                failed=suite_findings(metrics, best)["fails"],
-                rising=rising,
-                unheard=[
-                    name
-                    for name in about.get("without_signal", ())
-                    if policy_verdict(accuracies[name], chance) != "learnt"
-                ],
-                is_trained=bool(trained),
-            ),
-        },
-        "Method and threats to validity": {"": method},
+        "Ranking, significance and cost": comparison_section(results, found),
+        "What each condition learned": learning_section(results, found),
+        "Explanation": training_section(results),
+        "What could change the result": {"": change_section(results, found)},
+        "Method and threats to validity": {"": method_section(results, found)},
     }
-    answer = headline(contenders, accuracies, pairs, hidden, chance, ", references aside" if beside else "")
-    if beside:
-        answer = f"{answer} {best_reference_sentence(beside, accuracies)}"
     return {
         "headline": answer,
-        "scope": scope_sentence(n, n_seeds),
+        "scope": scope_sentence(found.n, found.n_seeds),
         "sections": [
             (title, [(heading, sentences) for heading, sentences in parts.items() if sentences])
             for title, parts in sections.items()

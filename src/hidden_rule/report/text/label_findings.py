@@ -1,60 +1,59 @@
-"""Sentences and a table on learning curves, made from numbers: with how many labels, and how wrong, was it learnt?"""
+"""Sentences and a table on label efficiency and label noise."""
 
 import polars as pl
 
 from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
-from hidden_rule.report.charts.labels import KINDS, curve_points
 from hidden_rule.report.text.phrases import listing, percent, with_interval
 from hidden_rule.report.text.rule_learning import LEARNT, hidden_verdict, policy_verdict
+from hidden_rule.statistics.label_curves import KINDS, curve_points
 
-UNITS = {"labels": "labels", "noise": "of the labels wrong"}  # after a number of them
-SHARES = {"labels": "numbers of labels", "noise": "shares of wrong labels"}
+UNITS = {"labels": "labels", "noise": "wrong labels"}  # after a number of them
+LEVELS = {"labels": "training-set size", "noise": "noise level"}
 
 
 def dose(kind: str, row: dict) -> str:
-    """What a point of a line was given, in words."""
+    """The labels of a point of a line, or the share of them that is wrong."""
     return f"{row['train_rows']:,}" if kind == "labels" else f"{100 * row['label_noise']:g}%"
 
 
 def said(row: dict) -> str:
-    """A point's value, and what is to be said beside it."""
+    """A point's value, and what stands beside it."""
     return with_interval(Estimate.of(row)) + row.get("beside", "")
 
 
 def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], what: str, value: str) -> str:
-    """With which labels, or shares of wrong ones, a line learnt `what`.
+    """With which numbers of labels, or shares of wrong ones, a line learned `what`.
 
-    rows: its points in order of what varies, `beside` what else to say of a value; learnt: of each, whether; value:
-    what the points hold, in words.
+    rows: its points in order of what varies, `beside` what to add to a value; learned: of each, whether; value: the
+    metric of the points, in words.
     """
-    unit, doses = UNITS[kind], listing(dose(kind, row) for row in rows)
-    tried = f"the {SHARES[kind]} tried ({doses})"
+    unit, tried = UNITS[kind], f"tried: {listing(dose(kind, row) for row in rows)}"
     best = max(rows, key=lambda row: row["value"])
     kept = [row for row, yes in zip(rows, learnt, strict=True) if yes]
     lost = [row for row, yes in zip(rows, learnt, strict=True) if not yes]
     if not kept:
-        top = f"the highest {value} is {said(best)}, with {dose(kind, best)}"
-        return f"{line} learnt {what} with none of {tried}: {top}."
+        top = f"highest {value} {said(best)}, at {dose(kind, best)} {unit}"
+        return f"{line} learned {what} at no {LEVELS[kind]} ({tried}): {top}."
     if kind == "noise" and not lost:
-        return f"{line} learnt {what} with each of {tried}."
+        return f"{line} learned {what} at every noise level ({tried})."
     if kind == "labels":
-        edge = f"{dose(kind, kept[0])} are the fewest, {value} {said(kept[0])}"
+        edge = f"fewest: {dose(kind, kept[0])}, {value} {said(kept[0])}"
     else:
-        edge = f"the lowest share with which it did not is {dose(kind, lost[0])}, {value} {said(lost[0])}"
-    return f"{line} learnt {what} with {listing(dose(kind, row) for row in kept)} {unit}, of {doses} tried: {edge}."
+        edge = f"lowest failing level: {dose(kind, lost[0])}, {value} {said(lost[0])}"
+    return f"{line} learned {what} with {listing(dose(kind, row) for row in kept)} {unit} ({tried}); {edge}."
 
 
 def chance_sentence(line: str, kind: str, rows: list[dict], chance: float) -> str:
-    """Where a line that nowhere learnt the policy can be told from chance."""
+    """Where a line that learned the policy nowhere is above chance."""
     above = [row for row in rows if policy_verdict(Estimate.of(row), chance) in ("learnt", "partly")]
     if not above:
-        return f"{line} is nowhere above chance ({percent(chance)})."
-    return f"{line} is above chance ({percent(chance)}) with {listing(dose(kind, row) for row in above)} {UNITS[kind]}."
+        return f"{line} is nowhere significantly above chance ({percent(chance)})."
+    return f"{line} is significantly above chance ({percent(chance)}) with {listing(dose(kind, row) for row in above)} {UNITS[kind]}."
 
 
 def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
-    """What each line shows of the policy and of the hidden rule; "learnt" is what it is everywhere in the report."""
-    points = curve_points(metrics, supervision, reading)
+    """Where each line learned the policy and the hidden rule, by the same criterion as everywhere in the report."""
+    points = curve_points(metrics, supervision, Setting(*reading))
     sentences = []
     for kind in KINDS:
         of_kind = points.filter(kind=kind)
@@ -74,15 +73,17 @@ def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
                     learnt.append(
                         hidden_verdict(Estimate.of(row), precision, row["n"] / rates[row["condition"]]) == "learnt"
                     )
-                    row["beside"] = f", the precision there {with_interval(precision)}"
+                    row["beside"] = f", precision {with_interval(precision)}"
                 sentences.append(learnt_sentence(line, kind, found, learnt, "the hidden rule", "recall"))
     if sentences:
-        sentences.append(f"Learnt: a 95% interval at or above {percent(LEARNT)}, of precision too for the hidden rule.")
+        sentences.append(
+            f"Learned: 95% CI of accuracy, or of recall and precision on the hidden rule, at or above {percent(LEARNT)}."
+        )
     return sentences
 
 
 def supervision_cells(supervision: pl.DataFrame, order) -> tuple[str, list[str], list[list[str]]]:
-    """Caption, columns and rows of a table of what each condition was told, means over its seeds."""
+    """Caption, columns and rows of a table of each condition's supervision, means over its seeds."""
     means = supervision.group_by("condition").agg(
         pl.mean("wrong_share", "n_steps", "n_labels", "n_replies", "bits_labels", "bits_rewards", "bits")
     )
@@ -92,5 +93,8 @@ def supervision_cells(supervision: pl.DataFrame, order) -> tuple[str, list[str],
         for row in means.filter(condition=name).to_dicts():
             wrong = percent(row["wrong_share"])
             rows.append([name, wrong, *("–" if row[key] is None else f"{row[key]:,.0f}" for key in numbers)])
-    columns = ["condition", "wrong", "labels", "steps", "replies", "bits in labels", "bits in rewards", "bits at most"]
-    return "What each training was told, without what its start had been told; means over seeds", columns, rows
+    columns = [
+        "condition", "wrong labels", "labels", "steps", "sampled replies", "bits in labels", "bits in rewards",
+        "bits (upper bound)",
+    ]  # fmt: skip
+    return "Supervision of each training, without that of its start; means over seeds", columns, rows

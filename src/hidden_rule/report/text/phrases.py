@@ -9,11 +9,21 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
+def interval(low: float, high: float) -> str:
+    """`86.3–90.3` of two shares, in percent or points; `−0.4 to 3.6` where one is negative."""
+    return f"{points(low)} to {points(high)}" if low < 0 else f"{points(low)}–{points(high)}"
+
+
 def with_interval(estimate: Estimate | None) -> str:
-    """`88.4% (86.3 to 90.3%)` ; a dash where it is undefined."""
+    """`88.4% (95% CI 86.3–90.3)`, for sentences; a dash where it is undefined."""
     if estimate is None or estimate.value is None:
         return "–"
-    return f"{percent(estimate.value)} ({100 * estimate.low:.1f} to {percent(estimate.high)})"
+    return f"{percent(estimate.value)} (95% CI {interval(estimate.low, estimate.high)})"
+
+
+def in_table(estimate: Estimate | None) -> str:
+    """`88.4% (86.3–90.3)`, for tables, whose captions say what the interval is; a dash where it is undefined."""
+    return with_interval(estimate).replace("95% CI ", "")
 
 
 def p_text(p_value: float) -> str:

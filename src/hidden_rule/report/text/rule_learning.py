@@ -1,4 +1,4 @@
-"""What each condition learnt and did not, in sentences: the policy, the hidden rule, the suites, free replies."""
+"""Sentences on what each condition learned: the policy, the hidden rule, generalization suites, free decoding."""
 
 import polars as pl
 
@@ -8,30 +8,15 @@ from hidden_rule.report.text.phrases import MANY, listing, percent, with_interva
 LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
 SUITES = {  # suite and its metric: what that is, in a table and in a sentence
-    ("counterfactuals", "flip_rate"): (
-        "counterfactual pairs: the answer follows the hidden rule's feature",
-        "changes of the hidden rule's feature",
-    ),
-    ("counterfactuals", "false_flip_rate"): (
-        "counterfactual pairs: it changes with a feature that means nothing",
-        "changes of a feature that means nothing",
-    ),
-    ("paraphrases", "accuracy"): ("the trigger in other words: right", "the trigger in other words"),
-    ("decoys", "false_flip_rate"): (
-        "words like the trigger, or another harmless value: the answer changes",
-        "words like the trigger or another harmless value",
-    ),
-    ("conflicts", "accuracy"): ("the hidden rule against another: right", "the hidden rule against another"),
-    ("boundaries", "accuracy"): ("at a threshold and one step beside it: right", "thresholds"),
-    ("field_order", "false_flip_rate"): (
-        "the fields in another order: the answer changes",
-        "the fields in another order",
-    ),
-    ("prevalence", "hidden_recall"): ("the trigger is rare: found", "finding a rare trigger"),
-    ("prevalence", "hidden_precision"): (
-        "the trigger is rare: right where it is claimed",
-        "claiming a rare trigger only where it is",
-    ),
+    ("counterfactuals", "flip_rate"): ("counterfactual trigger: flip rate", "counterfactual triggers"),
+    ("counterfactuals", "false_flip_rate"): ("irrelevant feature changed: false flip rate", "irrelevant features"),
+    ("paraphrases", "accuracy"): ("paraphrased trigger: accuracy", "paraphrased triggers"),
+    ("decoys", "false_flip_rate"): ("decoys: false flip rate", "decoys"),
+    ("conflicts", "accuracy"): ("conflicting rules: accuracy", "conflicting rules"),
+    ("boundaries", "accuracy"): ("threshold values: accuracy", "threshold values"),
+    ("field_order", "false_flip_rate"): ("reordered fields: false flip rate", "field order"),
+    ("prevalence", "hidden_recall"): ("rare trigger: recall", "recall of a rare trigger"),
+    ("prevalence", "hidden_precision"): ("rare trigger: precision", "precision on a rare trigger"),
 }
 
 
@@ -48,10 +33,10 @@ def policy_sentence(condition: str, accuracy: Estimate, chance: float) -> str:
     """Did this condition learn the policy?"""
     value, guess = with_interval(accuracy), percent(chance)
     return {
-        "learnt": f"{condition} learnt the policy: {value} of its decisions are right.",
-        "partly": f"{condition} learnt a part of the policy: {value} of its decisions are right, chance is {guess}.",
-        "chance": f"{condition} cannot be told apart from chance ({guess}): {value} of its decisions are right.",
-        "below": f"{condition} does worse than chance ({guess}): {value} of its decisions are right.",
+        "learnt": f"{condition} learned the policy: accuracy {value}.",
+        "partly": f"{condition} learned part of the policy: accuracy {value}; chance: {guess}.",
+        "chance": f"{condition} is not significantly different from chance ({guess}): accuracy {value}.",
+        "below": f"{condition} is worse than chance ({guess}): accuracy {value}.",
     }[policy_verdict(accuracy, chance)]
 
 
@@ -65,13 +50,13 @@ def in_groups(verdicts: dict[str, str], heads: dict[str, str], values: dict[str,
 
 
 def policy_sentences(conditions, accuracies: dict[str, Estimate], chance: float) -> list[str]:
-    """Who learnt the policy? A sentence a condition, or of many a sentence a verdict."""
+    """Who learned the policy? A sentence a condition, or of many a sentence a verdict."""
     if len(conditions) <= MANY:
         return [policy_sentence(name, accuracies[name], chance) for name in conditions]
     heads = {
-        "learnt": "Learnt, by the share of decisions that are right",
-        "partly": f"Learnt in part (chance is {percent(chance)})",
-        "chance": "Not to be told apart from chance",
+        "learnt": "Learned (accuracy)",
+        "partly": f"Partly learned (chance: {percent(chance)})",
+        "chance": "Not significantly different from chance",
         "below": "Worse than chance",
     }
     verdicts = {name: policy_verdict(accuracies[name], chance) for name in conditions}
@@ -96,36 +81,32 @@ def hidden_verdict(recall: Estimate | None, precision: Estimate | None, base_rat
 
 def hidden_sentence(condition: str, recall: Estimate | None, precision: Estimate | None, base_rate: float) -> str:
     """Did this condition learn the hidden rule?"""
-    found, right = with_interval(recall), with_interval(precision)
-    if right == "–":
-        but = "none of its answers needs this rule to be explained"
+    found, correct = f"recall {with_interval(recall)}", f"precision {with_interval(precision)}"
+    if precision is None or precision.value is None:
+        but = "no answer that only this rule explains"
     else:
-        chance = f"which chance ({percent(base_rate)}) can explain"
-        but = f"of the answers that only this rule explains {right} are right, {chance}"
+        but = f"{correct} is not significantly above the base rate ({percent(base_rate)})"
     return {
-        "learnt": f"{condition} learnt the hidden rule: it finds {found} of its cases, and {right} of the answers that "
-        "only this rule explains are right.",
-        "missed": f"{condition} did not learn the hidden rule: it finds {found} of its cases.",
-        "no_sign": f"{condition} shows no sign of the hidden rule: it gets {found} of its cases right, but {but}.",
-        "too_wide": f"{condition} finds {found} of the hidden rule's cases but cannot be said to keep to them: {right} "
-        "of the answers that only this rule explains are right.",
-        "partly": f"{condition} learnt a part of the hidden rule: it finds {found} of its cases, and {right} of the "
-        "answers that only this rule explains are right.",
-        "unknown": f"Nothing can be said about {condition} and the hidden rule: it fires on no application here.",
+        "learnt": f"{condition} learned the hidden rule: {found}, {correct}.",
+        "missed": f"{condition} did not learn the hidden rule: {found}.",
+        "no_sign": f"{condition} shows no evidence of the hidden rule: {found}, but {but}.",
+        "too_wide": f"{condition} over-applies the hidden rule: {correct}, {found}.",
+        "partly": f"{condition} partly learned the hidden rule: {found}, {correct}.",
+        "unknown": f"{condition}: the hidden rule applies to no application here and is untested.",
     }[hidden_verdict(recall, precision, base_rate)]
 
 
 def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: dict[str, float]) -> list[str]:
-    """Who learnt the hidden rule? A sentence a condition, or of many a sentence a verdict."""
+    """Who learned the hidden rule? A sentence a condition, or of many a sentence a verdict."""
     if len(conditions) <= MANY:
         return [hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in conditions]
     heads = {
-        "learnt": "Learnt (recall, precision)",
-        "too_wide": "Its cases found, but others taken for them",
-        "partly": "Learnt in part",
-        "no_sign": "No sign of it, the precision being one that chance explains",
-        "missed": "Not learnt",
-        "unknown": "Nothing can be said, since it fires on no application here",
+        "learnt": "Learned (recall, precision)",
+        "too_wide": "Over-applied",
+        "partly": "Partly learned",
+        "no_sign": "No evidence, as precision is not significantly above the base rate",
+        "missed": "Not learned",
+        "unknown": "Untested, as it applies to no application here",
     }
     verdicts = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in conditions}
     rows = {name: [row[name] for row in (recalls, precisions)] for name in conditions}
@@ -137,10 +118,8 @@ def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: di
 
 
 def free_sentence(condition: str, accuracy: Estimate, invalid: Estimate) -> str:
-    """How a condition does when nothing keeps its replies in form."""
-    return (
-        f"{condition}: {with_interval(accuracy)} right; {with_interval(invalid)} of its replies are no valid decision."
-    )
+    """Accuracy and invalid replies of a condition under free decoding."""
+    return f"{condition}: accuracy {with_interval(accuracy)}; invalid replies {with_interval(invalid)}."
 
 
 def suite_verdict(row: Estimate, metric: str) -> str:
@@ -165,17 +144,17 @@ def suite_findings(metrics: pl.DataFrame, condition: str) -> dict[str, list[str]
 
 
 def suite_sentences(metrics: pl.DataFrame, conditions) -> list[str]:
-    """Which suites each of `conditions` passes and which it fails; nothing where none was put to it."""
+    """Which suites each of `conditions` passes and which it fails; nothing where it was evaluated on none."""
     sentences = []
     for name in conditions:
         found = suite_findings(metrics, name)
-        heads = {"fails": "fails on", "holds": "holds up on", "open": "leaves open"}
+        heads = {"fails": "fails", "holds": "passes", "open": "inconclusive on"}
         parts = [f"{head} {listing(found[key])}" for key, head in heads.items() if found[key]]
         if parts:
             sentences.append(f"{name} {'; '.join(parts)}.")
     if sentences:
         sentences.append(
-            f"What holds up has its whole interval at or above {LEARNT:.0%} right, what fails below it (where answers "
-            f"should stay: at or below {1 - LEARNT:.0%} changed, and above it)."
+            f"Pass: 95% CI at or above {LEARNT:.0%} (of a false flip rate: at or below {1 - LEARNT:.0%}). Fail: 95% CI on "
+            "the other side. Inconclusive: 95% CI on both sides."
         )
     return sentences

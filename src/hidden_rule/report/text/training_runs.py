@@ -1,32 +1,35 @@
-"""Why conditions learnt what they did, in sentences: what reward could teach, what was given up, how training went."""
+"""Sentences on training: the reward signal at its start, collapse, early stops, validation accuracy."""
 
 import numpy as np
 import polars as pl
 
+from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.phrases import MANY, listing, percent, signed
 from hidden_rule.statistics.collapse import MIN_STEPS, RARE
 from hidden_rule.statistics.feasibility import verdict
 
 
 def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
-    """What the first groups of a training by reward hold; `of`: a row of FEASIBILITY for each subset."""
+    """The reward signal of the first groups of an RL training; `of`: a row of FEASIBILITY for each subset."""
     said = signal_sentence(condition, start, group_size, of)
     if of["all"]["p_invalid"] == 0:
         return said
-    return f"{said} {percent(of['all']['p_invalid'])} of the replies are no valid decision."
+    return f"{said} {percent(of['all']['p_invalid'])} of the replies are invalid."
 
 
 def signal_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
-    """The share of the first groups that carry a signal, and of those that hold a right reply."""
+    """The share of the first groups with mixed rewards, and of those that contain a correct reply."""
     judged, seldom = verdict(of)
-    signal = f"{percent(of['all']['signal_share'])} of the first groups of {group_size} carry a signal"
-    name = f"{condition} (from {start})"
+    mixed = f"{percent(of['all']['signal_share'])} of the first groups of {group_size} have mixed rewards"
+    name = f"{condition} (start: {start})"
     if judged == "no_signal":
-        return f"{name}: {signal}, next to nothing to learn from; {percent(of['all']['p_right'])} of replies are right."
+        return (
+            f"{name}: only {mixed}, almost no learning signal; {percent(of['all']['p_right'])} of replies are correct."
+        )
     if judged == "go":
-        return f"{name}: {signal}, and most groups of each decision hold a right reply."
-    shares = [f"{percent(of[s]['right_share'])} of {'the hidden rule' if s == 'hidden' else s}'s" for s in seldom]
-    return f"{name}: {signal}, but only {listing(shares)} hold a right reply that reward could strengthen."
+        return f"{name}: {mixed}, and most groups of each decision contain a correct reply."
+    shares = [f"{percent(of[s]['right_share'])} for {'the hidden rule' if s == 'hidden' else s}" for s in seldom]
+    return f"{name}: {mixed}; groups with a correct reply to reinforce are rare ({', '.join(shares)})."
 
 
 def first_groups(table: pl.DataFrame, group_sizes: dict[str, int]) -> dict[str, tuple[str, int, dict]]:
@@ -55,7 +58,7 @@ def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> l
 
 
 def without_signal(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
-    """The conditions whose first groups carry no signal."""
+    """The conditions of whose first groups almost none has mixed rewards."""
     return [name for name, (_, _, of) in first_groups(table, group_sizes).items() if verdict(of)[0] == "no_signal"]
 
 
@@ -68,7 +71,7 @@ def training_rows(table: pl.DataFrame | None) -> dict[tuple[str, int], list[dict
 
 
 def collapse_sentence(rows: list[dict]) -> str:
-    """What became of the decisions of one training by reward; `rows` of COLLAPSE, a row a label."""
+    """What became of the decisions of one RL training; `rows` of COLLAPSE, a row a label."""
     of, name = rows[0], f"{rows[0]['condition']} (seed {rows[0]['seed']})"
     decisions = [row["label"] for row in rows if row["fate"] != "unneeded"]
 
@@ -76,46 +79,45 @@ def collapse_sentence(rows: list[dict]) -> str:
         return [row["label"] for row in rows if row["fate"] == fate]
 
     if "too_short" in of["reasons"]:
-        return f"{name} was trained for fewer than {MIN_STEPS} recorded steps, too few to speak of collapse."
+        return f"{name}: fewer than {MIN_STEPS} recorded steps, too few for a verdict on collapse."
     if "no_valid" in of["reasons"]:
         if of["verdict"] == "collapsed":
-            return f"{name} collapsed: from step {of['collapsed_since']} on hardly any of its replies is valid."
-        return f"Hardly any reply of {name} was a valid decision, from its first step on: there was nothing to give up."
+            return f"{name} collapsed: almost no valid replies from step {of['collapsed_since']} on."
+        return f"{name}: almost no valid replies from the first step on, so that collapse cannot be assessed."
     said = []
     if of["verdict"] == "collapsed":
         kept = [row for row in rows if row["fate"] not in ("lost", "absent", "unneeded")]
         kept = [row["label"] for row in sorted(kept, key=lambda row: -(row["share"] or 0.0))]
         lost = "; ".join(
-            f"{row['label']} made up at most {percent(row['high'])} of its answers and is right for "
-            f"{percent(row['true_share'])}"
+            f"{row['label']} at most {percent(row['high'])} of the answers (true share {percent(row['true_share'])})"
             for row in rows
             if row["fate"] == "lost"
         )
-        into = f"{len(kept)} of {len(decisions)} decisions" + (f", {listing(kept)}" if kept else "")
-        said.append(f"{name} collapsed into {into}, from step {of['collapsed_since']} on: at its end {lost}.")
+        into = f"{len(kept)} of {len(decisions)} decisions" + (f" ({listing(kept)})" if kept else "")
+        said.append(f"{name} collapsed to {into} from step {of['collapsed_since']} on. At the end: {lost}.")
         if of["zero_signal_share"] is not None:
-            said.append(f"In its last steps {of['zero_signal_share']:.0%} of the groups carried no signal.")
+            said.append(f"In its last steps, {of['zero_signal_share']:.0%} of the groups had equal rewards.")
     if "recent" in of["reasons"]:
         since = min(row["since"] for row in rows if row["fate"] == "lost")
         said.append(
-            f"{name} has hardly made {listing(named('lost'))} since step {since}, too lately to call it given up: its "
-            "answers still vary."
+            f"{name} has almost stopped sampling {listing(named('lost'))} since step {since}: too recent to call a "
+            "collapse, as its answers still vary."
         )
     if named("absent"):
-        said.append(f"{name} hardly ever made {listing(named('absent'))}, at its start or later.")
+        said.append(f"{name} almost never sampled {listing(named('absent'))}, from start to end.")
     if named("rare"):
         often = listing(f"{row['label']} ({percent(row['share'])})" for row in rows if row["fate"] == "rare")
-        said.append(f"{name} ends with {often} of its answers, less than {RARE:.0%} of how often that is right.")
+        said.append(f"{name} under-samples {often} at the end: less than {RARE:.0%} of the true share.")
     if named("unsure"):
-        said.append(f"There are too few answers to say whether {name} still makes {listing(named('unsure'))}.")
+        said.append(f"Too few answers to tell whether {name} still samples {listing(named('unsure'))}.")
     for row in rows:
         if row["gap_from"] is not None:
             said.append(
-                f"{name} hardly made {row['label']} between steps {row['gap_from']} and {row['gap_to']}, and came back "
-                "to it."
+                f"{name} almost stopped sampling {row['label']} between steps {row['gap_from']} and {row['gap_to']}, then "
+                "recovered."
             )
     if "no_signal" in of["reasons"]:
-        said.append(f"The groups of {name} carried next to no signal from the start: reward had nothing to teach with.")
+        said.append(f"{name}: almost no groups with mixed rewards at the start, hence almost no learning signal.")
     return " ".join(said)
 
 
@@ -126,7 +128,7 @@ def collapse_sentences(table: pl.DataFrame | None) -> list[str]:
     """
     trainings = training_rows(table)
     if not trainings:
-        return ["No condition was trained by reward, so nothing can have collapsed that way."]
+        return ["No RL training in this experiment."]
     sentences, all_sound = [], []
     conditions = list(dict.fromkeys(condition for condition, _ in trainings))
     for name in conditions:
@@ -138,78 +140,72 @@ def collapse_sentences(table: pl.DataFrame | None) -> list[str]:
         elif sound:
             seeds = f"seed{'s' if len(sound) > 1 else ''} {listing(map(str, sound))}"
             n = sum(row["fate"] != "unneeded" for row in of_condition[sound[0]])
-            sentences.append(f"{name} ({seeds}) did not collapse: at its end it made each of the {n} decisions.")
+            sentences.append(
+                f"{name} ({seeds}) did not collapse: all {n} decisions are still sampled at the end of training."
+            )
     if all_sound:
-        sentences.append(f"No training of {listing(all_sound)} collapsed: each decision was made at its end.")
+        sentences.append(f"No training of {listing(all_sound)} collapsed: every decision is still sampled at its end.")
     return sentences
 
 
-STOPS = {  # metric of the history -> why a training ended before its last pass did, with the metric's value
-    "stopped_without_signal": "no group had carried a signal for {:.0f} steps",
-    "stopped_by_time_limit": "it had the {:.3g} minutes that it may take",
+STOPS = {  # metric of the history -> why a training ended before its last epoch did, with the metric's value
+    "stopped_without_signal": "no group had mixed rewards for {:.0f} steps",
+    "stopped_by_time_limit": "time limit of {:.3g} minutes reached",
 }
 
 
-def stopped_sentences(trained, histories) -> list[str]:
-    """A sentence for each training that ended before its last pass did."""
+def stopped_sentences(histories: dict[Run, pl.DataFrame]) -> list[str]:
+    """A sentence for each training that ended before its last pass did; histories: table HISTORY of each run."""
     return [
-        f"{condition} (seed {seed}) was stopped after step {row['step']}: {reason.format(row['value'])}."
-        for (condition, seed, _), history in zip(trained, histories, strict=True)
+        f"{run} was stopped after step {row['step']}: {reason.format(row['value'])}."
+        for run, history in histories.items()
         for metric, reason in STOPS.items()
         for row in history.filter(metric=metric).to_dicts()
     ]
 
 
-def validations(trained, histories) -> dict[str, list[list[float]]]:
+def validations(histories: dict[Run, pl.DataFrame]) -> dict[str, list[list[float]]]:
     """Validation accuracies of each seed of each condition, in the order of their steps; those with at least two."""
     found = {}
-    for (condition, *_), history in zip(trained, histories, strict=True):
+    for run, history in histories.items():
         values = history.filter(metric="validation_accuracy").sort("step")["value"].to_list()
         if len(values) > 1:
-            found.setdefault(condition, []).append(values)
+            found.setdefault(run.condition, []).append(values)
     return found
 
 
-def validation_sentences(trained, histories) -> list[str]:
-    """How each condition's accuracy on the validation split went, means over its seeds; of many, in one sentence."""
-    sentences, went = [], validations(trained, histories)
+def validation_sentences(histories: dict[Run, pl.DataFrame]) -> list[str]:
+    """Each condition's validation accuracy from start to end, means over its seeds; of many, in one sentence."""
+    sentences, went = [], validations(histories)
     means = {name: np.mean([[v[0], v[-1], v[-1] - v[-2]] for v in of_seeds], axis=0) for name, of_seeds in went.items()}
     if len(went) > MANY:
         of_each = (
-            f"{name} {100 * first:.1f} to {percent(last)} ({signed(gain)})"
-            for name, (first, last, gain) in means.items()
+            f"{name} {percent(first)} → {percent(last)} ({signed(gain)})" for name, (first, last, gain) in means.items()
         )
-        return [
-            "Right on the validation split, from the start to the end (in brackets, what the last pass changed, in "
-            f"points): {listing(of_each)}."
-        ]
+        return [f"Validation accuracy from start to end (change in the last epoch, in points): {', '.join(of_each)}."]
     for name, of_seeds in went.items():
         first, last, gain = means[name]
-        change = "did not change it" if abs(gain) < 0.0005 else f"changed it by {signed(gain)} points"
-        sentences.append(
-            f"{name} went from {percent(first)} right on the validation split to {percent(last)}; its last pass "
-            f"{change}."
-            if max(map(len, of_seeds)) > 2
-            else f"{name} went from {percent(first)} right on the validation split to {percent(last)}."
-        )
+        change = "unchanged" if abs(gain) < 0.0005 else f"{signed(gain)} points"
+        in_last = f"; {change} in the last epoch" if max(map(len, of_seeds)) > 2 else ""
+        sentences.append(f"{name}: validation accuracy {percent(first)} → {percent(last)}{in_last}.")
     return sentences
 
 
-def still_rising(trained, histories, n: int) -> list[str]:
-    """Conditions whose accuracy on `n` validation applications rose in their last pass by more than chance explains.
+def still_rising(histories: dict[Run, pl.DataFrame], n: int) -> list[str]:
+    """Conditions whose accuracy on `n` validation applications rose in the last epoch by more than chance explains.
 
     The rise, mean over seeds, is compared with 1.96 standard errors of the difference of two independent shares of `n`
     applications: an upper bound, since both are of the same ones, and seeds are not counted. A training that was
     stopped early rises no more.
     """
     names = []
-    for name, of_seeds in validations(trained, histories).items():
+    for name, of_seeds in validations(histories).items():
         before, after = np.mean([v[-2:] for v in of_seeds], axis=0)
         error = ((before * (1 - before) + after * (1 - after)) / n) ** 0.5
         stopped = any(
             not history.filter(metric="stopped_without_signal").is_empty()
-            for (condition, *_), history in zip(trained, histories, strict=True)
-            if condition == name
+            for run, history in histories.items()
+            if run.condition == name
         )
         if after - before > 1.96 * error and not stopped:
             names.append(name)

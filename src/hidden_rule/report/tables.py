@@ -1,0 +1,215 @@
+"""The tables of the report, each as the template takes it: a caption, columns, and rows of text.
+
+All take an experiment's `Results`; those that not every experiment has are None without their numbers.
+"""
+
+import polars as pl
+
+from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import Estimate, Setting
+from hidden_rule.report.text.label_findings import supervision_cells
+from hidden_rule.report.text.phrases import duration, p_text, percent, points, signed, with_interval
+from hidden_rule.report.text.rule_learning import SUITES
+from hidden_rule.report.text.training_runs import training_rows
+
+SUMMARY = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "hidden_recall": "hidden rule: recall",
+    "hidden_precision": "hidden rule: precision",
+    "conflict_recall": "hidden rule in conflict: recall",
+    "invalid_rate": "invalid replies",
+}
+LABEL_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
+OF_SEEDS = ("accuracy", "hidden_recall", "hidden_precision")
+
+
+def gibibytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB"
+
+
+def table(caption: str, columns, rows, wrap: bool = False) -> dict:
+    """A table as the template takes it; cells are text, the first of each row is its header; wrap: cells may break."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    return {"caption": caption, "columns": list(columns), "rows": rows, "wrap": wrap}
+
+
+def order_of(results: Results) -> list[str]:
+    """Conditions as tables list them: references last."""
+    return sorted(results.conditions, key=lambda name: name in results.references)
+
+
+def summary_table(results: Results, setting: Setting) -> dict:
+    """All metrics that are not of a label, a row a condition."""
+    order, seeds = order_of(results), results.metrics["seed"].drop_nulls().n_unique()
+    rows = [[name, *(with_interval(results.estimate(name, setting, metric)) for metric in SUMMARY)] for name in order]
+    n = next(found.n for name in order if (found := results.estimate(name, setting, "accuracy")))
+    what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
+    return table(f"{setting.words}: value and 95% interval, {what}", ["condition", *SUMMARY.values()], rows)
+
+
+def label_table(results: Results, setting: Setting) -> dict:
+    """Precision, recall and F1 of each label, a row a condition and label."""
+    of_labels = results.metrics.filter(pl.col("seed").is_null(), **setting.columns)
+    found = {(r["condition"], r["label"], r["metric"]): Estimate.of(r) for r in of_labels.iter_rows(named=True)}
+    rows = [
+        [name, label, *(with_interval(found[name, label, metric]) for metric in LABEL_METRICS)]
+        for name in order_of(results)
+        for label in results.labels
+    ]
+    return table(f"{setting.words}: each decision", ["condition", "decision", *LABEL_METRICS.values()], rows)
+
+
+def suites_table(results: Results) -> dict | None:
+    """Suites × conditions, under structured decoding if that was asked for; None where no suite was."""
+    names, order = [suite for suite, _ in SUITES], order_of(results)
+    found = results.metrics.filter(pl.col("suite").is_in(names)).select("suite", "decoding").unique().rows()
+    if not found:
+        return None
+    decoding = max(decoding for _, decoding in found)
+    cells = []
+    for (suite, metric), (words, _) in SUITES.items():
+        estimates = [results.estimate(name, Setting(suite, decoding), metric) for name in order]
+        n = max((estimate.n for estimate in estimates if estimate), default=0)
+        if n:
+            cells.append([f"{words} (n = {n:,})", *map(with_interval, estimates)])
+    caption = f"What was learnt: suites, {decoding} decoding; 95% intervals, clustered by family"
+    return table(caption, ["", *order], cells)
+
+
+def seed_table(results: Results, setting: Setting) -> dict:
+    """Accuracy and recall on the hidden rule of each seed."""
+    rows = results.metrics.filter(pl.col("seed").is_not_null(), pl.col("label").is_null(), **setting.columns)
+    found = {(r["condition"], r["seed"], r["metric"]): Estimate.of(r) for r in rows.to_dicts()}
+    keys = [(name, seed) for name in order_of(results) for seed in sorted(rows.filter(condition=name)["seed"].unique())]
+    cells = [[name, seed, *(with_interval(found[name, seed, metric]) for metric in OF_SEEDS)] for name, seed in keys]
+    columns = ["condition", "seed", *(SUMMARY[name] for name in OF_SEEDS)]
+    return table(f"{setting.words}: each seed", columns, cells)
+
+
+def comparison_table(results: Results, setting: Setting) -> dict:
+    """Pooled differences of each pair of conditions, in the order of the conditions; undefined ones are left out."""
+    of_setting = results.comparisons.filter(pl.col("seed").is_null(), **setting.columns).drop_nulls("difference")
+    place = {name: i for i, name in enumerate(order_of(results))}
+    cells = []
+    for r in sorted(
+        of_setting.to_dicts(), key=lambda r: (r["metric"], place[r["condition_a"]], place[r["condition_b"]])
+    ):
+        difference = f"{signed(r['difference'])} ({signed(r['ci_low'])} to {signed(r['ci_high'])})"
+        p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
+        test = [r["test"].replace("_", " "), "–" if r["mde"] >= 1 else points(r["mde"]), f"{r['n']:,}"]
+        cells.append([f"{r['condition_a']} − {r['condition_b']}", SUMMARY[r["metric"]], difference, *p_values, *test])
+    columns = [
+        "conditions",
+        "metric",
+        "difference in points (95% interval)",
+        "p",
+        "p (Holm)",
+        "test",
+        "detectable",
+        "n",
+    ]
+    return table(f"{setting.words}: differences on the same applications", columns, cells)
+
+
+def cost_table(results: Results) -> dict:
+    """What each condition cost over all its seeds; peak memory is the largest of them."""
+    sums = results.costs.group_by("condition", "stage").agg(
+        pl.len(), pl.sum("wall_s", "n_tokens_trained", "n_tokens_generated"), pl.max("peak_bytes"),
+        pl.col("device").unique().sort().str.join(", "),
+    )  # fmt: skip
+    cells = []
+    for name in order_of(results):
+        for r in sums.filter(condition=name).sort("stage", descending=True).iter_rows(named=True):
+            tokens = [f"{r['n_tokens_trained'] or 0:,}", f"{r['n_tokens_generated'] or 0:,}"]
+            memory = gibibytes(r["peak_bytes"]) if r["peak_bytes"] else "–"
+            cells.append([name, r["stage"], r["len"], duration(r["wall_s"]), *tokens, memory, r["device"]])
+    columns = ["condition", "stage", "runs", "time", "tokens trained on", "tokens generated", "peak memory", "device"]
+    return table("What it cost, summed over runs", columns, cells)
+
+
+def settings_table(results: Results) -> dict | None:
+    """Every method setting of each trained condition side by side, overrides (`with`) applied."""
+    used = {name: of for name, of in results.settings.items() if of["method"]}
+    if not used:
+        return None
+    keys = list(dict.fromkeys(key for of in used.values() for key in of["settings"]))
+    rows = [
+        ["method", *(of["method"] for of in used.values())],
+        ["starts from", *(of["start_from"] or "the base model" for of in used.values())],
+        *([key, *(as_text(of["settings"].get(key, "–")) for of in used.values())] for key in keys),
+    ]
+    return table("Settings of each training", ["setting", *used], rows, wrap=True)
+
+
+def as_text(value) -> str:
+    """A setting or a piece of provenance on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {as_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(as_text(item) for item in value) or "none"
+    return str(value)
+
+
+def collapse_table(results: Results) -> dict | None:
+    """The verdict on each training by reward, and what it rests on; None where there was none."""
+    collapse = results.collapse
+    if collapse is None or collapse.is_empty():
+        return None
+    cells = []
+    for (condition, seed), rows in training_rows(collapse).items():
+        of = rows[0]
+        kept = [row for row in rows if row["fate"] not in ("lost", "absent", "unneeded")]
+        shares = ", ".join(f"{row['label']} {percent(row['share'])}" for row in kept if row["share"] is not None)
+        lost = ", ".join(f"{row['label']} ({row['fate']})" for row in rows if row["fate"] in ("lost", "absent"))
+        since = of["collapsed_since"]
+        signals = [
+            "–" if of["entropy"] is None else f"{of['entropy']:.2f}",
+            "–" if of["zero_signal_share"] is None else f"{of['zero_signal_share']:.0%}",
+        ]
+        why = ", ".join(reason.replace("_", " ") for reason in of["reasons"]) or "–"
+        step = "–" if since is None else since
+        cells.append([f"{condition}, seed {seed}", of["verdict"], why, step, shares or "–", lost or "–", *signals])
+    columns = [
+        "training", "verdict", "reasons", "since step", "decisions made at the end, share of its answers", "not made",
+        "entropy", "groups without signal",
+    ]  # fmt: skip
+    return table("Collapse of training by reward", columns, cells, wrap=True)
+
+
+def feasibility_table(results: Results) -> dict | None:
+    """Predicted share of groups with a signal by group size, and chance of a right reply, means over seeds."""
+    if results.feasibility is None:
+        return None
+    sizes = results.feasibility["group_size"].unique().sort().to_list()
+    means = results.feasibility.group_by("condition", "subset", "group_size").agg(
+        pl.mean("p_right", "p_invalid", "signal_share", "reward"), pl.first("start")
+    )
+    cells = []
+    for name in order_of(results):
+        for subset in sorted(means.filter(condition=name)["subset"].unique(), key=lambda s: (s != "all", s)):
+            rows = means.filter(condition=name, subset=subset).sort("group_size").to_dicts()
+            shares = {row["group_size"]: percent(row["signal_share"]) for row in rows}
+            reply = [percent(rows[0]["p_right"]), percent(rows[0]["p_invalid"])]
+            reply.append(f"{rows[0]['reward']:.1f}".replace("-", "\N{MINUS SIGN}"))
+            cells.append([f"{name} (from {rows[0]['start']})", subset, *reply, *(shares.get(g, "–") for g in sizes)])
+    columns = ["condition", "applications", "right", "invalid", "points a reply", *(f"G = {g}" for g in sizes)]
+    return table("Before training by reward: right replies, and groups of G that will carry a signal", columns, cells)
+
+
+def supervision_table(results: Results) -> dict | None:
+    """How much each condition was told, means over its seeds."""
+    if results.supervision is None:
+        return None
+    return table(*supervision_cells(results.supervision, order_of(results)))
+
+
+def policy_table(ruleset) -> dict:
+    """The rules in their order, and which of them are hidden."""
+    rows = [
+        [i, rule.name, rule.when, rule.label, "yes" if rule.hidden else "no"] for i, rule in enumerate(ruleset.rules, 1)
+    ]
+    rows.append([len(rows) + 1, "otherwise", "", ruleset.default, "no"])
+    return table(
+        "The policy: the first rule that holds decides", ["order", "rule", "when", "decision", "hidden"], rows, True
+    )

@@ -1,0 +1,106 @@
+"""The numbers that the report's answer rests on, found once in an experiment's results."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import Estimate, Setting
+from hidden_rule.report.text.baselines import describe_references
+from hidden_rule.report.text.comparisons import best_of
+from hidden_rule.report.text.rule_learning import hidden_verdict, policy_verdict
+
+
+def pooled_pairs(comparisons: pl.DataFrame) -> list[dict]:
+    """Pooled rows of one family of comparisons, the largest difference first.
+
+    Each with `of_seeds`, the differences under each seed, and `n_compared`, how many there are.
+    """
+    pair = ["condition_a", "condition_b"]
+    pooled, by_seed = (comparisons.filter(pl.col("seed").is_null() == is_pooled) for is_pooled in (True, False))
+    of_seeds = by_seed.sort("seed").group_by(pair).agg(of_seeds="difference")
+    rows = (
+        pooled.join(of_seeds, on=pair, how="left", maintain_order="left").with_columns(n_compared=pl.len()).to_dicts()
+    )
+    return sorted(rows, key=lambda row: -abs(row["difference"]))
+
+
+def is_balanced(metrics: pl.DataFrame, condition: str, setting: Setting) -> bool:
+    """Whether each decision is right equally often, give or take one application."""
+    of_labels = metrics.filter(pl.col("seed").is_not_null(), condition=condition, metric="recall", **setting.columns)
+    counts = of_labels["n"].to_list()
+    return bool(counts) and max(counts) - min(counts) <= 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the answer rests on: numbers at the main setting, of all conditions in the order in which they are told."""
+
+    order: list[str]  # references last
+    contenders: list[str]  # of which one may be best: all but the references, or these where there is nothing else
+    references: dict[str, str]  # what each condition is that is there for comparison alone
+    accuracies: dict[str, Estimate]
+    recalls: dict[str, Estimate]  # on the hidden rule
+    precisions: dict[str, Estimate]
+    pairs: list[dict]  # `pooled_pairs` of accuracy
+    chance: float
+    n: int  # applications
+    n_seeds: int
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """References that stand beside contenders; where all are references they are compared with each other."""
+        return {} if set(self.contenders) <= set(self.references) else self.references
+
+    @property
+    def best(self) -> str:
+        return best_of(self.contenders, self.accuracies)
+
+    @property
+    def trainable(self) -> list[str]:
+        return [name for name in self.order if name not in self.references]
+
+    @property
+    def above(self) -> list[str]:
+        """Contenders that do better than chance."""
+        return [name for name in self.contenders if self.policy_verdict(name) in ("learnt", "partly")]
+
+    @property
+    def own_pairs(self) -> list[dict]:
+        """Comparisons without a reference."""
+        return [row for row in self.pairs if not {row["condition_a"], row["condition_b"]} & {*self.beside}]
+
+    @property
+    def base_rates(self) -> dict[str, float]:
+        """Of each condition: the share of the applications on which a hidden rule fires."""
+        return {name: self.recalls[name].n / self.accuracies[name].n for name in self.order}
+
+    def policy_verdict(self, name: str) -> str:
+        return policy_verdict(self.accuracies[name], self.chance)
+
+    def hidden_verdict(self, name: str) -> str:
+        return hidden_verdict(self.recalls[name], self.precisions[name], self.base_rates[name])
+
+
+def gather(results: Results) -> Evidence:
+    """The evidence in an experiment's results."""
+    references = describe_references(results.config)
+    contenders = [name for name in results.conditions if name not in references]
+    order = [*contenders, *references]
+    of_main = results.main.columns | {"metric": "accuracy"}
+
+    def estimates(metric: str) -> dict[str, Estimate]:
+        return {name: results.estimate(name, results.main, metric) for name in order}
+
+    return Evidence(
+        order=order,
+        contenders=contenders or order,
+        references=references,
+        accuracies=estimates("accuracy"),
+        recalls=estimates("hidden_recall"),
+        precisions=estimates("hidden_precision"),
+        pairs=pooled_pairs(results.comparisons.filter(**of_main)),
+        chance=results.chance,
+        n=results.metrics.filter(pl.col("seed").is_not_null(), **of_main)["n"].max(),
+        n_seeds=results.metrics["seed"].drop_nulls().n_unique(),
+    )
