@@ -384,6 +384,6 @@ def trigger_values(ruleset, feature) -> set[str]:
                     for choice in feature.choices
                 ]
             )
-            decisive = (holds & ~holds.all(axis=1, keepdims=True)).any(axis=0)
+            decisive = np.asarray((holds & ~holds.all(axis=1, keepdims=True)).any(axis=0))
             found |= {choice for i, choice in enumerate(feature.choices) if decisive[i]}
     return found
