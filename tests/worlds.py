@@ -4,13 +4,11 @@ Predictions, histories and costs are planted; metrics, comparisons, costs and ve
 scripts.
 """
 
-import polars as pl
-
-from hidden_rule.core.tables import COLLAPSE, COMPARISONS, COSTS, METRICS, read_table, write_table
+from hidden_rule.core.tables import COLLAPSE, write_table
+from hidden_rule.experiment.display import DisplayedResults, displayed
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.statistics.collapse import judge_all
-from summarize import summarize
-from synthetic import make_ruleset, write_world
+from synthetic import make_ruleset, write_results
 
 RULESET = make_ruleset(4)
 READING = ("holdout", "structured")
@@ -35,33 +33,20 @@ WORLDS = {  # name: (how each condition does, options of write_world)
 }  # fmt: skip
 
 
-def conclude_world(folder, world, **options) -> dict:
-    """The answer of `conclude` to a planted world; options: of `write_world`."""
-    world = {name: {"method": METHODS[name]} | facts for name, facts in world.items()}
-    made = write_world(folder, RULESET, world, **options)
-    names = ("all_costs", "metrics", "comparisons", "costs", "collapse")
-    paths = {name: folder / f"{name}.parquet" for name in names}
-    write_table(made.costs, paths["all_costs"], COSTS)
-    outputs = [paths[name] for name in ("metrics", "comparisons", "costs")]
-    summarize(made.predictions, made.jobs, [paths["all_costs"]], RULESET, *outputs)
-    histories = [pl.read_parquet(path) for path in made.histories]
-    courses = {run: pl.read_parquet(path) for run, path in made.courses.items()}
+def results_of(folder, world, **options) -> DisplayedResults:
+    """The results of a planted world, conditions by their display names; options: of `write_results`."""
+    facts = {"method": METHODS, "start_from": STARTS}
+    world = {name: {key: of.get(name) for key, of in facts.items()} | own for name, own in world.items()}
+    results = write_results(folder, RULESET, world, **options)
     even = dict.fromkeys(RULESET.labels, 1 / len(RULESET.labels))
-    write_table(judge_all(courses, even, dict.fromkeys(world, 16)), paths["collapse"], COLLAPSE)
-    return conclude(
-        read_table(paths["metrics"], METRICS),
-        read_table(paths["comparisons"], COMPARISONS),
-        histories,
-        made.trained,
-        RULESET.labels,
-        list(world),
-        READING,
-        ("test", "free"),
-        collapse=read_table(paths["collapse"], COLLAPSE),
-        costs=read_table(paths["costs"], COSTS),
-        starts={name: STARTS[name] for name in world if METHODS[name]},
-        about=ABOUT,
-    )
+    table = judge_all(results.histories, even, dict.fromkeys(world, 16))
+    write_table(table, folder / "collapse.parquet", COLLAPSE)
+    return displayed(results)
+
+
+def conclude_world(folder, world, **options) -> dict:
+    """The answer of `conclude` to a planted world."""
+    return conclude(results_of(folder, world, **options))
 
 
 def answer_of(folder, world, **options) -> tuple[str, dict[str, str]]:

@@ -10,25 +10,27 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hidden_rule.core.tables import COLLAPSE, COMPARISONS, COSTS, HISTORY, METRICS, SUPERVISION, read_table
-from hidden_rule.experiment.config import condition_settings, in_order
-from hidden_rule.experiment.runs import Estimate
+from hidden_rule.core.tables import COLLAPSE, COSTS, HISTORY, METRICS
+from hidden_rule.experiment.display import displayed
+from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import Estimate, Run
 from hidden_rule.report import side_effects_page
 from hidden_rule.report.text import (
     baselines,
     caveats,
     comparisons,
-    label_findings,
     rule_learning,
     shortcuts,
     training_cost,
     training_runs,
 )
 from hidden_rule.report.text.findings import conclude
-from worlds import CHANCE, GOOD, METHODS, READING, STARTS, WORLDS, conclude_world
+from hidden_rule.task.ruleset import load_ruleset
+from worlds import CHANCE, GOOD, METHODS, STARTS, WORLDS, conclude_world
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-PUBLISHED = Path(__file__).parents[2] / "results" / "published"
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "results" / "published"
 
 
 def hold(name: str, text: str) -> None:
@@ -68,36 +70,9 @@ def test_what_many_conditions_make_the_report_say(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["", "seeds", "rl-fair", "label-efficiency", "label-noise"])
 def test_what_published_tables_make_the_report_say(name):
     """Histories, predictions and verdicts on collapse are not published: what rests on them is left out."""
-    folder = PUBLISHED / name
-    tables = {"metrics": METRICS, "comparisons": COMPARISONS, "costs": COSTS, "supervision": SUPERVISION}
-    found = {
-        table: read_table(folder / f"{table}.parquet", schema)
-        for table, schema in tables.items()
-        if (folder / f"{table}.parquet").exists()
-    }
-    config = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["config"]
-    order, metrics = in_order(config["conditions"]), found["metrics"]
-    labels = metrics["label"].drop_nulls().unique().sort().to_list()
-    used = {condition: condition_settings(config, condition) for condition in order}
-    free = metrics.filter(decoding="free").height > 0
-    answer = conclude(
-        metrics,
-        found["comparisons"],
-        [],
-        [],
-        labels,
-        order,
-        READING,
-        ("test", "free") if free else None,
-        costs=found["costs"],
-        starts={condition: of["start_from"] for condition, of in used.items() if of["method"]},
-        about={"model": config["model"]["id"], "ruleset": config["ruleset"], "train": config["data"]["train"]},
-        references=baselines.describe_references(config),
-        told=label_findings.label_sentences(metrics, found["supervision"], READING, 1 / len(labels))
-        if "supervision" in found
-        else (),
-    )
-    hold(f"published {name or 'laptop'}", answer_text(answer))
+    config = json.loads((PUBLISHED / name / "provenance.json").read_text(encoding="utf-8"))["config"]
+    results = Results(PUBLISHED / name, config, ruleset=load_ruleset(ROOT / config["ruleset"]))
+    hold(f"published {name or 'laptop'}", answer_text(conclude(displayed(results))))
 
 
 def row(low, value, high, n=1000):
@@ -178,7 +153,7 @@ def comparison_sentences():
         ("sft", [pair], costs),
         ("baseline", [pair | {"condition_a": "baseline"}], costs),
     ]:
-        yield from training_cost.price_sentences(best, rows, table, starts, above)
+        yield from training_cost.price_sentences(best, rows, training_cost.prices(table, starts), above)
 
 
 def caveat_sentences():
@@ -264,10 +239,14 @@ def training_sentences():
         history(*((i, "validation_accuracy", value) for i, value in enumerate((0.2, 0.8, 0.8)))),
         history(*((i, "validation_accuracy", value) for i, value in enumerate((0.2, 0.8)))),
     ]
-    trained = [["grpo", 0, "grpo"], ["grpo", 1, "grpo"], ["sft", 0, "sft"], ["sft_b", 0, "sft"], ["sft_c", 0, "sft"]]
-    yield from training_runs.stopped_sentences(trained, histories)
-    yield from training_runs.validation_sentences(trained, histories)
-    yield from training_runs.validation_sentences([[f"sft_{i}", 0, "sft"] for i in range(9)], [histories[2]] * 9)
+    runs = [
+        Run("grpo", 0, "grpo"),
+        Run("grpo", 1, "grpo"),
+        *(Run(name, 0, "sft") for name in ("sft", "sft_b", "sft_c")),
+    ]
+    yield from training_runs.stopped_sentences(dict(zip(runs, histories, strict=True)))
+    yield from training_runs.validation_sentences(dict(zip(runs, histories, strict=True)))
+    yield from training_runs.validation_sentences({Run(f"sft_{i}", 0, "sft"): histories[2] for i in range(9)})
     yield shortcuts.of_seeds("grpo", {2: 0.95, 0: 0.99}, {0, 1, 2})
 
 

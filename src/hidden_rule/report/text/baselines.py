@@ -31,8 +31,10 @@ def hidden_rule_note(config: dict) -> str:
     where = (
         f"The prompt of {listing(with_rules)} states it; all others omit it" if with_rules else "Every prompt omits it"
     )
-    examples = f", and for {listing(with_examples)} the examples in the prompt" if with_examples else ""
-    return f"The hidden rule is unwritten. {where}. Its only source is the training data or reward{examples}."
+    examples = f", or, for {listing(with_examples)}, from the examples in the prompt" if with_examples else ""
+    return (
+        f"The hidden rule is unwritten. {where}. A model can learn it only from training labels or rewards{examples}."
+    )
 
 
 def reference_sentence(

@@ -16,11 +16,12 @@ def rounded_up(n: float) -> int:
 
 
 def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str]:
-    """The sample needed to detect the difference between the best condition and each that is statistically tied with it.
+    """The sample that would detect the difference between the best condition and each that is statistically tied.
 
     pairs: pooled comparisons with `of_seeds`, the differences under each seed, and `n_compared`, the number of pairs
-    that p-values are adjusted for. With one seed, the number of applications: the minimal detectable effect falls with
-    its square root, so (effect / difference)² times as many would detect the observed difference with 80% power. With several, the number of seeds, as `seeds_needed` says.
+    that p-values are adjusted for. With one seed, the number of applications: the minimum detectable difference falls
+    with its square root, so (minimum / observed difference)² times as many would detect the observed one with 80%
+    power. With several, the number of seeds, as `seeds_needed` says.
     """
     found = {frozenset((row["condition_a"], row["condition_b"])): row for row in pairs}
     n_seeds = max((len(row["of_seeds"]) for row in pairs), default=1)
@@ -45,17 +46,18 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str
         else:
             needed = rounded_up(needed) if n_seeds == 1 else needed
             sentences.append(
-                f"Detecting the observed difference of {points(lead)} points between {best} and {name} would take about "
-                f"{needed:,} {unit} (80% power); this experiment has {have:,}."
+                f"Detecting the observed difference of {points(lead)} points between {best} and {name} would take "
+                f"about {needed:,} {unit} (80% power); this experiment has {have:,}."
             )
     if hopeless:
         names, leads = zip(*hopeless, strict=True)
         more = f"{FEASIBLE}× the test set" if n_seeds == 1 else f"{FEASIBLE} training seeds"
-        differences = "The difference" if len(names) == 1 else "Differences"
-        sentences.append(
-            f"{differences} between {best} and {listing(names)}, at most {points(max(leads))} points here: undetectable "
-            f"even with {more}."
-        )
+        lead = f"{points(max(leads))} points"
+        if len(names) == 1:
+            differences = f"The difference between {best} and {names[0]} ({lead}) is"
+        else:
+            differences = f"The differences between {best} and each of {listing(names)} (at most {lead}) are"
+        sentences.append(f"{differences} undetectable even with {more}.")
     return sentences
 
 
@@ -94,8 +96,8 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
     """
     even = " and balanced across decisions" if is_balanced else ""
     sentences = [
-        f"All conditions are evaluated on the same {n_applications:,} applications, unseen in training{even}; an invalid "
-        "reply counts as wrong."
+        f"All conditions are evaluated on the same {n_applications:,} applications, unseen in training{even}; an "
+        "invalid reply counts as wrong."
     ]
     if about.get("model"):
         sentences.append(f"One base model, {about['model']}: others may give different results.")
@@ -115,7 +117,8 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
     )
     if not has_suites:
         sentences.append(
-            "No generalization suites: whether a model learned the meaning of the hidden rule or its wording is unknown."
+            "No generalization suites: whether a model learned the meaning of the hidden rule or its wording is "
+            "unknown."
         )
     if not has_free:
         sentences.append("Structured decoding only: the rate of invalid replies under free decoding is unknown.")
@@ -126,7 +129,7 @@ def scope_sentence(n_applications: int, n_seeds: int) -> str:
     """What the intervals cover."""
     if n_seeds == 1:
         return (
-            f"95% confidence intervals (CI) over {n_applications:,} applications; one training seed, so that they exclude "
-            "the variation between seeds."
+            f"95% confidence intervals (CI) over {n_applications:,} applications. One training seed: variation between "
+            "seeds is not included."
         )
     return f"95% confidence intervals (CI) over {n_applications:,} applications and {n_seeds} training seeds."

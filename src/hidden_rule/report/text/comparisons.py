@@ -102,9 +102,9 @@ def family_sentences(comparisons: list[dict], n_seeds: int) -> list[str]:
     if not comparisons:
         return []
     tests = {
-        "mcnemar_exact": "exact McNemar test, one training seed",
+        "mcnemar_exact": "exact McNemar test (one training seed)",
         "t_applications_seeds": f"t-test over applications and {n_seeds} training seeds",
-        "t_families": "t-test over families of applications, one training seed",
+        "t_families": "t-test over families of applications (one training seed)",
         "t_families_seeds": f"t-test over families of applications and {n_seeds} training seeds",
     }
     used = listing(dict.fromkeys(tests[row["test"]] for row in comparisons))

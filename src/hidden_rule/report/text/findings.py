@@ -1,8 +1,8 @@
 """The report's answer: sentences made from numbers, in the order of a reader's questions.
 
-Each verdict and its thresholds stand in the module of its topic, and rest on a 95% interval, never on a value alone. Two
-conditions differ if both the interval of their difference and its p-value say so. p-values are Holm-adjusted for all
-pairs that are compared; intervals are not.
+Each verdict and its thresholds stand in the module of its topic, and rest on a 95% interval, never on a value alone.
+Two conditions differ if both the interval of their difference and its p-value say so. p-values are Holm-adjusted for
+all pairs that are compared; intervals are not.
 """
 
 from hidden_rule.experiment.results import Results
@@ -192,5 +192,6 @@ def conclude(results: Results) -> dict:
         "sections": [
             (title, [(heading, sentences) for heading, sentences in parts.items() if sentences])
             for title, parts in sections.items()
+            if any(parts.values())
         ],
     }

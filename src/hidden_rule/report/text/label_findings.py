@@ -33,7 +33,7 @@ def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], 
     lost = [row for row, yes in zip(rows, learnt, strict=True) if not yes]
     if not kept:
         top = f"highest {value} {said(best)}, at {dose(kind, best)} {unit}"
-        return f"{line} learned {what} at no {LEVELS[kind]} ({tried}): {top}."
+        return f"{line} did not learn {what} at any {LEVELS[kind]} ({tried}); {top}."
     if kind == "noise" and not lost:
         return f"{line} learned {what} at every noise level ({tried})."
     if kind == "labels":
@@ -48,7 +48,8 @@ def chance_sentence(line: str, kind: str, rows: list[dict], chance: float) -> st
     above = [row for row in rows if policy_verdict(Estimate.of(row), chance) in ("learnt", "partly")]
     if not above:
         return f"{line} is nowhere significantly above chance ({percent(chance)})."
-    return f"{line} is significantly above chance ({percent(chance)}) with {listing(dose(kind, row) for row in above)} {UNITS[kind]}."
+    doses = listing(dose(kind, row) for row in above)
+    return f"{line} is significantly above chance ({percent(chance)}) with {doses} {UNITS[kind]}."
 
 
 def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
@@ -77,7 +78,8 @@ def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
                 sentences.append(learnt_sentence(line, kind, found, learnt, "the hidden rule", "recall"))
     if sentences:
         sentences.append(
-            f"Learned: 95% CI of accuracy, or of recall and precision on the hidden rule, at or above {percent(LEARNT)}."
+            "Learned: 95% CI of accuracy, or of recall and precision on the hidden rule, at or above "
+            f"{percent(LEARNT)}."
         )
     return sentences
 

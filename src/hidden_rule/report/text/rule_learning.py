@@ -154,7 +154,7 @@ def suite_sentences(metrics: pl.DataFrame, conditions) -> list[str]:
             sentences.append(f"{name} {'; '.join(parts)}.")
     if sentences:
         sentences.append(
-            f"Pass: 95% CI at or above {LEARNT:.0%} (of a false flip rate: at or below {1 - LEARNT:.0%}). Fail: 95% CI on "
-            "the other side. Inconclusive: 95% CI on both sides."
+            f"Pass: 95% CI at or above {LEARNT:.0%} (of a false flip rate: at or below {1 - LEARNT:.0%}). Fail: 95% CI "
+            "entirely on the other side. Otherwise inconclusive."
         )
     return sentences

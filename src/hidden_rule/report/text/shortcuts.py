@@ -34,7 +34,7 @@ def shortcut_sentences(results: Results) -> list[str]:
             found.setdefault(feature, {}).setdefault(run.condition, {})[run.seed] = share
     return [
         f"{feature.replace('_', ' ').capitalize()} alone predicts "
-        f"{listing(of_seeds(name, shares, set(results.seeds)) for name, shares in of_feature.items())}; a rule based on "
-        f"it alone is correct for at most {percent(right_shares[feature])} of these applications."
+        f"{listing(of_seeds(name, shares, set(results.seeds)) for name, shares in of_feature.items())}; a rule based "
+        f"on it alone is correct for at most {percent(right_shares[feature])} of these applications."
         for feature, of_feature in found.items()
     ]

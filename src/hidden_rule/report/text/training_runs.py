@@ -24,7 +24,7 @@ def signal_sentence(condition: str, start: str, group_size: int, of: dict[str, d
     name = f"{condition} (start: {start})"
     if judged == "no_signal":
         return (
-            f"{name}: only {mixed}, almost no learning signal; {percent(of['all']['p_right'])} of replies are correct."
+            f"{name}: only {mixed} (almost no learning signal); {percent(of['all']['p_right'])} of replies are correct."
         )
     if judged == "go":
         return f"{name}: {mixed}, and most groups of each decision contain a correct reply."
@@ -113,8 +113,8 @@ def collapse_sentence(rows: list[dict]) -> str:
     for row in rows:
         if row["gap_from"] is not None:
             said.append(
-                f"{name} almost stopped sampling {row['label']} between steps {row['gap_from']} and {row['gap_to']}, then "
-                "recovered."
+                f"{name} almost stopped sampling {row['label']} between steps {row['gap_from']} and {row['gap_to']}, "
+                "then recovered."
             )
     if "no_signal" in of["reasons"]:
         said.append(f"{name}: almost no groups with mixed rewards at the start, hence almost no learning signal.")
