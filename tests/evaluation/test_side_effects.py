@@ -10,15 +10,14 @@ from scipy import stats
 from test_page import CONFIG, TEMPLATE
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.tables import LEAKS, SIDE_EFFECTS, SIDE_EFFECTS_SUMMARY
+from hidden_rule.core.tables import LEAKS, SIDE_EFFECTS, SIDE_EFFECTS_SUMMARY, write_table
 from hidden_rule.evaluation import side_effects
 from hidden_rule.experiment.config import load_config
 from hidden_rule.report import side_effects_page as side_effects_report
 from hidden_rule.report.page import build_report, render_report
 from hidden_rule.statistics import side_effects_summary
-from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.task import ordinary_text as texts
-from synthetic import WORLD, make_ruleset, write_world
+from synthetic import WORLD, make_ruleset, write_results
 from tiny_models import tiny_model
 
 ROWS = [("passage", 9, 1), ("passage", 23, 1), ("instruction", 14, 8), ("instruction", 31, 30)]  # kind, length, start
@@ -141,29 +140,17 @@ def test_no_hidden_rule_no_word_of_leaks():
     summary = side_effects_summary.summarize(*made(0.4))
     assert summary.schema == SIDE_EFFECTS_SUMMARY
     assert len(side_effects_report.sentences(summary, "ab")) == 2
-    shown = side_effects_report.section(summary, LEAKS.to_frame())
-    assert len(shown["tables"]) == 1 and shown["replies"] is None
-
-
-def test_null_worlds_seldom_cost_or_leak():
-    """Two-sided intervals at 95%: of 400 conditions that changed nothing some 2.5% seem to cost something."""
-    rng = np.random.default_rng(3)
-    below = [side_effects_summary.mean_interval(rng.normal(0, 0.2, (40, 1)))[2] < 0 for _ in range(400)]
-    hits = [rng.binomial(1, 0.2, (12, 2)) for _ in range(400)]
-    more = [side_effects_summary._difference(h[:, :1] - h[:, 1:])["ci_low"] > 0 for h in hits]
-    assert sum(below) <= 18 and sum(more) <= 18  # 10 expected; more than 18 has a chance of 0.6%
-
-
-def test_replies_are_escaped_on_the_page(tmp_path):
-    effects, leaks = made(0.4, who=LOUD)
-    shown = side_effects_report.section(side_effects_summary.summarize(effects, leaks), leaks)
-    ruleset = make_ruleset(4)
-    world = write_world(tmp_path, ruleset, {"baseline": WORLD["baseline"]}, sizes=[("test", "structured", 40, 0)])
-    metrics, comparisons = summarize_predictions(world.answers, ruleset)
-    context = build_report(
-        metrics, comparisons, world.costs, [], [], world.predictions, world.jobs, [], {}, ruleset,
-        CONFIG | {"conditions": {"baseline": {}}}, tmp_path / "report.html", side_effects=shown,
-    )  # fmt: skip
+    world, sizes = {"baseline": WORLD["baseline"], "sft": WORLD["sft"]}, [("test", "structured", 40, 0)]
+    config = CONFIG | {"side_effects": True}
+    results = write_results(tmp_path, make_ruleset(4), world, config=config, sizes=sizes)
+    write_table(side_effects_summary.summarize(effects, leaks), tmp_path / "side_effects.parquet", SIDE_EFFECTS_SUMMARY)
+    (run,) = results.measured
+    for table, path, schema in (
+        (effects, results.layout.side_effects(run), SIDE_EFFECTS),
+        (leaks, results.layout.leaks(run), LEAKS),
+    ):
+        write_table(table, path, schema)
+    context = build_report(results, tmp_path / "report.html")
     page = render_report(context, TEMPLATE)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script" not in page
     assert "What training costs elsewhere" in page and "75.0% (" in page

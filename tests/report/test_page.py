@@ -8,11 +8,13 @@ import shutil
 import jinja2
 import polars as pl
 import pytest
-from test_charts import NAMES, render_world
+from test_charts import NAMES
 
-from hidden_rule.core.tables import HISTORY, METRICS, SUPERVISION
-from hidden_rule.experiment.runs import Estimate
-from hidden_rule.report.page import build_report, render_report, suites_table
+from hidden_rule.core.tables import HISTORY, METRICS, SUPERVISION, write_table
+from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import Estimate, Run
+from hidden_rule.report.page import build_report, render_report, write_report
+from hidden_rule.report.tables import suites_table
 from hidden_rule.report.text import baselines as references
 from hidden_rule.report.text.comparisons import difference_sentence
 from hidden_rule.report.text.findings import conclude, headline
@@ -20,27 +22,17 @@ from hidden_rule.report.text.phrases import duration
 from hidden_rule.report.text.rule_learning import hidden_sentence, hidden_verdict, policy_verdict
 from hidden_rule.report.text.training_runs import feasibility_sentence, stopped_sentences
 from hidden_rule.statistics.collapse import judge_all
-from hidden_rule.statistics.metrics import summarize_predictions
-from synthetic import WORLD, make_ruleset, write_world
-from write_report import write_report
+from render_charts import render_charts
+from synthetic import WORLD, make_ruleset, world_config, write_results
 
 RULESET = make_ruleset(4)
-READING = ("holdout", "structured")
 TEMPLATE = os.path.join(os.path.dirname(__file__), "..", "..", "workflow", "report", "report.html.j2")
 CONFIG = {
     "experiment": "<b>bold</b>",
     "model": {"id": "a-model", "dtype": "auto"},
-    "data": {"train": 640},
     "lora": {"r": 16},
-    "seeds": [0],
     "sft": {"epochs": 5, "learning_rate": 2e-3},
-    "grpo": {"epochs": 3, "learning_rate": 3e-4, "group_size": 8},
-    "conditions": {
-        "baseline": {},
-        "sft": {"method": "sft"},
-        "grpo": {"method": "grpo", "with": {"group_size": 64}},
-        "sft_then_grpo": {"method": "grpo", "start_from": "sft"},
-    },
+    "grpo": {"epochs": 3, "learning_rate": 3e-4, "group_size": 8, "estimator": "expected"},
 }
 PROVENANCE = {"created": "2026-01-01", "git": {"commit": "</pre><script>alert(3)</script>", "dirty": False}}
 PAYLOADS = [
@@ -83,7 +75,7 @@ def test_feasibility_in_words(of, words):
     assert sentence.startswith("grpo (from baseline): ") and sentence.endswith(words)
 
 
-def test_suites_by_conditions():
+def test_suites_by_conditions(tmp_path):
     def row(condition, suite, metric, value):
         return {"condition": condition, "seed": None, "suite": suite, "decoding": "structured", "metric": metric,
                 "label": None, "value": value, "ci_low": value / 2, "ci_high": value, "n": 80}  # fmt: skip
@@ -97,7 +89,13 @@ def test_suites_by_conditions():
         ],
         schema=METRICS,
     )
-    table = suites_table(metrics, ["a", "b"])
+    config = world_config({"a": {"method": None}, "b": {"method": None}})
+
+    def table_of(metrics):
+        write_table(metrics, tmp_path / "metrics.parquet", METRICS)
+        return suites_table(Results(tmp_path, config))
+
+    table = table_of(metrics)
     assert table["columns"] == ["", "a", "b"]
     assert table["rows"] == [
         ["the trigger in other words: right (n = 80)", "20.0% (10.0 to 20.0%)", "–"],
@@ -107,7 +105,7 @@ def test_suites_by_conditions():
             "10.0% (5.0 to 10.0%)",
         ],
     ]
-    assert suites_table(metrics.filter(suite="test"), ["a"]) is None
+    assert table_of(metrics.filter(suite="test")) is None
 
 
 def test_a_training_that_was_stopped_is_named():
@@ -115,14 +113,14 @@ def test_a_training_that_was_stopped_is_named():
     stopped = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_without_signal", None, 4.0)], schema=HISTORY, orient="row")
     timed = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_by_time_limit", None, 2.5)], schema=HISTORY, orient="row")
     other = pl.DataFrame(rows, schema=HISTORY, orient="row")
-    trainings = [["a", 0, "grpo"], ["b", 1, "grpo"], ["c", 0, "sft"]]
-    assert stopped_sentences(trainings, [other, stopped, timed]) == [
+    histories = {Run("a", 0, "grpo"): other, Run("b", 1, "grpo"): stopped, Run("c", 0, "sft"): timed}
+    assert stopped_sentences(histories) == [
         "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps.",
         "c (seed 0) was stopped after step 4: it had the 2.5 minutes that it may take.",
     ]
 
 
-REFERENCES = {"plain": "a classifier", "always": "one decision", "told": "the model with every rule in its prompt"}
+REFERENCES = {"plain": {"reference": "boosting"}, "always": {"reference": "constant"}, "told": {"prompt": "oracle"}}
 ON_FEATURES = [("test", "structured", 160, 0), ("holdout", "structured", 1000, 10_000)]  # no free decoding
 
 
@@ -133,16 +131,9 @@ def texts_of(answer) -> dict[str, str]:
 
 def beside_references(tmp_path, world, references):
     """The conclusions of a world with reference conditions, and all text, by heading."""
-    made = write_world(tmp_path, RULESET, world)
-    beside = write_world(
-        tmp_path, RULESET, {name: {"method": None, **of} for name, of in references.items()}, sizes=ON_FEATURES
-    )
-    metrics, comparisons = summarize_predictions(made.answers | beside.answers, RULESET)
-    histories = [pl.read_parquet(path) for path in made.histories]
-    answer = conclude(
-        metrics, comparisons, histories, made.trained, RULESET.labels, [*world, *references], READING,
-        ("test", "free"), references=REFERENCES,
-    )  # fmt: skip
+    sized = {} if "told" in references else {"sizes": ON_FEATURES}
+    beside = {name: {"method": None, **REFERENCES[name], **of, **sized} for name, of in references.items()}
+    answer = conclude(write_results(tmp_path, RULESET, world | beside))
     return answer["headline"], texts_of(answer)
 
 
@@ -182,9 +173,8 @@ def test_a_reference_that_cannot_be_told_apart(tmp_path):
 
 def test_references_alone(tmp_path):
     world = {"plain": {"method": None, "accuracy": 0.9}, "always": {"method": None, "accuracy": 0.25}}
-    made = write_world(tmp_path, RULESET, world, sizes=ON_FEATURES)
-    tables = summarize_predictions(made.answers, RULESET)
-    answer = conclude(*tables, [], [], RULESET.labels, list(world), READING, references=REFERENCES)
+    world = {name: REFERENCES[name] | of for name, of in world.items()}
+    answer = conclude(write_results(tmp_path, RULESET, world, sizes=ON_FEATURES))
     parts = texts_of(answer)
     assert answer["headline"].startswith("plain decides best: ")
     assert "aside" not in answer["headline"] and "Of the references" not in answer["headline"]
@@ -222,16 +212,9 @@ def test_what_a_reference_is_and_where_the_hidden_rule_stands():
 
 def test_a_page_with_references(tmp_path):
     """One comes first in the alphabet, and has no answers under free decoding."""
-    made = write_world(tmp_path, RULESET, {"sft": WORLD["sft"]})
-    beside = write_world(tmp_path, RULESET, {"always": {"method": None, "accuracy": 0.25}}, sizes=ON_FEATURES)
-    predictions, jobs = beside.predictions + made.predictions, beside.jobs + made.jobs
-    metrics, comparisons = summarize_predictions(beside.answers | made.answers, RULESET)
-    config = CONFIG | {"conditions": {"always": {"reference": "constant"}, "sft": {"method": "sft"}}}
-    histories = [pl.read_parquet(path) for path in made.histories]
-    context = build_report(
-        metrics, comparisons, pl.concat([made.costs, beside.costs]), histories, made.trained, predictions, jobs, [], {},
-        RULESET, config, tmp_path / "report.html",
-    )  # fmt: skip
+    always = {"method": None, "accuracy": 0.25, "reference": "constant", "sizes": ON_FEATURES}
+    results = write_results(tmp_path, RULESET, {"sft": WORLD["sft"], "always": always}, config=CONFIG)
+    context = build_report(results, tmp_path / "report.html")
     assert [row[0] for row in context["summary"]["rows"]] == ["sft", "always"]
     assert context["settings"]["columns"] == ["setting", "sft"]
     page = render_report(context, TEMPLATE)
@@ -310,8 +293,10 @@ def test_durations():
 @functools.cache
 def built(folder) -> str:
     """A whole report of the default world, with malicious replies; its path."""
-    made = write_world(folder, RULESET)
-    for path, payload in zip(made.predictions, PAYLOADS, strict=True):
+    world = {name: of | {"with": {"group_size": 64}} if name == "grpo" else of for name, of in WORLD.items()}
+    results = write_results(folder, RULESET, world, config=CONFIG)
+    for run, payload in zip(results.runs, PAYLOADS, strict=True):
+        path = results.predictions_path(run)
         invalid = pl.col("predicted").is_null()
         frame = pl.read_parquet(path).with_columns(
             reply=pl.when(invalid | (pl.int_range(pl.len()) > 1170)).then(pl.lit(payload)).otherwise("reply"),
@@ -319,18 +304,11 @@ def built(folder) -> str:
         frame = frame.with_columns(predicted=pl.when(pl.col("reply") == payload).then(None).otherwise("predicted"))
         frame.with_columns(is_valid=pl.col("predicted").is_not_null()).write_parquet(path)
     even, prompts = dict.fromkeys(RULESET.labels, 0.25), dict.fromkeys(WORLD, 16)
-    courses = {run: pl.read_parquet(path) for run, path in made.courses.items()}
-    judge_all(courses, even, prompts).write_parquet(folder / "collapse.parquet")
-    svgs = [folder / "charts" / f"{name}.svg" for name in NAMES]
-    pages = [folder / "charts" / "accuracy.html"]
-    render_world(folder, made, RULESET, {"width": 300}, svgs + pages)
-    tables = {name: folder / f"{name}.parquet" for name in ("metrics", "comparisons", "costs", "collapse")}
+    judge_all(results.histories, even, prompts).write_parquet(folder / "collapse.parquet")
     (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
-    write_report(
-        **tables, histories=made.histories, trained=made.trained, predictions=made.predictions, jobs=made.jobs,
-        svgs=svgs, provenance=folder / "provenance.json", ruleset=RULESET, config=CONFIG, template=TEMPLATE,
-        output=folder / "report.html",
-    )  # fmt: skip
+    svgs = [folder / "charts" / f"{name}.svg" for name in NAMES]
+    render_charts(results, [*svgs, folder / "charts" / "accuracy.html"])
+    write_report(results, folder / "report.html", svgs, TEMPLATE)
     return str(folder / "report.html")
 
 
@@ -371,12 +349,10 @@ def test_a_missing_value_is_an_error():
 
 
 def test_one_untrained_condition_makes_a_report(tmp_path):
-    made = write_world(tmp_path, RULESET, {"baseline": WORLD["baseline"]}, sizes=[("test", "structured", 40, 0)])
-    metrics, comparisons = summarize_predictions(made.answers, RULESET)
+    world, sizes = {"baseline": WORLD["baseline"]}, [("test", "structured", 40, 0)]
     context = build_report(
-        metrics, comparisons, made.costs, [], [], made.predictions, made.jobs, [], {}, RULESET,
-        CONFIG | {"conditions": {"baseline": {}}}, tmp_path / "report.html",
-    )  # fmt: skip
+        write_results(tmp_path, RULESET, world, config=CONFIG, sizes=sizes), tmp_path / "report.html"
+    )
     page = render_report(context, TEMPLATE)
     assert "nothing to compare" in page
     assert "Settings of each training" not in page
@@ -384,17 +360,14 @@ def test_one_untrained_condition_makes_a_report(tmp_path):
 
 def test_learning_curves_stand_in_the_report(tmp_path):
     world = {"<i>sft_25": {"method": "sft", "accuracy": 0.3}, "<i>sft_400": {"method": "sft", "accuracy": 0.95}}
-    made = write_world(tmp_path, RULESET, world, sizes=[("test", "structured", 400, 0)])
-    metrics, comparisons = summarize_predictions(made.answers, RULESET)
+    results = write_results(tmp_path, RULESET, world, config=CONFIG, sizes=[("test", "structured", 400, 0)])
     labelled = [
         (name, 0, "sft", "<i>sft", n, 0.0, 0.0, 200, n, 0, 9.0, 99, 2.0 * n, None, 2.0 * n)
         for name, n in zip(world, (25, 400), strict=True)
     ]
-    context = build_report(
-        metrics, comparisons, made.costs, [], [], made.predictions, made.jobs, [], {}, RULESET,
-        CONFIG | {"conditions": {name: {} for name in world}}, tmp_path / "report.html",
-        supervision=pl.DataFrame(labelled, schema=SUPERVISION, orient="row"),
-    )  # fmt: skip
+    supervision = pl.DataFrame(labelled, schema=SUPERVISION, orient="row")
+    write_table(supervision, tmp_path / "supervision.parquet", SUPERVISION)
+    context = build_report(results, tmp_path / "report.html")
     page = render_report(context, TEMPLATE)
     assert "&lt;i&gt;sft learnt the policy with 400 labels, of 25 and 400 tried: 400 are the fewest" in page
     assert "What each training was told" in page and "<td>800</td>" in page

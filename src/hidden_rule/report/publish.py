@@ -119,13 +119,14 @@ def main_table(results: Results, *, beside_study: bool) -> list[str]:
 def source_line(results: Results, *, beside_study: bool) -> str:
     """What made the numbers: cases, model, seeds, machine, commit, day."""
     record, n_seeds = results.provenance, len(results.seeds)
+    seeds = f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
     hardware = record["hardware"]
     of_main = results.metrics.filter(pl.col("seed").is_not_null(), metric="accuracy", **MAIN.columns)
     n = of_main["n"].max()  # of one seed: all answer the same applications
     study = " The study's figures are of a 14B model and its 160 test applications." if beside_study else ""
     return (
         f"Percent with 95% intervals; structured decoding on {n:,} fresh applications unless it says otherwise; "
-        f"training includes what a condition starts from; {record['model']['id']}, {n_seeds} seed{'s' if n_seeds > 1 else ''}; "
+        f"training includes what a condition starts from; {record['model']['id']}, {seeds}; "
         f"{hardware['cores']} cores of {hardware['cpu']}, commit `{record['git']['commit'][:12]}`, "
         f"{record['created'][:10]}.{study}"
     )
