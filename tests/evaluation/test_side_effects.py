@@ -140,6 +140,21 @@ def test_no_hidden_rule_no_word_of_leaks():
     summary = side_effects_summary.summarize(*made(0.4))
     assert summary.schema == SIDE_EFFECTS_SUMMARY
     assert len(side_effects_report.sentences(summary, "ab")) == 2
+    shown = side_effects_report.section_of(summary, LEAKS.to_frame())
+    assert len(shown["tables"]) == 1 and shown["replies"] is None
+
+
+def test_null_worlds_seldom_cost_or_leak():
+    """Two-sided intervals at 95%: of 400 conditions that changed nothing some 2.5% seem to cost something."""
+    rng = np.random.default_rng(3)
+    below = [side_effects_summary.mean_interval(rng.normal(0, 0.2, (40, 1)))[2] < 0 for _ in range(400)]
+    hits = [rng.binomial(1, 0.2, (12, 2)) for _ in range(400)]
+    more = [side_effects_summary._difference(h[:, :1] - h[:, 1:])["ci_low"] > 0 for h in hits]
+    assert sum(below) <= 18 and sum(more) <= 18  # 10 expected; more than 18 has a chance of 0.6%
+
+
+def test_replies_are_escaped_on_the_page(tmp_path):
+    effects, leaks = made(0.4, who=LOUD)
     world, sizes = {"baseline": WORLD["baseline"], "sft": WORLD["sft"]}, [("test", "structured", 40, 0)]
     config = CONFIG | {"side_effects": True}
     results = write_results(tmp_path, make_ruleset(4), world, config=config, sizes=sizes)
