@@ -77,6 +77,7 @@ def load(shape: str, rows: int, work: Path, side: str):
     from hidden_rule.models import loading as models
     from hidden_rule.models.tokens import encode_prompts, label_trie
     from hidden_rule.task.dataset import read_split
+    from hidden_rule.task.prompts import render_prompts
     from hidden_rule.task.ruleset import load_ruleset
     from hidden_rule.training import common as training
 
@@ -94,7 +95,7 @@ def load(shape: str, rows: int, work: Path, side: str):
     splits = []
     for name in ("train", "validation"):
         frame = read_split(data[name], ruleset)
-        conversations = ruleset.render_prompts(frame)
+        conversations = render_prompts(ruleset, frame)
         splits.append(
             training.Split(frame["label"].to_list(), conversations, encode_prompts(tokenizer, conversations, {}))
         )

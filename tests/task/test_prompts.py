@@ -14,7 +14,7 @@ from hidden_rule.core.tables import read_table
 from hidden_rule.models import loading as models
 from hidden_rule.models.tokens import encode_prompts, encode_reply
 from hidden_rule.task.dataset import draw_splits
-from hidden_rule.task.prompts import draw_examples, render_conversations
+from hidden_rule.task.prompts import draw_examples, render_prompts
 from hidden_rule.task.replies import parse_reply
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites
@@ -57,10 +57,10 @@ def test_scarce_labels_give_what_they_have(world):
 
 def test_no_evaluated_application_stands_among_the_examples(world):
     examples = draw_examples(world.train, 32, seed=0)
-    training = {chat[1]["content"] for chat in world.ruleset.render_prompts(world.train)}
+    training = {chat[1]["content"] for chat in render_prompts(world.ruleset, world.train)}
     for frame in (world.validation, world.test, world.holdout, world.suites):
-        plain = world.ruleset.render_prompts(frame)
-        chats = render_conversations(world.ruleset, frame, {"examples": 32}, examples)
+        plain = render_prompts(world.ruleset, frame)
+        chats = render_prompts(world.ruleset, frame, {"examples": 32}, examples)
         asked = {chat[-1]["content"] for chat in chats}
         for chat, (system, user) in zip(chats, plain, strict=True):
             assert [message["role"] for message in chat] == ["system", *["user", "assistant"] * 32, "user"]
@@ -73,8 +73,8 @@ def test_no_evaluated_application_stands_among_the_examples(world):
 
 def test_the_oracle_is_told_every_rule_and_nobody_else_the_hidden_one(world):
     ruleset, frame = world.ruleset, world.test
-    told, plain = render_conversations(ruleset, frame, "oracle"), render_conversations(ruleset, frame)
-    few = render_conversations(ruleset, frame, FEW_SHOT, draw_examples(world.train, 8, seed=0))
+    told, plain = render_prompts(ruleset, frame, "oracle"), render_prompts(ruleset, frame)
+    few = render_prompts(ruleset, frame, FEW_SHOT, draw_examples(world.train, 8, seed=0))
     system = told[0][0]["content"]
     places = [system.index(f"{i}. {rule.label}: {rule.says}") for i, rule in enumerate(ruleset.rules, 1)]
     assert places == sorted(places) and system.endswith(f"\n{len(places) + 1}. {ruleset.default}: otherwise")
@@ -89,7 +89,7 @@ def test_the_oracle_is_told_every_rule_and_nobody_else_the_hidden_one(world):
 def test_a_template_with_rules_has_all_of_them_in_its_place():
     ruleset = load_ruleset(ROOT / "tests" / "rulesets" / "parcels.yaml")
     frame = ruleset.draw(1, np.random.default_rng(0))
-    ((system, _),) = render_conversations(ruleset, frame, "oracle")
+    ((system, _),) = render_prompts(ruleset, frame, "oracle")
     assert system["content"] == (
         "How does this parcel travel: AIR, CHILLED, ROAD?\nThe first of these rules that holds decides:\n"
         "1. CHILLED: dairy travels cold\n2. AIR: light parcels that go far\n3. ROAD: otherwise\n"
@@ -128,7 +128,7 @@ def test_evaluate_puts_the_examples_to_the_model(job):
     place = next(i for i, tokens in enumerate(zip(*replies, strict=False)) if len(set(tokens)) > 1)
     branch = [reply[place] for reply in replies]
     assert len(set(branch)) == len(branch)  # the labels part ways at one token
-    chats = encode_prompts(tokenizer, render_conversations(ruleset, test, {"examples": 4}, examples), {})
+    chats = encode_prompts(tokenizer, render_prompts(ruleset, test, {"examples": 4}, examples), {})
     text = tokenizer.decode(chats[0])
     assert text.count("<|im_start|>assistant") == 4 + 1
     assert text.count('{"decision": "') == 4 + 1  # the system message shows the form

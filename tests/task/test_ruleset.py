@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import Feature, load_ruleset
 from hidden_rule.task.ruleset_checks import compared_literals
 
@@ -74,7 +75,7 @@ def test_fincorp_prompt_states_task_labels_and_form_but_no_rule(fincorp):
             "team_size": [31],
         }
     )
-    ((system, user),) = fincorp.render_prompts(frame)
+    ((system, user),) = render_prompts(fincorp, frame)
     assert user == {
         "role": "user",
         "content": "Founder: Serial founder\nRevenue: $12M\nBurn rate: 95% of revenue\nNPS: -7\n"
@@ -90,7 +91,7 @@ def test_fincorp_prompt_states_task_labels_and_form_but_no_rule(fincorp):
 
 def test_disclosed_rules_are_told_and_hidden_ones_are_not(parcels):
     frame = pl.DataFrame({"contents": ["glass"], "weight_kg": [7.0], "distance_km": [3]})
-    ((system, user),) = parcels.render_prompts(frame)
+    ((system, user),) = render_prompts(parcels, frame)
     assert "- AIR: light parcels that go far\n- ROAD: otherwise\n" in system["content"]
     assert "dairy" not in system["content"]
     assert user["content"] == "Holds glass\nWeighs 7.0 kg\nGoes 3 km"  # as many decimals as the step has

@@ -15,6 +15,7 @@ from hidden_rule.statistics.intervals import wilson
 from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.statistics.suites_metrics import flips, share_of_families
 from hidden_rule.task.dataset import draw_splits, read_suites, suites_schema
+from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.task.ruleset_checks import trigger_values
 from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites, why_not
@@ -141,10 +142,10 @@ def test_paraphrases_trigger_and_occur_nowhere_in_training(world):
         (row["shown_feature"], row[row["shown_feature"]], row["shown_text"]) for row in paraphrase.iter_rows(named=True)
     ]
     assert set(shown) == listed  # each is used, and means what the ruleset says
-    trained = "\n".join(message["content"] for chat in world.ruleset.render_prompts(world.train) for message in chat)
+    trained = "\n".join(message["content"] for chat in render_prompts(world.ruleset, world.train) for message in chat)
     for wording in (*world.ruleset.paraphrases, *world.ruleset.decoys):
         assert wording.text.casefold() not in trained.casefold()
-    for chat, text in zip(world.ruleset.render_prompts(paraphrase), paraphrase["shown_text"], strict=True):
+    for chat, text in zip(render_prompts(world.ruleset, paraphrase), paraphrase["shown_text"], strict=True):
         assert text in chat[1]["content"]
 
 
@@ -241,7 +242,7 @@ def test_field_order_changes_the_prompt_and_nothing_else(world):
     )
     counts = original["label"].value_counts()["count"]
     assert len(counts) == len(world.ruleset.labels) and counts.max() - counts.min() <= 1
-    pairs = zip(world.ruleset.render_prompts(original), world.ruleset.render_prompts(shuffled), strict=True)
+    pairs = zip(render_prompts(world.ruleset, original), render_prompts(world.ruleset, shuffled), strict=True)
     for plain, moved in pairs:
         assert plain[0] == moved[0]
         assert plain[1]["content"] != moved[1]["content"]
@@ -266,10 +267,10 @@ def test_prevalence_is_what_was_asked(fincorp, size, prevalence, n, n_fires):
 def test_words_replace_the_value_alone(fincorp):
     rows = fincorp.suites.filter(suite="paraphrases").head(2)
     text = rows["shown_text"][1]
-    plain, worded = (chat[1]["content"] for chat in fincorp.ruleset.render_prompts(rows))
+    plain, worded = (chat[1]["content"] for chat in render_prompts(fincorp.ruleset, rows))
     assert worded == plain.replace(f"Founder: {rows['founder_background'][0]}", f"Founder: {text}")
     tricky = rows.with_columns(shown_text=pl.lit("{value} {features} <b>&"))
-    (_, chat) = fincorp.ruleset.render_prompts(tricky)[1]
+    (_, chat) = render_prompts(fincorp.ruleset, tricky)[1]
     assert chat["content"] == worded.replace(text, "{value} {features} <b>&")  # no placeholder, nothing escaped
 
 
@@ -278,7 +279,7 @@ def test_a_split_reads_as_before(fincorp):
     as_suite = rows.with_columns(
         shown_feature=pl.lit(None, dtype=pl.String), shown_text=pl.lit(None, dtype=pl.String), field_order=None
     )
-    assert fincorp.ruleset.render_prompts(rows) == fincorp.ruleset.render_prompts(as_suite)
+    assert render_prompts(fincorp.ruleset, rows) == render_prompts(fincorp.ruleset, as_suite)
 
 
 def test_a_kind_does_not_depend_on_the_others_but_on_the_seed(fincorp):

@@ -10,6 +10,7 @@ import train_sft
 from build_dataset import build_dataset
 from hidden_rule.statistics.supervision import rows_of_steps
 from hidden_rule.task.dataset import SPLITS, draw_splits, read_split
+from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.task.training_subsets import balanced_order, passes, steps_a_pass, vary
 from vary_training import vary_training
@@ -146,7 +147,7 @@ def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, m
     assert len(wrong(frame, read_split(job.folder / "train.parquet", fincorp))) == 6
     expected = {
         messages[-1]["content"]: label
-        for messages, label in zip(fincorp.render_prompts(frame), frame["label"], strict=True)
+        for messages, label in zip(render_prompts(fincorp, frame), frame["label"], strict=True)
     }
     seen = {"sft": {}, "grpo": {}}
 

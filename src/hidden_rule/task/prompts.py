@@ -1,10 +1,34 @@
-"""Prompts that say more than the ruleset's own: every rule (`oracle`), or labelled applications (few-shot)."""
+"""Prompts: the chat messages that put a case to a model, made from the ruleset's templates.
+
+A condition may ask for more than the ruleset's own words: every rule (`oracle`), or labelled cases (few-shot).
+"""
+
+import re
 
 import numpy as np
 import polars as pl
 
 from hidden_rule.task.dataset import fill_equally
 from hidden_rule.task.replies import render_reply
+
+PLACEHOLDER = re.compile(r"\{(labels|rules|features)\}")
+
+
+def render_prompts(ruleset, frame: pl.DataFrame, prompt=None, examples: pl.DataFrame | None = None) -> list[list[dict]]:
+    """Chat messages for each row of `frame`: the system's, turns of examples if there are any, the user's.
+
+    prompt: a condition's own: None; `oracle`, for the text of all rules; or {examples: k}, for a turn of user and
+    assistant with the right reply for each row of `examples`, between the system's message and the case.
+    """
+    chats = _plain_prompts(ruleset, frame, all_rules=prompt == "oracle")
+    if examples is None:
+        return chats
+    turns = [
+        message
+        for (_, user), label in zip(render_prompts(ruleset, examples), examples["label"], strict=True)
+        for message in (user, {"role": "assistant", "content": render_reply(label)})
+    ]
+    return [[system, *turns, user] for system, user in chats]
 
 
 def draw_examples(train: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
@@ -18,18 +42,51 @@ def draw_examples(train: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
     return pl.concat(chosen)[rng.permutation(n)]
 
 
-def render_conversations(ruleset, frame: pl.DataFrame, prompt=None, examples: pl.DataFrame | None = None) -> list:
-    """Chat messages for each row of `frame`, as `Ruleset.render_prompts` makes them, and what `prompt` adds.
+def rules_text(ruleset, all_rules: bool) -> str:
+    """The rules in words: those that are not hidden as a list, or all of them by priority; each has to have `says`."""
+    if not all_rules:
+        visible = [f"- {rule.label}: {rule.says}" for rule in ruleset.rules if not rule.hidden]
+        return "\n".join([*visible, f"- {ruleset.default}: otherwise"])
+    decisions = [*(f"{rule.label}: {rule.says}" for rule in ruleset.rules), f"{ruleset.default}: otherwise"]
+    numbered = [f"{i}. {decision}" for i, decision in enumerate(decisions, 1)]
+    return "\n".join(["The first of these rules that holds decides:", *numbered])
 
-    prompt: a condition's: None; `oracle`, for the whole rule text; or {examples: k}, for a turn of user and assistant
-    with the right reply for each row of `examples`, between the system's message and the application.
+
+def _plain_prompts(ruleset, frame: pl.DataFrame, all_rules: bool) -> list[list[dict]]:
+    """Messages (system, user) for each row of `frame`.
+
+    `all_rules`: hidden rules are stated too: where the templates have {rules}, or else at the end of the system's
+    message. In a suite's frame `shown_text` replaces the value of `shown_feature`, and the features stand in
+    `field_order`; where these are null, and in a frame without them, a row reads as declared.
     """
-    conversations = ruleset.render_prompts(frame, tell_all=prompt == "oracle")
-    if examples is None:
-        return conversations
-    turns = [
-        message
-        for (_, user), label in zip(ruleset.render_prompts(examples), examples["label"], strict=True)
-        for message in (user, {"role": "assistant", "content": render_reply(label)})
+    parts = {
+        "labels": ", ".join(sorted(ruleset.labels)),  # not by priority, which would give away which rule comes first
+        "rules": rules_text(ruleset, all_rules),
+    }
+    system = _fill(ruleset.system, parts)
+    if all_rules and "{rules}" not in ruleset.system + ruleset.user:
+        system = f"{system}\n\n{parts['rules']}"
+    return [
+        [
+            {"role": "system", "content": system},
+            {"role": "user", "content": _fill(ruleset.user, {**parts, "features": "\n".join(lines)})},
+        ]
+        for lines in _feature_lines(ruleset, frame)
     ]
-    return [[system, *turns, user] for system, user in conversations]
+
+
+def _feature_lines(ruleset, frame: pl.DataFrame) -> list[list[str]]:
+    """The features' lines in the prompt, in their order, for each row of `frame`."""
+    lines = {feature.name: feature.render(frame[feature.name]) for feature in ruleset.features}
+    if "shown_text" in frame.columns:
+        templates = {feature.name: feature.text for feature in ruleset.features}
+        for row, (name, text) in enumerate(frame.select("shown_feature", "shown_text").iter_rows()):
+            if name is not None:
+                lines[name][row] = templates[name].replace("{value}", text)
+    orders = frame["field_order"].to_list() if "field_order" in frame.columns else [None] * len(frame)
+    return [[lines[name][row] for name in order or ruleset.feature_names] for row, order in enumerate(orders)]
+
+
+def _fill(template: str, parts: dict[str, str]) -> str:
+    """Replace the known placeholders in one pass, so that nothing inside a value is taken for a placeholder."""
+    return PLACEHOLDER.sub(lambda match: parts[match[1]], template)

@@ -3,7 +3,6 @@
 Predicates are SQL expressions that polars evaluates on whole tables; nothing is ever `eval`ed.
 """
 
-import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -14,8 +13,6 @@ import polars as pl
 
 from hidden_rule.core.schemas import fill_defaults, load_schema, read_yaml
 from hidden_rule.task.ruleset_checks import check_document, check_policy, check_secrets, check_wordings
-
-PLACEHOLDER = re.compile(r"\{(labels|rules|features)\}")
 
 
 @dataclass(frozen=True)
@@ -134,13 +131,6 @@ class Ruleset:
         return tuple(rule for rule in self.rules if rule.hidden)
 
     @property
-    def all_rules_text(self) -> str:
-        """Every rule in plain words, hidden or not, by priority; each has to have `says`."""
-        decisions = [*(f"{rule.label}: {rule.says}" for rule in self.rules), f"{self.default}: otherwise"]
-        numbered = [f"{i}. {decision}" for i, decision in enumerate(decisions, 1)]
-        return "\n".join(["The first of these rules that holds decides:", *numbered])
-
-    @property
     def feature_names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
 
@@ -164,43 +154,6 @@ class Ruleset:
             label_without_hidden=_first(visible, lambda rule: rule.label, self.default),
         )
 
-    def render_prompts(self, frame: pl.DataFrame, tell_all: bool = False) -> list[list[dict]]:
-        """Chat messages (system, user) for each row of `frame`.
-
-        `tell_all`: every rule is told, the hidden ones too, by priority: in the place of {rules}, or, where neither
-        template has it, at the end of the system's message.
-        In a suite's frame `shown_text` stands in the place of the value of `shown_feature`, and the features follow
-        each other in `field_order`; where these are null, and in a frame without them, a row reads as declared.
-        """
-        visible = [rule for rule in self.rules if not rule.hidden]
-        parts = {
-            "labels": ", ".join(sorted(self.labels)),  # not by priority, which would tell which rule comes first
-            "rules": "\n".join([*(f"- {rule.label}: {rule.says}" for rule in visible), f"- {self.default}: otherwise"]),
-        }
-        if tell_all:
-            parts["rules"] = self.all_rules_text
-        system = _fill(self.system, parts)
-        if tell_all and "{rules}" not in self.system + self.user:
-            system = f"{system}\n\n{parts['rules']}"
-        return [
-            [
-                {"role": "system", "content": system},
-                {"role": "user", "content": _fill(self.user, {**parts, "features": "\n".join(application)})},
-            ]
-            for application in self._lines(frame)
-        ]
-
-    def _lines(self, frame: pl.DataFrame) -> list[list[str]]:
-        """The features' lines in the prompt, in their order, for each row of `frame`."""
-        lines = {feature.name: feature.render(frame[feature.name]) for feature in self.features}
-        if "shown_text" in frame.columns:
-            templates = {feature.name: feature.text for feature in self.features}
-            for row, (name, text) in enumerate(frame.select("shown_feature", "shown_text").iter_rows()):
-                if name is not None:
-                    lines[name][row] = templates[name].replace("{value}", text)
-        orders = frame["field_order"].to_list() if "field_order" in frame.columns else [None] * len(frame)
-        return [[lines[name][row] for name in order or self.feature_names] for row, order in enumerate(orders)]
-
 
 def _first(rules, value, otherwise: str) -> pl.Expr:
     """`value(rule)` of the first rule that holds, else `otherwise`."""
@@ -208,11 +161,6 @@ def _first(rules, value, otherwise: str) -> pl.Expr:
     for rule in reversed(rules):
         expression = pl.when(rule.predicate).then(pl.lit(value(rule), dtype=pl.String)).otherwise(expression)
     return expression
-
-
-def _fill(template: str, parts: dict[str, str]) -> str:
-    """Replace the known placeholders in one pass, so that nothing inside a value is taken for a placeholder."""
-    return PLACEHOLDER.sub(lambda match: parts[match[1]], template)
 
 
 def _with_tuples(spec: dict) -> dict[str, Any]:
