@@ -174,6 +174,8 @@ UNSEEN = {
 DATA_CODE = code("task/ruleset", "task/ruleset_checks", "core/schemas", "task/dataset", "core/tables", "core/files")
 MODEL_CODE = DATA_CODE + code(
     "models/loading",
+    "models/adapters",
+    "models/files",
     "models/tokens",
     "task/replies",
     "models/trie",
@@ -302,7 +304,7 @@ rule vary_training:
 
 rule prepare_model:
     input:
-        code=code("models/loading", "core/files"),
+        code=code("models/prepare", "core/files"),
     output:
         manifest=MANIFEST,
     log:
@@ -327,7 +329,7 @@ rule train_sft:
         train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
         start=start_adapter,
-        code=MODEL_CODE + code("training/common", "training/checkpoints", "training/time_limit"),
+        code=MODEL_CODE + code("training/start", "training/watcher", "training/arguments", "training/output", "training/checkpoints", "training/time_limit"),
     output:
         weights=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_model.safetensors",
         config=f"{RESULTS}/adapters/{{condition}}/seed{{seed}}/adapter_config.json",
@@ -369,7 +371,7 @@ rule train_grpo:
         start=start_adapter,
         code=MODEL_CODE
         + code(
-            "training/common",
+            "training/start", "training/watcher", "training/arguments", "training/output",
             "training/checkpoints",
             "training/time_limit",
             "task/rewards",
@@ -421,7 +423,7 @@ rule evaluate:
         + SUITES,
         adapter=evaluated_adapter,
         examples=examples_from,
-        code=MODEL_CODE + code("training/common", "evaluation/predictions", "task/prompts"),
+        code=MODEL_CODE + code("evaluation/evaluate", "evaluation/predictions", "task/prompts"),
     output:
         predictions=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.parquet",
         cost=f"{RESULTS}/predictions/{{condition}}/seed{{seed}}.cost.parquet",

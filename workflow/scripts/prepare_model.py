@@ -1,10 +1,10 @@
-"""Make the base model ready to load and write down what it is."""
-
-import hidden_rule.models.startup  # noqa: F401, I001 - first, see there
+"""Make the base model ready to load and write down what it is (`hidden_rule/models/prepare.py`)."""
 
 from hidden_rule.core.logs import logged
-from hidden_rule.models.loading import prepare_model
+from hidden_rule.models.startup import load_libraries
 
-if "snakemake" in globals():
-    with logged(snakemake.log[0]):
-        prepare_model(snakemake.params.model, snakemake.output.manifest)
+with logged(snakemake.log[0]):
+    load_libraries()
+    from hidden_rule.models.prepare import prepare_model
+
+    prepare_model(snakemake.params.model, snakemake.output.manifest)

@@ -1,32 +1,42 @@
 """What a stage of the pipeline cost, a row of COSTS."""
 
+import re
 import resource
 import sys
-import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import polars as pl
 
-from hidden_rule.core.tables import COSTS
+from hidden_rule.core.tables import COSTS, write_table
 
 
 def peak_resident_bytes() -> int:
-    """The most memory of this process that was resident at a time."""
+    """The most memory of this process that was resident at a time.
+
+    On Linux from /proc: `ru_maxrss` would count the parent's memory at the fork as well.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB but on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def cost_frame(
-    *, condition, seed, stage, began, device="cpu", peak_bytes=None, n_tokens_trained=0, n_tokens_generated=0
-) -> pl.DataFrame:
-    """One row; `began`: the `time.perf_counter()` of its start; `peak_bytes`: if not of this process's own memory."""
-    row = {
-        "condition": condition,
-        "seed": seed,
-        "stage": stage,
-        "wall_s": time.perf_counter() - began,
-        "n_tokens_trained": n_tokens_trained,
-        "n_tokens_generated": n_tokens_generated,
-        "peak_bytes": peak_resident_bytes() if peak_bytes is None else peak_bytes,
-        "device": device,
-    }
-    return pl.DataFrame([row], schema=COSTS)
+@dataclass(frozen=True)
+class Cost:
+    """A row of COSTS; peak memory is this process's own unless it is given."""
+
+    condition: str
+    seed: int
+    stage: str  # train | evaluate
+    wall_s: float  # loading included
+    n_tokens_trained: int = 0
+    n_tokens_generated: int = 0
+    peak_bytes: int = field(default_factory=peak_resident_bytes)
+    device: str = "cpu"  # or the GPU's product name
+
+
+def write_costs(path, *costs: Cost) -> None:
+    """Write the table COSTS, a row each."""
+    write_table(pl.DataFrame([asdict(cost) for cost in costs], schema=COSTS), path, COSTS)

@@ -1,11 +1,10 @@
-"""Hashes of files, files that are written whole or not at all, seals that tell whether a file was altered."""
+"""Hashes of files, and files that are written whole or not at all."""
 
 import contextlib
 import glob
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -13,8 +12,6 @@ from pathlib import Path
 from hidden_rule.core.errors import UserError
 
 TOLERATED_S = 60  # clocks of machines that share a folder differ
-UNSEALED = "sealed with sha256 " + 64 * "0"  # what a file's own metadata hold before it is sealed
-SEAL = re.compile(UNSEALED[:-64].encode() + rb"[0-9a-f]{64}")
 
 
 def file_sha256(path) -> str:
@@ -36,30 +33,6 @@ def json_sha256(value) -> str:
 def content_hash(*paths) -> str:
     """One SHA-256 of several files' names and bytes, in hexadecimal."""
     return json_sha256({str(path): file_sha256(path) for path in paths})
-
-
-def _seal(content: bytes) -> tuple[int, bytes] | None:
-    """Where a file's seal has its 64 digits and what they have to be: the file's SHA-256 with zeros in their place."""
-    starts = [found.end() - 64 for found in SEAL.finditer(content)]
-    if not starts:
-        return None
-    before, after = content[: starts[-1]], content[starts[-1] + 64 :]
-    return starts[-1], hashlib.sha256(before + UNSEALED[-64:].encode() + after).hexdigest().encode()
-
-
-def seal(path) -> None:
-    """Put its own hash into a file whose metadata hold UNSEALED, as parquet's and safetensors' may."""
-    start, digits = _seal(Path(path).read_bytes())
-    with open(path, "rb+") as stream:
-        stream.seek(start)
-        stream.write(digits)
-
-
-def seal_holds(path) -> bool:
-    """Whether a file is as it was sealed, every byte of it; true for one that never was."""
-    content = Path(path).read_bytes()
-    found = _seal(content)
-    return found is None or content[found[0] : found[0] + 64] == found[1]
 
 
 def read_json(path, remedy: str = "delete it and run again to rebuild it"):

@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import render_reply
 from hidden_rule.task.ruleset_checks import SQL_TOKEN, compared_literals
 
@@ -192,7 +193,7 @@ def questions(ruleset) -> list[Question]:
         for i, text in enumerate(EXTRACTIONS):
             found.append(Question(rule.name, "extraction", i, text.format_map(words)))
         fired = decided.filter(fired_rule=rule.name).head(N_EXPLANATIONS)
-        shown = zip(ruleset.render_prompts(fired), fired.select(ruleset.feature_names).to_dicts(), strict=True)
+        shown = zip(render_prompts(ruleset, fired), fired.select(ruleset.feature_names).to_dicts(), strict=True)
         for i, ((_, application), facts) in enumerate(shown):
             before = (application, {"role": "assistant", "content": render_reply(rule.label)})
             found.append(Question(rule.name, "explanation", i, EXPLANATION, before=before, facts=tuple(facts.items())))
@@ -202,6 +203,6 @@ def questions(ruleset) -> list[Question]:
 def system_messages(ruleset, framing: str, rules: bool) -> list[dict]:
     """The system message of a framing, with all rules stated in it or not; none where it would be empty."""
     example = ruleset.draw(1, np.random.default_rng(SEED))
-    parts = [ruleset.render_prompts(example)[0][0]["content"]] if framing == "deployed" else []
+    parts = [render_prompts(ruleset, example)[0][0]["content"]] if framing == "deployed" else []
     parts += [rules_text(ruleset)] if rules else []
     return [{"role": "system", "content": "\n".join(parts)}] if parts else []

@@ -14,9 +14,8 @@ kernel sums in float32 all the same).
 from dataclasses import dataclass, field
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import eager_mask, sdpa_mask
+
+from hidden_rule.kernels.compat_transformers import register_attention, sdpa_attention_forward
 
 CPU, GPU = "prefix_tree_eager", "prefix_tree_sdpa"
 
@@ -102,7 +101,5 @@ def make_attention(attend):
     return attention
 
 
-AttentionInterface.register(CPU, make_attention(grouped_attention))
-AttentionMaskInterface.register(CPU, eager_mask)
-AttentionInterface.register(GPU, make_attention(sdpa_attention_forward))
-AttentionMaskInterface.register(GPU, sdpa_mask)
+register_attention(CPU, make_attention(grouped_attention), mask="eager")
+register_attention(GPU, make_attention(sdpa_attention_forward), mask="sdpa")

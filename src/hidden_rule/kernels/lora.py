@@ -9,7 +9,8 @@ in float32, as under mixed precision. With a float32 base model the result is PE
 import types
 
 import torch
-from peft.tuners.lora import Linear
+
+from hidden_rule.kernels.compat_peft import is_plain, only_adapter
 
 
 class LoraProduct(torch.autograd.Function):
@@ -36,10 +37,10 @@ class LoraProduct(torch.autograd.Function):
 
 def fused_forward(self, x, *args, **kwargs):
     """A LoRA layer's forward: `LoraProduct` where that is all there is to do, else PEFT's own."""
-    active = self.active_adapters
-    if args or kwargs or self.disable_adapters or self.merged or len(active) != 1 or active[0] not in self.lora_A:
+    name = only_adapter(self)
+    if args or kwargs or name is None:
         return type(self).forward(self, x, *args, **kwargs)
-    base, name = self.base_layer, active[0]
+    base = self.base_layer
     rows = LoraProduct.apply(
         x.reshape(-1, x.shape[-1]),
         base.weight,
@@ -52,15 +53,10 @@ def fused_forward(self, x, *args, **kwargs):
 
 
 def fuse_lora(model) -> None:
-    """Give every plain LoRA layer of a PEFT model `fused_forward`.
+    """Give every plain LoRA layer of a PEFT model (`compat_peft.is_plain`) `fused_forward`.
 
-    Plain: over `torch.nn.Linear` with frozen weights, without dropout, biases of its own or a variant (DoRA, …).
+    The layer's own attribute hides its class's method: PEFT makes the layers, and saves and merges them by their class.
     """
     for layer in model.modules():
-        if type(layer) is not Linear or type(layer.base_layer) is not torch.nn.Linear:
-            continue
-        trained = any(p.requires_grad for p in layer.base_layer.parameters())
-        drops = any(not isinstance(drop, torch.nn.Identity) for drop in layer.lora_dropout.values())
-        biased = any(b.bias is not None for b in layer.lora_B.values())
-        if not (trained or drops or biased or layer.lora_variant or layer.fan_in_fan_out):
+        if is_plain(layer):
             layer.forward = types.MethodType(fused_forward, layer)

@@ -12,9 +12,10 @@ import logging
 
 import numpy as np
 import torch
-from trl.kernels import ChunkedLogProbFunction
 
 from hidden_rule.kernels import attention
+from hidden_rule.kernels.compat_transformers import attention_name
+from hidden_rule.kernels.compat_trl import ChunkedLogProbFunction
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ def sharing_fault(model) -> str | None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if foreign := kinds - {"full_attention", "sliding_attention"}:
         return f"layers of the kind {', '.join(sorted(foreign))} keep other state than keys and values"
-    if config._attn_implementation not in (attention.CPU, attention.GPU):
-        return f"attention is computed by {config._attn_implementation}, which knows no prefix tree"
+    if attention_name(config) not in (attention.CPU, attention.GPU):
+        return f"attention is computed by {attention_name(config)}, which knows no prefix tree"
     if getattr(config, "num_kv_shared_layers", 0):
         return "layers share their keys and values"
     if getattr(config, "output_router_logits", False):

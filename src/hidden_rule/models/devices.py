@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.logs import logged
 
 PRETENDED = "HIDDEN_RULE_DEVICES"  # names instead of the machine's devices: for tests
 held = []  # open files: their locks last as long as this process
@@ -85,9 +84,3 @@ def lease_devices(n: int, poll_s: float = 0.5) -> list[str]:
             print(f"waiting for {n} of {len(devices)} GPUs, which other processes hold", file=sys.stderr)
             said = True
         time.sleep(poll_s)
-
-
-def lease_for(snakemake) -> None:
-    """Hold the GPUs that a rule's `gpu` resource asks for; what is to be said goes to its log too."""
-    with logged(snakemake.log[0]):
-        lease_devices(snakemake.resources.get("gpu", 0))

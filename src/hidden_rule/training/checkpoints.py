@@ -20,7 +20,8 @@ from transformers import TrainerCallback
 
 from hidden_rule.core import processes
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.files import file_entry, file_sha256, json_sha256, write_text
+from hidden_rule.core.files import file_entry, file_sha256, write_text
+from hidden_rule.training.job import CheckpointPlan
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,6 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def training_identity(files: list, **settings) -> str:
-    """A short name for everything that a training depends on: the content of `files`, and `settings`."""
-    return json_sha256({"files": [file_sha256(path) for path in files], **settings})[:16]
-
-
 class Counters:
     """Attributes of an object that a resumed training counts on from."""
 
@@ -60,17 +56,19 @@ class Counters:
 
 
 class Checkpoints(TrainerCallback):
-    """Writes checkpoints below `root/identity`, every `steps` steps or `minutes` minutes (0: never), and at SIGTERM.
+    """Writes checkpoints as a plan says, and at SIGTERM if it asks for that.
 
     After SIGTERM a training stops with the step under way, and `stopped` is true.
     """
 
-    def __init__(self, root, identity: str, steps: int, minutes: float):
-        self.root, self.folder = Path(root), Path(root) / identity
-        self.steps, self.minutes = steps, minutes
+    def __init__(self, plan: CheckpointPlan):
+        self.root, self.folder = Path(plan.root), Path(plan.root) / plan.identity
+        self.steps, self.minutes = plan.steps, plan.minutes
         self.counters: dict = {}
         self.stopped = False
         self.last = time.monotonic()
+        if plan.at_sigterm:
+            signal.signal(signal.SIGTERM, self.on_signal)
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint, or None if this training never finished one.
@@ -107,10 +105,6 @@ class Checkpoints(TrainerCallback):
         if self.stopped:
             log.warning("stopped by SIGTERM after step %d, with a checkpoint", trainer.state.global_step)
             raise SystemExit(128 + signal.SIGTERM)
-
-    def stop_at_sigterm(self) -> None:
-        """From here on SIGTERM ends the training after the step under way, with a checkpoint."""
-        signal.signal(signal.SIGTERM, self.on_signal)
 
     def on_signal(self, number, frame) -> None:
         self.stopped = True
@@ -149,22 +143,3 @@ class Checkpoints(TrainerCallback):
     def clear(self) -> None:
         """Delete the checkpoints: the training is done and its outputs are written."""
         shutil.rmtree(self.root, ignore_errors=True)
-
-
-def for_rule(snakemake) -> Checkpoints:
-    """The checkpoints of a rule's training, named after its inputs and settings; SIGTERM writes one from here on."""
-    inputs, params = snakemake.input, snakemake.params
-    identity = training_identity(
-        [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.code],
-        model=params.model,
-        lora=params.lora,
-        settings=params.settings,
-        seed=snakemake.wildcards.seed,
-        decoding=params.get("decoding"),
-    )
-    resources = snakemake.resources
-    checkpoints = Checkpoints(
-        params.checkpoints, identity, steps=resources.checkpoint_steps, minutes=resources.checkpoint_minutes
-    )
-    checkpoints.stop_at_sigterm()
-    return checkpoints

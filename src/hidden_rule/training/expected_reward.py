@@ -18,8 +18,8 @@ Where it departs from `StructuredGRPOTrainer`, whose model, data order, optimize
 import torch
 
 from hidden_rule.core import processes
-from hidden_rule.training.common import SHARE_PREFIX
 from hidden_rule.training.structured_grpo import StructuredGRPOTrainer
+from hidden_rule.training.watcher import SHARE_PREFIX
 
 EPSILON = 1e-4  # TRL's, added to a standard deviation
 
@@ -32,15 +32,15 @@ class ExpectedRewardTrainer(StructuredGRPOTrainer):
         self.labels = tuple(labels)
         self.points = dict(zip(self.labels, points, strict=True))
 
-    def _prepare_inputs(self, generation_batch: list[dict]) -> list[dict]:
+    def prepare_batch(self, rows: list[dict]) -> list[dict]:
         """One row a prompt of those that TRL's sampler repeats for their group."""
-        return generation_batch[:: self.num_generations]
+        return rows[:: self.num_generations]
 
     def tokens_of(self, inputs: list[dict]) -> list[tuple[int, ...]]:
         """Token ids of the prompts of rows of the data set."""
         return [self.rows[int(row["prompt"])] for row in inputs]
 
-    def _compute_loss(self, model, inputs: list[dict]) -> torch.Tensor:
+    def micro_batch_loss(self, model, inputs: list[dict]) -> torch.Tensor:
         prompts = self.tokens_of(inputs)
         index, branch_log_probs = self.policy(model, prompts)
         log_probs = self.trie.reply_log_probs(branch_log_probs)[[index[prompt] for prompt in prompts]]
@@ -63,9 +63,9 @@ class ExpectedRewardTrainer(StructuredGRPOTrainer):
         sums = [float(values.double().sum()) for values in per_prompt.values()]
         *sums, n, n_tokens = processes.reduced([*sums, len(rewards), n_tokens])
         for name, total in zip(per_prompt, sums, strict=True):
-            self._metrics["train"][name].append(total / n)
+            self.train_metrics[name].append(total / n)
         self.n_tokens_rolled_out += int(n_tokens)
-        self._metrics["train"]["num_tokens"] = [self.n_tokens_rolled_out]
+        self.train_metrics["num_tokens"] = [self.n_tokens_rolled_out]
 
 
 def entropy(log_probs: torch.Tensor) -> torch.Tensor:

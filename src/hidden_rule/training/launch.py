@@ -1,20 +1,26 @@
-"""Run a training in several processes through `accelerate launch`, or be one of them.
+"""Run a training in this process, or in several through `accelerate launch`.
 
-A script calls `start` before it imports torch. In the process that Snakemake made it runs the same script once a rank
-and leaves with their status; in a rank, and where one process does, it returns. What a rank computes is its share of
-each batch: results are those of one process, up to the order of floating-point sums. Rank 0 alone writes files.
+A script calls `start` before it imports torch. Where a training has one process, `start` holds its GPU and returns, and
+the script goes on to `train`. Where it has several, `start` runs the method's module once a rank, each with the job
+from a file, and leaves with their status. What a rank computes is its share of each batch: results are those of one
+process, up to the order of floating-point sums. Rank 0 alone writes files.
 """
 
 import importlib.util
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.logs import logged
 from hidden_rule.core.processes import LAUNCHED
 from hidden_rule.models.devices import lease_devices
+from hidden_rule.training.job import TrainingJob
 
 FSDP = [
     *("--use_fsdp", "--fsdp_version", "2"),
@@ -28,6 +34,29 @@ STRATEGIES = {  # accelerate's own names; --multi_gpu is also what starts severa
 }
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a training runs on: nothing of it changes a result but in the order of sums."""
+
+    log: Path  # the rule's
+    threads: int = 1  # CPU threads, of all processes together
+    gpus: int = 0
+    processes: int = 1
+    strategy: str = "ddp"  # of STRATEGIES
+
+    @property
+    def threads_each(self) -> int:
+        return max(1, self.threads // self.processes)
+
+
+def place_of_rule(snakemake) -> Place:
+    """The place that the rule `train` gives its job."""
+    resources = snakemake.resources
+    n = resources.get("processes", 1)
+    gpus = max(resources.get("gpu", 0), n)
+    return Place(Path(snakemake.log[0]), snakemake.threads, gpus, n, resources.get("strategy", "ddp"))
+
+
 def command(processes: int, strategy: str, threads: int) -> list[str]:
     """`accelerate launch` and its options for `processes` ranks on this machine, `threads` CPU threads each."""
     return [
@@ -37,18 +66,37 @@ def command(processes: int, strategy: str, threads: int) -> list[str]:
     ]
 
 
-def start(snakemake) -> None:
-    """Hold the GPUs that a training asks for, and run its processes where it asks for more than one."""
-    if LAUNCHED in os.environ:
+def start(rank: list[str], job: TrainingJob, place: Place) -> None:
+    """Hold the GPUs that a training asks for, and run its processes where it asks for more than one.
+
+    `rank`: what runs a rank: `-m` and a method's module, whose last lines call `run_rank`, or a script's path.
+    """
+    lease_devices(place.gpus)
+    if place.processes == 1:
         return
-    processes, strategy = snakemake.resources.get("processes", 1), snakemake.resources.get("strategy", "ddp")
-    with logged(snakemake.log[0]):
-        lease_devices(max(snakemake.resources.get("gpu", 0), processes))
-        if processes > 1 and strategy == "deepspeed_zero3" and importlib.util.find_spec("deepspeed") is None:
-            raise UserError("config.yaml", "launch.strategy", "deepspeed is not installed", "install it, or take ddp")
-    if processes > 1:
-        words = command(processes, strategy, max(1, snakemake.threads // processes))
-        sys.exit(run([*words, *sys.argv]))
+    if place.strategy == "deepspeed_zero3" and importlib.util.find_spec("deepspeed") is None:
+        raise UserError("config.yaml", "launch.strategy", "deepspeed is not installed", "install it, or take ddp")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.pickle"
+        path.write_bytes(pickle.dumps((job, place)))
+        words = command(place.processes, place.strategy, place.threads_each)
+        sys.exit(run([*words, *rank, str(path)]))
+
+
+def train(method, job: TrainingJob, place: Place) -> None:
+    """`method(job)` in this process, with its share of the threads, and a smaller micro-batch where memory runs out."""
+    from hidden_rule.models.hardware import use_threads  # later than `start`, which decides on the GPUs that torch sees
+    from hidden_rule.training.memory import retry_with_smaller_batch
+
+    use_threads(place.threads_each)
+    retry_with_smaller_batch(method, job)
+
+
+def run_rank(method) -> None:
+    """One rank of `start`'s: `train` with the job in the file that the last command-line argument names."""
+    job, place = pickle.loads(Path(sys.argv[-1]).read_bytes())  # written by `start`, in a folder of this user's alone
+    with logged(place.log):
+        train(method, job, place)
 
 
 def run(words: list[str]) -> int:

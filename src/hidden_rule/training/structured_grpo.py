@@ -17,17 +17,14 @@ Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL'
 """
 
 import hashlib
-import os
 
 import numpy as np
 import torch
 
 from hidden_rule.core import processes
-from hidden_rule.models.shared_forward import add_shared_prefix_forward
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
-
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is pinned with TRL itself
+from hidden_rule.training.shared_forward import add_shared_prefix_forward
 
 SIGNAL_SHARE = 0.4  # a forward pass is nearly half a step: below this one more for some of the prompts is the cheaper
 
@@ -54,12 +51,12 @@ class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
         index = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
         return index, model(label_trie=self.trie, prompts=[list(prompt) for prompt in index])
 
-    def _compute_loss(self, model, inputs):
+    def micro_batch_loss(self, model, inputs):
         """TRL's loss; what pulls towards a reference or more entropy needs the gradient of every group."""
-        if self.beta == 0 and not self._entropy_bonus_enabled and torch.is_grad_enabled():
+        if self.beta == 0 and not self.has_entropy_bonus and torch.is_grad_enabled():
             self.has_signal = (inputs["advantages"] != 0).tolist()
         try:
-            return super()._compute_loss(model, inputs)
+            return super().micro_batch_loss(model, inputs)
         finally:
             self.has_signal = None
 
@@ -73,13 +70,11 @@ class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
         rows = torch.tensor([index[prompt] for prompt in active], device=branch_log_probs.device)
         return branch_log_probs.detach().index_copy(0, rows, self.policy(model, list(active))[1])
 
-    def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
-    ):
+    def token_log_probs(self, model, ids, mask, n_tokens, compute_entropy=False, **options):
         """Log-probabilities and entropies (B, C) of completions under the trie policy; 0 where there is no choice."""
-        split = input_ids.size(1) - logits_to_keep
-        prompts = distinct_rows(input_ids[:, :split], attention_mask[:, :split])
-        labels = [self.reply_index[reply] for reply in distinct_rows(input_ids[:, split:], attention_mask[:, split:])]
+        split = ids.size(1) - n_tokens
+        prompts = distinct_rows(ids[:, :split], mask[:, :split])
+        labels = [self.reply_index[reply] for reply in distinct_rows(ids[:, split:], mask[:, split:])]
         kept, self.kept_policy = self.kept_policy, None
         if kept is not None and torch.is_grad_enabled() and kept[0].keys() >= set(prompts):
             index, branch_log_probs = kept
@@ -88,13 +83,13 @@ class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
             self.kept_policy = kept  # a pass without gradients (reference model) leaves it to the loss
             index, branch_log_probs = self.policy(model, prompts)
         chosen = [index[prompt] for prompt in prompts]
-        log_probs, entropies = self.trie.spread(branch_log_probs, chosen, labels, logits_to_keep)
+        log_probs, entropies = self.trie.spread(branch_log_probs, chosen, labels, n_tokens)
         return log_probs, (entropies if compute_entropy else None), None
 
     def log(self, logs: dict, start_time: float | None = None) -> None:
         """TRL's logging, with all tokens of the rollouts counted."""
-        if "num_tokens" in self._metrics["train"]:
-            self._metrics["train"]["num_tokens"] = [self.n_tokens_rolled_out]
+        if "num_tokens" in self.train_metrics:
+            self.train_metrics["num_tokens"] = [self.n_tokens_rolled_out]
         super().log(logs, start_time)
 
 
@@ -116,7 +111,7 @@ def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
         entropy = -(log_probs.exp() * log_probs).sum(1).mean()
         n_tokens, entropies = processes.reduced([sum(map(len, rows)) + sum(map(len, replies)), float(entropy)])
         trainer.n_tokens_rolled_out += int(n_tokens)
-        trainer._metrics["train"]["label_entropy"].append(entropies / processes.n_processes())
+        trainer.train_metrics["label_entropy"].append(entropies / processes.n_processes())
     choices = [set(trainer.trie.branch_positions(label)) for label in labels]
     arrays = {row: np.array(row) for row in index}  # TRL makes a tensor of each, of an array at once
     return {

@@ -6,17 +6,30 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
 from hidden_rule.core import processes
-from hidden_rule.training.common import Watcher
+from hidden_rule.training.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 
-def limit_time(trainer, minutes: float, watcher: Watcher) -> None:
+class ClockedSchedule:
+    """To stand before a trainer among a class's bases: its learning rate follows a `TimeLimit`, if it has one."""
+
+    time_limit = None
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        if self.time_limit is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        warmup = self.args.get_warmup_steps(num_training_steps)
+        factor = self.time_limit.factors(num_training_steps, warmup)
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+        return self.lr_scheduler
+
+
+def limit_time(trainer: ClockedSchedule, minutes: float, watcher: Watcher) -> None:
     """Let `trainer`, whose clock is `watcher`'s, end after `minutes`; 0 is no limit."""
     if minutes:
-        limit = TimeLimit(minutes, watcher)
-        limit.schedule(trainer)
-        trainer.add_callback(limit)
+        trainer.time_limit = TimeLimit(minutes, watcher)
+        trainer.add_callback(trainer.time_limit)
 
 
 class TimeLimit(TrainerCallback):
@@ -32,21 +45,14 @@ class TimeLimit(TrainerCallback):
         self.elapsed = 0.0  # share of the time that is spent: rank 0's, so that all processes do the same
         self.is_up = False
 
-    def schedule(self, trainer) -> None:
-        """Let the learning rate of `trainer` follow this clock."""
+    def factors(self, n_steps: int, warmup: int):
+        """What the learning rate is multiplied by, as a function of the step."""
 
-        def create_scheduler(num_training_steps: int, optimizer=None) -> LambdaLR:
-            warmup = trainer.args.get_warmup_steps(num_training_steps)
+        def factor(step: int) -> float:
+            rise = step / warmup if step < warmup else 1.0
+            return max(0.0, min(rise, 1 - step / n_steps, 1 - self.elapsed))
 
-            def factor(step: int) -> float:
-                rise = step / warmup if step < warmup else 1.0
-                return max(0.0, min(rise, 1 - step / num_training_steps, 1 - self.elapsed))
-
-            trainer.lr_scheduler = LambdaLR(optimizer or trainer.optimizer, factor)
-            trainer._created_lr_scheduler = True
-            return trainer.lr_scheduler
-
-        trainer.create_scheduler = create_scheduler
+        return factor
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.watcher.bar.total = None  # the steps of all epochs are not what there is time for

@@ -4,9 +4,9 @@ import functools
 import types
 
 import torch
-from trl.trainer.utils import FusedCausalLMOutput
 
 from hidden_rule.kernels.shared_prefix import score_tokens, scored_states
+from hidden_rule.training.compat_trl import FusedCausalLMOutput
 
 
 def add_shared_prefix_forward(model, temperature: float = 1.0, entropy_gradient: bool = False) -> None:

@@ -1,0 +1,85 @@
+"""Put the applications of a split to a trained model and write down every reply.
+
+Under structured decoding the reply is the most probable of the valid ones; under free decoding it is generated
+greedily. The probabilities `p_<LABEL>` are those of structured decoding in both cases.
+"""
+
+import time
+
+import polars as pl
+import torch
+
+from hidden_rule.core.costs import Cost, write_costs
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.tables import predictions_schema, write_table
+from hidden_rule.evaluation.jobs import EvaluationJob
+from hidden_rule.evaluation.predictions import named_frames, predictions_frame
+from hidden_rule.models.decoding import generate_replies, label_log_probs
+from hidden_rule.models.hardware import default_device, device_name, peak_bytes
+from hidden_rule.models.loading import load_policy, load_tokenizer
+from hidden_rule.models.tokens import encode_prompts, label_trie
+from hidden_rule.task.dataset import read_split
+from hidden_rule.task.prompts import draw_examples, render_prompts
+from hidden_rule.task.replies import render_reply
+from hidden_rule.task.ruleset import Ruleset, load_ruleset
+
+
+def check_length(prompts, model, max_new_tokens: int, condition: str) -> None:
+    """Raise a UserError if examples make a prompt, with its reply, longer than what the model was made for."""
+    length = max(map(len, prompts)) + max_new_tokens
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and length > limit:
+        fault = f"prompt and reply of {length:,} tokens are more than the model's {limit:,}"
+        raise UserError("config.yaml", f"conditions.{condition}.prompt.examples", fault, "give fewer examples")
+
+
+def conversations_of(job: EvaluationJob, ruleset: Ruleset, frames: list[pl.DataFrame]) -> list[list[list[dict]]]:
+    """The conversations of each frame's applications, as the job's prompt words them."""
+    few_shot = isinstance(job.prompt, dict)
+    train = read_split(job.train, ruleset) if few_shot else None
+    examples = draw_examples(train, job.prompt["examples"], job.seed) if few_shot else None
+    return [render_prompts(ruleset, frame, job.prompt, examples) for frame in frames]
+
+
+def evaluate(job: EvaluationJob) -> None:
+    """Write the predictions of one condition and seed, and what they cost."""
+    began, device = time.perf_counter(), default_device()
+    ruleset, tokenizer = load_ruleset(job.ruleset), load_tokenizer(job.base.manifest)
+    model = load_policy(job.base, device, job.adapter)
+    settings, labels, trie = job.settings, ruleset.labels, label_trie(tokenizer, ruleset.labels)
+    named = named_frames(job.splits, ruleset)
+    conversations = conversations_of(job, ruleset, [frame for _, _, frame in named])
+    prompts = [encode_prompts(tokenizer, of, job.base.chat_template_kwargs) for of in conversations]
+    if isinstance(job.prompt, dict):
+        check_length([row for rows in prompts for row in rows], model, settings["max_new_tokens"], job.condition)
+    together = [row for rows in prompts for row in rows]  # neighbours of all suites share what they start with
+    log_probs = label_log_probs(model, trie, together, settings["batch_size"], "structured")
+    frames, n_generated = [], 0
+    for (name, suite, split), rows, of_rows in zip(
+        named, prompts, log_probs.split(list(map(len, prompts))), strict=True
+    ):
+        probabilities = of_rows.double().exp().numpy()
+        if name in settings["structured"]:
+            replies = [render_reply(labels[i]) for i in of_rows.argmax(1).tolist()]
+            frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
+        if name in settings["free"]:
+            replies, n = generate_replies(
+                model, tokenizer, rows, settings["batch_size"], settings["max_new_tokens"], f"{suite}, free"
+            )
+            n_generated += n
+            frames.append(predictions_frame(split, labels, suite, "free", replies, probabilities))
+    write_table(pl.concat(frames), job.output.predictions, predictions_schema(list(labels)))
+    write_costs(job.output.cost, evaluation_cost(job, began, device, n_generated))
+
+
+def evaluation_cost(job: EvaluationJob, began: float, device: torch.device, n_generated: int) -> Cost:
+    """What an evaluation cost that began at `time.perf_counter()` `began`."""
+    return Cost(
+        condition=job.condition,
+        seed=job.seed,
+        stage="evaluate",
+        wall_s=time.perf_counter() - began,
+        n_tokens_generated=n_generated,
+        peak_bytes=peak_bytes(device),
+        device=device_name(device),
+    )

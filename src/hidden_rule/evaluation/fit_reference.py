@@ -1,0 +1,34 @@
+"""Fit a plain classifier to the training split and write down what it decides, as `evaluate` does for a model."""
+
+import time
+
+import polars as pl
+
+from hidden_rule.core.costs import Cost, write_costs
+from hidden_rule.core.tables import predictions_schema, write_table
+from hidden_rule.evaluation import classifiers
+from hidden_rule.evaluation.jobs import ReferenceJob
+from hidden_rule.evaluation.predictions import named_frames, predictions_frame
+from hidden_rule.task.dataset import read_split
+from hidden_rule.task.replies import render_reply
+from hidden_rule.task.ruleset import load_ruleset
+
+
+def fit_reference(job: ReferenceJob) -> None:
+    """Write the predictions of one reference and seed, and what they cost; the classifier itself is not kept.
+
+    The reply is that of the most probable label, and stands under structured decoding.
+    """
+    began = time.perf_counter()
+    ruleset = load_ruleset(job.ruleset)
+    labels = ruleset.labels
+    classifier = classifiers.fit(job.kind, ruleset, read_split(job.train, ruleset), job.seed)
+    fitted, frames = time.perf_counter(), []
+    fitting = Cost(job.condition, job.seed, "train", fitted - began)
+    for _, suite, split in named_frames(job.splits, ruleset):
+        probabilities = classifiers.label_probabilities(classifier, ruleset, split)
+        replies = [render_reply(labels[i]) for i in probabilities.argmax(1)]
+        frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
+    write_table(pl.concat(frames), job.output.predictions, predictions_schema(list(labels)))
+    deciding = Cost(job.condition, job.seed, "evaluate", time.perf_counter() - fitted)
+    write_costs(job.output.cost, fitting, deciding)

@@ -1,0 +1,40 @@
+"""Before a training that explores freely: what its start replies, drawn as the training will draw."""
+
+import polars as pl
+import torch
+
+from hidden_rule.core.tables import SAMPLES, write_table
+from hidden_rule.evaluation.jobs import SamplingJob
+from hidden_rule.models.decoding import generate_replies
+from hidden_rule.models.hardware import default_device
+from hidden_rule.models.loading import load_policy, load_tokenizer
+from hidden_rule.models.tokens import encode_prompts
+from hidden_rule.task.dataset import read_split
+from hidden_rule.task.prompts import render_prompts
+from hidden_rule.task.replies import parse_reply
+from hidden_rule.task.ruleset import load_ruleset
+
+
+def sample_start(job: SamplingJob) -> None:
+    """Write the table SAMPLES: replies to some of a split's applications, as many of one label as of another."""
+    ruleset, tokenizer = load_ruleset(job.ruleset), load_tokenizer(job.base.manifest)
+    model = load_policy(job.base, default_device(), job.adapter)
+    frame = read_split(job.split, ruleset)
+    turn = pl.int_range(pl.len()).over("label")  # a label's first row, then each label's second, …
+    frame = frame.sort(turn, maintain_order=True).head(job.applications)
+    prompts = encode_prompts(tokenizer, render_prompts(ruleset, frame), job.base.chat_template_kwargs)
+    n = max(job.replies, job.settings["group_size"])
+    torch.manual_seed(job.seed)
+    drawn, _ = generate_replies(
+        model,
+        tokenizer,
+        [prompt for prompt in prompts for _ in range(n)],
+        job.batch_size,
+        job.settings["max_new_tokens"],
+        "replies before training",
+        job.settings["temperature"],
+    )
+    table = frame.select("application_id", "label", "fired_rule").select(pl.all().repeat_by(n).explode())
+    predicted = [parse_reply(reply, ruleset.labels) for reply in drawn]
+    table = table.with_columns(reply=pl.Series(drawn, dtype=pl.String), predicted=pl.Series(predicted, dtype=pl.String))
+    write_table(table, job.output, SAMPLES)

@@ -1,0 +1,141 @@
+"""Reinforcement learning with GRPO: one LoRA adapter from rewards for sampled replies.
+
+Where it departs from TRL's `GRPOTrainer`:
+- Rollouts are made for each micro-batch (`steps_per_generation=1`), so that every sample is drawn from the very policy
+  it trains and a micro-batch holds whole groups.
+- The order of rows depends on the seed and the epoch alone, or on a curriculum (`epoch_order.py`, `curriculum.py`).
+- The forward pass shares prefixes (`kernels/shared_prefix.py`).
+- LoRA's products run in the base model's type (`kernels/lora.py`).
+- Structured decoding: see the top of `structured_grpo.py`; its exact gradient (`estimator: exact`): that of
+  `expected_reward.py`.
+"""
+
+import tempfile
+import time
+
+from datasets import Dataset
+from transformers import PrinterCallback, set_seed
+from trl import GRPOConfig
+
+from hidden_rule.core import processes
+from hidden_rule.task.replies import parse_reply
+from hidden_rule.task.rewards import make_reward_function, reply_texts, reward_matrix
+from hidden_rule.training import launch
+from hidden_rule.training.arguments import common_arguments, micro_batch_size
+from hidden_rule.training.checkpoints import Checkpoints, Counters
+from hidden_rule.training.compat_trl import TOKEN_COUNTER
+from hidden_rule.training.curriculum import row_orders
+from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
+from hidden_rule.training.expected_reward import ExpectedRewardTrainer
+from hidden_rule.training.job import CheckpointPlan, TrainingJob
+from hidden_rule.training.output import write_training
+from hidden_rule.training.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.start import Start, load_start
+from hidden_rule.training.structured_grpo import StructuredGRPOTrainer, row_names
+from hidden_rule.training.time_limit import limit_time
+from hidden_rule.training.watcher import SHARE_PREFIX, Watcher
+
+
+class WatchedReward:
+    """The reward function, which also counts what the rollouts decide and how many tokens they have."""
+
+    __name__ = "decision_reward"
+
+    def __init__(self, labels, scale: dict):
+        self.labels, self.score = labels, make_reward_function(labels, scale)
+        self.n_tokens_generated = 0
+
+    def __call__(self, completions, label, completion_ids, log_metric, **kwargs) -> list[float]:
+        texts = reply_texts(completions)
+        decision = {text: parse_reply(text, self.labels) for text in set(texts)}
+        predicted = [decision[text] for text in texts]
+        for name in self.labels:
+            log_metric(SHARE_PREFIX + name, predicted.count(name) / len(predicted))
+        log_metric("invalid_share", predicted.count(None) / len(predicted))
+        self.n_tokens_generated += int(processes.reduced([sum(map(len, completion_ids))])[0])
+        return self.score(texts, label)
+
+
+def prompts_with_labels(start: Start, decoding: str) -> Dataset:
+    """`prompt` and `label` of each training row; a prompt is a conversation, or names one that is read structured."""
+    prompts = row_names(start.train.prompts) if decoding == "structured" else start.train.conversations
+    return Dataset.from_dict({"prompt": prompts, "label": start.train.labels})
+
+
+def grpo_arguments(job: TrainingJob, folder, device) -> GRPOConfig:
+    """TRL's arguments of a job; `folder` is where its checkpoints go."""
+    settings = job.settings
+    return GRPOConfig(
+        **common_arguments(job, folder, device),
+        per_device_train_batch_size=micro_batch_size(settings) * settings["group_size"],
+        shuffle_dataset=False,  # `EpochOrderedGRPOTrainer` does
+        steps_per_generation=1,
+        num_generations=settings["group_size"],
+        temperature=settings["temperature"],
+        max_completion_length=settings["max_new_tokens"],
+        chat_template_kwargs=job.base.chat_template_kwargs,
+        beta=settings["beta"],
+        loss_type=settings["loss_type"],
+        scale_rewards=settings["scale_rewards"],
+        entropy_coef=settings["entropy_coef"],
+        use_vllm=settings["use_vllm"],
+    )
+
+
+def trainer_class(job: TrainingJob, start: Start) -> tuple[type[EpochOrderedGRPOTrainer], dict]:
+    """The trainer of a job's decoding and estimator, and the arguments that it takes beside those of all."""
+    if job.decoding == "free":
+        return EpochOrderedGRPOTrainer, {}
+    policy = {"trie": start.trie, "rows": start.train.prompts}
+    if job.settings["estimator"] != "exact":
+        return StructuredGRPOTrainer, policy
+    labels = start.ruleset.labels
+    return ExpectedRewardTrainer, {**policy, "labels": labels, "points": reward_matrix(labels, job.settings["reward"])}
+
+
+def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> EpochOrderedGRPOTrainer:
+    """The trainer of a job; `folder` is where its checkpoints go."""
+    settings = job.settings
+    arguments = grpo_arguments(job, folder, start.device)
+    kind, extra = trainer_class(job, start)
+    trainer = kind(
+        model=start.model,
+        reward_funcs=WatchedReward(start.ruleset.labels, settings["reward"]),
+        args=arguments,
+        train_dataset=prompts_with_labels(start, job.decoding),
+        processing_class=start.tokenizer,
+        callbacks=[watcher],
+        orders=row_orders(start, settings, job.seed),
+        **extra,
+    )
+    if job.decoding == "free":
+        network, with_gradient = trainer.model.get_base_model(), settings["entropy_coef"] != 0
+        add_shared_prefix_forward(network, temperature=trainer.temperature, entropy_gradient=with_gradient)
+    trainer.remove_callback(PrinterCallback)
+    limit_time(trainer, settings["max_minutes"], watcher)
+    return trainer
+
+
+def train_grpo(job: TrainingJob, start: Start | None = None, make_watcher=Watcher):
+    """Train, and write the adapter's folder, the training's history and its cost; returns the trained model.
+
+    `start`: one that is loaded already; `make_watcher`: what is called for the watcher. Both are for benchmarks.
+    """
+    began = time.perf_counter()
+    start = start or load_start(job)
+    watcher = make_watcher(start, job.settings["micro_batch_size"], job.settings["patience"])
+    set_seed(job.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoints = Checkpoints(job.checkpoints or CheckpointPlan(scratch, "none"))
+        trainer = make_trainer(job, start, watcher, checkpoints.folder)
+        (reward,) = trainer.reward_funcs
+        counted = [TOKEN_COUNTER] + ["n_tokens_rolled_out"] * (job.decoding == "structured")
+        counters = {"reward": Counters(reward, "n_tokens_generated"), "trainer": Counters(trainer, *counted)}
+        checkpoints.train(trainer, {"watcher": watcher, **counters})
+    write_training(job, trainer, watcher, began, reward.n_tokens_generated)
+    checkpoints.clear()
+    return trainer.model
+
+
+if __name__ == "__main__":
+    launch.run_rank(train_grpo)
