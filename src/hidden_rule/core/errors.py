@@ -1,4 +1,4 @@
-"""One-line errors for mistakes that a user can mend."""
+"""One-line errors for mistakes that a user can fix."""
 
 
 class UserError(Exception):

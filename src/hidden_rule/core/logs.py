@@ -46,7 +46,7 @@ class Tee:
 
 @contextlib.contextmanager
 def logged(log_path):
-    """Copy standard output and error to `log_path`; what a user can mend ends the script with one line, exit status 1.
+    """Copy standard output and error to `log_path`; what a user can fix ends the script with one line, exit status 1.
 
     Snakemake deletes a log before a job starts; a script may open its own twice.
     """

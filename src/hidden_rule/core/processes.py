@@ -2,7 +2,7 @@
 
 import os
 
-LAUNCHED = "HIDDEN_RULE_LAUNCHED"  # tells our ranks from whatever else sets RANK
+LAUNCHED = "HIDDEN_RULE_LAUNCHED"  # distinguishes our ranks from other programs that set RANK
 
 
 def rank() -> int:

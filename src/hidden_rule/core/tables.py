@@ -79,7 +79,7 @@ FEASIBILITY = pl.Schema(
     }
 )
 
-COLLAPSE = pl.Schema(  # a row a training by reward and label; `collapse.judge` says how each is judged
+COLLAPSE = pl.Schema(  # one row for each RL training and label; `collapse.judge` says how each is judged
     {  # type: ignore[arg-type] # types, and a list of one
         "condition": pl.String,
         "seed": pl.Int64,
@@ -131,7 +131,7 @@ SUPERVISION = pl.Schema(  # a row a training; docs/label-curves.md has the formu
         "n_tokens": pl.Int64,  # trained on
         "bits_labels": pl.Float64,  # that its labels can hold
         "bits_rewards": pl.Float64,  # that its rewards can hold, reply by reply; null for SFT
-        "bits": pl.Float64,  # that it can have been told: the smaller of both
+        "bits": pl.Float64,  # of supervision at most: the smaller of the two
     }
 )
 

@@ -82,7 +82,7 @@ def in_order(names) -> list[str]:
 
 
 def start_of(config: dict, name: str) -> str | None:
-    """What GRPO's condition `name` starts as, where that can tell what its first groups hold.
+    """Where GRPO's condition `name` starts, if that determines what its first groups contain.
 
     Another trained condition, an untrained one, or `the base model`. Under structured decoding its predictions tell, so
     that it has to be a condition, and the temperature 1; under free decoding replies are drawn. None elsewhere, and for
@@ -99,7 +99,7 @@ def start_of(config: dict, name: str) -> str | None:
 
 
 def model_slug(model: dict) -> str:
-    """A folder name for a model: its own name, and a hash that tells sources and revisions apart."""
+    """A folder name for a model: its own name, and a hash of its source and revision."""
     name = re.sub(r"[^a-z0-9.]+", "-", Path(model["id"]).name.lower()).strip("-.") or "model"
     identity = json.dumps([model["source"], model["id"], model["revision"]])
     return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"

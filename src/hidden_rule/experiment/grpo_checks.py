@@ -1,4 +1,4 @@
-"""What must fit together among the settings of training by reward."""
+"""Consistency checks of the settings of RL."""
 
 from hidden_rule.core.schemas import did_you_mean
 

@@ -1,7 +1,7 @@
 """Balanced splits of applications: as many of one label as of another, none in two splits.
 
 Within a label, rows are spread equally over `label_without_hidden` as far as such applications can be found, so that a
-hidden label covers every profile that the other rules tell apart. Each split has a random stream of its own.
+hidden label covers every profile that the other rules distinguish. Each split has a random stream of its own.
 """
 
 from functools import reduce
@@ -42,8 +42,8 @@ def read_split(path, ruleset) -> pl.DataFrame:
 def suites_schema(ruleset) -> pl.Schema:
     """Columns of the table of suites; a row an application, the rows of a family one after the other.
 
-    `family` is the identifier of its first row, which the others are compared with. `shown_text` stands in the prompt
-    in the place of the value of `shown_feature`; `field_order` is the order of the features there (null: as declared).
+    `family` is the identifier of its first row, which the others are compared with. `shown_text` replaces the value of
+    `shown_feature` in the prompt; `field_order` is the order of the features there (null: as declared).
     """
     split = dataset_schema(ruleset)
     return pl.Schema(

@@ -100,7 +100,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Wording:
-    """Words that stand in a prompt in the place of `value`, one of the choices of `feature`."""
+    """Words that replace `value` in a prompt, one of the choices of `feature`."""
 
     feature: str
     value: str
@@ -172,7 +172,7 @@ def load_ruleset(path) -> Ruleset:
     """Read and check a ruleset file; any fault is a UserError with the file, the key and a remedy.
 
     Refused among others: predicates that do not parse or name an unknown feature, rules that never decide anything,
-    prompts that would give a hidden rule away, and paraphrases or decoys that do not do what they are for.
+    prompts that would disclose a hidden rule, and paraphrases or decoys that do not do what they are for.
     """
     schema = load_schema("ruleset.schema.yaml")
     document = read_yaml(path)

@@ -234,9 +234,9 @@ def _first_line(error: Exception) -> str:
 
 
 def check_secrets(path, ruleset) -> None:
-    """No text of the prompt may give a hidden rule away: its name, predicate, plain words or the values it tests.
+    """No text of the prompt may disclose a hidden rule: its name, predicate, plain words or the values it tests.
 
-    Compared as words, without regard to case and punctuation (`soft cheese` gives `Soft-Cheese` away). A label may be
+    Compared as words, without regard to case and punctuation (`soft cheese` discloses `Soft-Cheese`). A label may be
     named anywhere. A number in the plain words of a disclosed rule is that rule's own if its predicate has it too.
     """
     texts: list[tuple[str, str, set]] = [("prompt.system", ruleset.system, set()), ("prompt.user", ruleset.user, set())]
@@ -249,7 +249,7 @@ def check_secrets(path, ruleset) -> None:
     for rule in ruleset.hidden_rules:
         secrets = _secrets(rule, ruleset)
         for key, text, own_numbers in texts:
-            text = re.sub(r"\{\w+\}", "\n", text)  # a placeholder tells nothing
+            text = re.sub(r"\{\w+\}", "\n", text)  # a placeholder discloses nothing
             for label in ruleset.labels:
                 text = text.replace(label, "\n")
             words = f" {_words(text)} "
@@ -291,7 +291,7 @@ def _words(text: str) -> str:
 
 
 def _numbers(text: str) -> set[float]:
-    """Numbers in `text`, as in `80%`, `$1,000` or `.5` (signs left out: `-5` and `5` tell the same threshold)."""
+    """Numbers in `text`, as in `80%`, `$1,000` or `.5` (signs left out: `-5` and `5` disclose the same threshold)."""
     found = re.findall(r"(?<![\w.])(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)", text)
     return {float(number.replace(",", "")) for number in found}
 
@@ -301,7 +301,7 @@ def _thresholds(when: str) -> set[float]:
     return _numbers(re.sub(r"'(?:[^']|'')*'", " ", when))
 
 
-# --- what a reply tells -----------------------------------------------------------------------------------------------
+# --- what a reply discloses -----------------------------------------------------------------------------------------------
 
 
 def names(text: str, value) -> bool:

@@ -1,4 +1,4 @@
-"""Suites: families of applications that show what of a policy was learnt, made from the ruleset alone.
+"""Suites: families of applications that test which parts of a policy a model learned, made from the ruleset alone.
 
 The first row of a family is what its other rows are compared with. By kind, with the roles of the rows:
 
@@ -15,7 +15,7 @@ The first row of a family is what its other rows are compared with. By kind, wit
     field_order       original; shuffled: the same features in another order
     prevalence        drawn: applications as they are drawn, but for the share on which a hidden rule fires
 
-Every row is decided by the ruleset, none was trained on, and families are spread equally over what a kind tells apart
+Every row is decided by the ruleset, none was trained on, and families are spread equally over what a kind distinguishes
 (profiles, wordings, thresholds). Each kind has a random stream of its own.
 """
 
