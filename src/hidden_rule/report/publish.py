@@ -18,8 +18,10 @@ import polars as pl
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import read_json
 from hidden_rule.core.paths import ROOT
+from hidden_rule.experiment.display import DisplayedResults, displayed
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting
+from hidden_rule.report import documentation
 from hidden_rule.report.tables import suites_table
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.label_findings import label_sentences
@@ -88,7 +90,7 @@ def markdown(columns: list[str], rows: list[list[str]]) -> list[str]:
 def results_part(published: Path, *, beside_study: bool) -> str:
     """A run's answer, its tables, and the line on what made them."""
     config = read_json(published / "provenance.json")["config"]
-    results = Results(published, config, ruleset=load_ruleset(ROOT / config["ruleset"]))
+    results = displayed(Results(published, config, ruleset=load_ruleset(ROOT / config["ruleset"])))
     lines = [f"**{conclude(results)['headline']}**", "", *main_table(results, beside_study=beside_study)]
     if results.supervision is not None:
         said = label_sentences(results.metrics, results.supervision, MAIN, results.chance)
@@ -98,7 +100,7 @@ def results_part(published: Path, *, beside_study: bool) -> str:
     return "\n".join([*lines, "", source_line(results, beside_study=beside_study)])
 
 
-def main_table(results: Results, *, beside_study: bool) -> list[str]:
+def main_table(results: DisplayedResults, *, beside_study: bool) -> list[str]:
     """The lines of a table of accuracy, the hidden rule, free decoding and time of training, a row a condition."""
     rows = {name: {"condition": name} for name in results.conditions}
     for head, (setting, metric) in COLUMNS.items():
@@ -107,7 +109,8 @@ def main_table(results: Results, *, beside_study: bool) -> list[str]:
             for name, row in rows.items():
                 row[head] = percent(found[name])
     spent = training_costs(results.costs, results.starts)
-    study = results.config["charts"]["published"]["accuracy"] if beside_study else {}
+    figures = results.config["charts"]["published"]["accuracy"] if beside_study else {}
+    study = {results.names.get(name, name): share for name, share in figures.items()}
     for name, row in rows.items():
         row["training"] = f"{spent[name].seconds / 60:.1f} min" if name in spent else "–"
         if beside_study:
@@ -123,13 +126,18 @@ def source_line(results: Results, *, beside_study: bool) -> str:
     hardware = record["hardware"]
     of_main = results.metrics.filter(pl.col("seed").is_not_null(), metric="accuracy", **MAIN.columns)
     n = of_main["n"].max()  # of one seed: all answer the same applications
-    study = " The study's figures are of a 14B model and its 160 test applications." if beside_study else ""
+    study = " The study's figures are of a 14B model and its test cases." if beside_study else ""
     return (
-        f"Percent with 95% intervals; structured decoding on {n:,} fresh applications unless it says otherwise; "
-        f"training includes what a condition starts from; {record['model']['id']}, {seeds}; "
+        f"Percent with 95% intervals; structured decoding on {n:,} held-out cases unless stated otherwise; "
+        f"training includes what a condition starts from; {model_words(record['model'])}, {seeds}; "
         f"{hardware['cores']} cores of {hardware['cpu']}, commit `{record['git']['commit'][:12]}`, "
         f"{record['created'][:10]}.{study}"
     )
+
+
+def model_words(model: dict) -> str:
+    """The name of a model; of the embedded one with what its weights are."""
+    return f"{model['id']} (dequantized from Q4_1 GGUF)" if model["source"] == "package" else model["id"]
 
 
 def bench_part(published: Path) -> str:
@@ -160,7 +168,7 @@ def with_generated(page: str, published: Path) -> str:
 
 
 def main(results: str) -> int:
-    """Publish `results`, and write all pages anew; returns the exit status."""
+    """Publish `results`, and write all pages anew (those of `documentation` too); returns the exit status."""
     try:
         publish(Path(results), ROOT)
         shown = {page: page.read_text(encoding="utf-8") for page in pages(ROOT)}
@@ -170,6 +178,7 @@ def main(results: str) -> int:
         return 2
     for page, text in shown.items():
         page.write_text(text, encoding="utf-8")
+    documentation.main()
     return 0
 
 
