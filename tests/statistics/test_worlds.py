@@ -11,96 +11,95 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.tables import COSTS, HISTORY, METRICS
-from hidden_rule.experiment.runs import Estimate
+from hidden_rule.experiment.runs import Estimate, Run
 from hidden_rule.report.text.caveats import change_sentences, method_sentences, rounded_up, telling_apart
 from hidden_rule.report.text.comparisons import difference_sentences, lead_over, with_leader
 from hidden_rule.report.text.findings import headline
 from hidden_rule.report.text.rule_learning import hidden_sentences, policy_sentences, suite_sentences, suite_verdict
-from hidden_rule.report.text.training_cost import price_of, price_sentences
+from hidden_rule.report.text.training_cost import price_sentences, prices
 from hidden_rule.report.text.training_runs import still_rising, validation_sentences
 from worlds import ABOUT, WORLDS, answer_of
 
-SURE, PRICE = "How sure is it?", "At what price?"
-POLICY, HIDDEN = "Who learnt the policy?", "Who learnt the hidden rule?"
-COLLAPSE_PART, CHANGE = "Did training by reward collapse?", "What would change the answer"
+SURE, PRICE, POLICY, HIDDEN = "Significance", "Training cost", "Policy", "Hidden rule"
+COLLAPSE_PART, CHANGE = "Collapse", "What could change the result"
 EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
     "sft wins": (
         [
-            ("headline", "sft decides best: "),
-            ("headline", "The hidden rule was learnt by sft."),
-            (SURE, "sft beats grpo by "),
-            (SURE, "sft beats baseline by "),
-            (SURE, "exact McNemar tests of one training seed, adjusted for 3 comparisons (Holm)"),
-            (PRICE, "sft takes 10 min 00 s of training a seed (400,000 tokens trained on) and 1 min 00 s"),
-            (PRICE, "Each condition that sft was compared with decides worse, at whatever price."),
-            (POLICY, "baseline cannot be told apart from chance (25.0%)"),
-            (POLICY, "sft learnt the policy: "),
-            (POLICY, "grpo learnt a part of the policy: "),
-            (HIDDEN, "sft learnt the hidden rule: "),
-            (HIDDEN, "grpo did not learn the hidden rule: "),
-            (COLLAPSE_PART, "grpo (seed 0) did not collapse: at its end it made each of the 4 decisions."),
-            (CHANGE, "More training seeds: there is one"),
+            ("headline", "SFT has the highest accuracy, "),
+            ("headline", ", significantly above all others. The hidden rule was learned by SFT."),
+            (SURE, "SFT outperforms GRPO by "),
+            (SURE, "SFT outperforms Untrained by "),
+            (SURE, "exact McNemar test (one training seed); Holm correction for 3 comparisons"),
+            (PRICE, "SFT: 10 min 00 s of training per seed (400,000 training tokens); 1 min 00 s"),
+            (PRICE, "All conditions compared with SFT are significantly less accurate, whatever their cost."),
+            (POLICY, "Untrained is not significantly different from chance (25.0%)"),
+            (POLICY, "SFT learned the policy: "),
+            (POLICY, "GRPO learned part of the policy: "),
+            (HIDDEN, "SFT learned the hidden rule: "),
+            (HIDDEN, "GRPO did not learn the hidden rule: "),
+            (COLLAPSE_PART, "GRPO (seed 0) did not collapse: all 4 decisions are still sampled at the end"),
+            (CHANGE, "More training seeds: with a single seed"),
         ],
-        ["cannot be told apart from it", "collapsed", "If sft leads", "points better", "grpo beats sft"],
+        ["statistically tied", "collapsed", "Detecting the observed", "more accurate", "GRPO outperforms SFT"],
     ),
     "rl wins": (
         [
-            ("headline", "grpo decides best: "),
-            ("headline", "The hidden rule was learnt by grpo."),
-            (SURE, "grpo beats sft by "),
-            (PRICE, "grpo takes 10 min 00 s of training a seed (400,000 tokens trained on, 80,000 generated)"),
-            (HIDDEN, "sft did not learn the hidden rule: "),
-            (COLLAPSE_PART, "grpo (seed 0) did not collapse"),
+            ("headline", "GRPO has the highest accuracy, "),
+            ("headline", ", significantly above all others. The hidden rule was learned by GRPO."),
+            (SURE, "GRPO outperforms SFT by "),
+            (PRICE, "GRPO: 10 min 00 s of training per seed (400,000 training tokens, 80,000 generated)"),
+            (HIDDEN, "SFT did not learn the hidden rule: "),
+            (COLLAPSE_PART, "GRPO (seed 0) did not collapse"),
         ],
-        ["collapsed", "sft beats grpo", "sft learnt the policy", "cannot be told apart from it"],
+        ["collapsed", "SFT outperforms GRPO", "SFT learned the policy", "statistically tied"],
     ),
     "tie": (
         [
-            ("headline", " decides rightly most often, "),
-            ("headline", " cannot be told apart from it."),
-            ("headline", "The hidden rule was learnt by sft and sft_then_grpo."),
-            (SURE, " cannot be told apart: "),
-            (PRICE, "of training a seed"),
-            (CHANGE, "sft_then_grpo"),
+            ("headline", " has the highest accuracy, "),
+            ("headline", " is statistically tied."),
+            ("headline", "The hidden rule was learned by SFT and SFT → GRPO."),
+            (SURE, " are statistically tied: "),
+            (PRICE, "of training per seed"),
+            (CHANGE, "SFT → GRPO"),
         ],
-        ["sft beats sft_then_grpo", "sft_then_grpo beats sft ", "decides best", "decides worse"],
+        ["SFT outperforms SFT → GRPO", "GRPO outperforms SFT ", "above all others", "less accurate"],
     ),
     "all fail": (
         [
-            ("headline", "No condition can be said to do better than chance"),
-            (POLICY, "sft cannot be told apart from chance (25.0%)"),
+            ("headline", "No condition is significantly better than chance (25.0%)."),
+            (POLICY, "SFT is not significantly different from chance (25.0%)"),
         ],
-        ["learnt the policy", "learnt a part", "beats", "takes", "decides best", "that was measured would", "leads"],
+        ["learned the policy", "learned part", "outperforms", "takes", "highest", "Nothing measured", "Detecting"],
     ),
     "too few data": (
         [
-            ("headline", "cannot be told apart from it"),
-            ("headline", "No condition can be said to have learnt the hidden rule."),
-            (SURE, "A difference of "),
-            (PRICE, "No condition above chance that cannot be told apart from sft takes less training."),
-            (CHANGE, "these are 40."),
+            ("headline", "statistically tied"),
+            ("headline", "No condition demonstrably learned the hidden rule."),
+            (SURE, "Minimum detectable difference: "),
+            (PRICE, "Nothing as accurate trains faster."),
+            (CHANGE, "this experiment has 40."),
             ("scope", "over 40 applications"),
         ],
-        ["beats", "decides best", "learnt the policy", "learnt the hidden rule:", "decides worse", "Price may decide"],
+        ["outperforms", "above all", "learned the policy", "SFT learned the hidden", "less accurate", "may decide"],
     ),
     "collapse": (
         [
-            ("headline", "sft decides best: "),
-            (COLLAPSE_PART, "grpo (seed 0) collapsed into 2 of 4 decisions, "),
-            (COLLAPSE_PART, "In its last steps 9"),  # 90 to 99%
-            (SURE, "sft beats grpo by "),
+            ("headline", "SFT has the highest accuracy, "),
+            (COLLAPSE_PART, "GRPO (seed 0) collapsed to 2 of 4 decisions ("),
+            (COLLAPSE_PART, "In its last steps, 9"),  # 90 to 99%
+            (SURE, "SFT outperforms GRPO by "),
         ],
-        ["did not collapse", "grpo learnt the policy", "grpo learnt the hidden rule", "still getting better"],
+        ["did not collapse", "GRPO learned the policy", "GRPO learned the hidden rule", "still improving"],
     ),
     "collapse of three seeds": (
         [
-            ("headline", "sft decides best: "),
-            (SURE, "t-tests over applications and 3 training seeds, adjusted for 3 comparisons (Holm)"),
-            (COLLAPSE_PART, "grpo (seed 0) collapsed into 2 of 4"),
-            (COLLAPSE_PART, "grpo (seed 2) collapsed into 2 of 4"),
-            ("Method and threats to validity", "All 3 training seeds learnt from one draw of 640 applications"),
+            ("headline", "SFT has the highest accuracy, "),
+            (SURE, "t-test over applications and 3 training seeds; Holm correction for 3 comparisons"),
+            (COLLAPSE_PART, "GRPO (seed 0) collapsed to 2 of 4"),
+            (COLLAPSE_PART, "GRPO (seed 2) collapsed to 2 of 4"),
+            ("Method and threats to validity", "640 applications, shared by all 3 training seeds"),
         ],
-        ["did not collapse", "one seed", "More training seeds"],
+        ["did not collapse", "one seed", "One training seed", "More training seeds"],
     ),
 }
 
@@ -131,7 +130,8 @@ def test_swapped_numbers_swap_the_conclusion(tmp_path, world):
     second, said_swapped = answer_of(tmp_path / "swapped", conditions | {"sft": grpo, "grpo": sft}, **options)
 
     def exchanged(text):
-        return text.replace("sft", "?").replace("grpo", "sft").replace("?", "grpo")
+        """Names that no longer say the method are shown as they are: the GRPO that is called sft is sft."""
+        return text.replace("SFT", "?").replace("GRPO", "sft").replace("?", "grpo")
 
     assert exchanged(first) == second != first
     for part in (SURE, PRICE, POLICY, HIDDEN, COLLAPSE_PART, CHANGE):
@@ -155,14 +155,14 @@ def test_leads_have_the_sign_of_the_best():
 @pytest.mark.parametrize(
     ("lead", "mde", "around", "words"),
     [  # one seed: (mde / lead)² times as many applications; three: their differences lie `around` the lead
-        (0.02, 0.06, [0], "If a leads b by the 2.0 points seen here, some 9,000 applications would be likely to show "
-         "it; these are 1,000."),
-        (0.05, 0.04, [0], "As many applications once more may well tell a from b."),
-        (0.005, 0.06, [0], "a leads b by so little, at most 0.5 points here, that 100 times as many applications "),
-        (0.02, 0.06, [-0.01, 0, 0.01], "some 5 training seeds would be likely to show it; these are 3."),
-        (0.08, 0.06, [-0.01, 0, 0.01], "As many training seeds once more may well tell a from b."),
-        (0.01, 0.06, [-0.1, 0, 0.1], "at most 1.0 points here, that 100 training seeds would not be likely to show"),
-        (0.0, 0.06, [-0.01, 0, 0.01], "at most 0.0 points here, that 100 training seeds would not be likely to show"),
+        (0.02, 0.06, [0], "Detecting the observed difference of 2.0 points between a and b would take about 9,000 "
+         "applications (80% power); this experiment has 1,000."),
+        (0.05, 0.04, [0], "Twice as many applications would probably separate a from b."),
+        (0.005, 0.06, [0], "between a and b (0.5 points) is undetectable even with 100× the test set."),
+        (0.02, 0.06, [-0.01, 0, 0.01], "about 5 training seeds (80% power); this experiment has 3."),
+        (0.08, 0.06, [-0.01, 0, 0.01], "Twice as many training seeds would probably separate a from b."),
+        (0.01, 0.06, [-0.1, 0, 0.1], "(1.0 points) is undetectable even with 100 training seeds."),
+        (0.0, 0.06, [-0.01, 0, 0.01], "(0.0 points) is undetectable even with 100 training seeds."),
     ],
 )  # fmt: skip
 def test_what_it_takes_to_tell_two_conditions_apart(lead, mde, around, words):
@@ -182,14 +182,14 @@ def test_numbers_are_rounded_up_to_two_digits():
 
 def test_what_would_change_the_answer_says_nothing_without_cause():
     sure = [pair("a", "b", 0.2, **SURELY)]
-    nothing = ["Nothing that was measured would: each condition that a was compared with decides worse."]
+    nothing = ["Nothing measured here: all conditions compared with a are significantly less accurate."]
     assert change_sentences("a", sure, 1000, 3, [], [], [], True) == nothing
     assert change_sentences("a", sure, 1000, 1, [], [], [], False) == nothing
     assert change_sentences(None, [pair("a", "b", 0.01)], 1000, 3, ["x"], [], [], True) == []
     said = change_sentences("a", sure, 1000, 1, ["decoys 50%"], ["a", "b"], ["c", "d"], True)
-    assert [line.split(":")[0] for line in said[::2]] == ["More training seeds", "More passes"]
-    assert said[3].startswith("Another start for c and d: ")
-    assert said[1] == "Applications like those of the suites that a fails (decoys 50%)."
+    assert [line.split(":")[0] for line in said[::2]] == ["More training seeds", "Longer training"]
+    assert said[3].startswith("A different starting point for c and d: ")
+    assert said[1] == "Inputs like those of the suites that a fails: decoys 50%."
 
 
 def costs_of(*rows):
@@ -208,14 +208,14 @@ FROM = {"sft": None, "both": "sft"}
 ABOVE = ["sft", "both"]  # better than chance
 
 
-def test_a_price_holds_what_a_condition_starts_from():
-    assert price_of(PRICES, "both", FROM) == {
-        "from": ["sft"], "train_s": 300.0, "tokens_trained": 4000, "tokens_generated": 900, "evaluate_s": 30.0,
-        "evaluate_tokens": 400, "devices": {"cpu"},
-    }  # fmt: skip
-    assert price_of(PRICES, "base", FROM)["train_s"] == 0
-    assert price_of(PRICES.filter(pl.col("condition") != "sft"), "both", FROM) is None  # half a price is none
-    assert price_of(PRICES, "unknown", FROM) is None
+def test_a_price_includes_what_a_condition_starts_from():
+    found = prices(PRICES, FROM)
+    both, spent = found["both"], found["both"].training
+    assert (list(spent.starts), spent.seconds) == (["sft"], 300)
+    assert (spent.tokens_trained, spent.tokens_generated) == (4000, 900)
+    assert (both.evaluation_s, both.evaluation_tokens, both.devices) == (30.0, 400, {"cpu"})
+    assert found["base"].training_s == 0
+    assert "both" not in prices(PRICES.filter(pl.col("condition") != "sft"), FROM)  # half a price is none
 
 
 @pytest.mark.parametrize(
@@ -223,24 +223,24 @@ def test_a_price_holds_what_a_condition_starts_from():
     [
         (
             [pair("both", "sft", 0.01, half=0.02), pair("both", "base", 0.5, **SURELY)],
-            "sft saves 60.0% of the training time, and cannot be told apart from both: the interval leaves room for "
-            "both to be up to 3.0 points better. Price may decide.",
-            ["do not decide"],
+            "sft takes 60.0% less training time and is statistically tied with both: both is at most 3.0 points more "
+            "accurate (upper limit of the 95% CI). Cost may decide.",
+            ["imprecise"],
         ),
         (
             [pair("both", "sft", 0.01, half=0.06), pair("both", "base", 0.02, half=0.2)],
-            "sft saves 60.0% of the training time, but the interval leaves room for both to be up to 7.0 points "
-            "better: these numbers do not decide whether that is worth it.",
-            ["Price may decide", "base saves"],  # base does no better than chance: no bargain
+            "sft takes 60.0% less training time and is statistically tied with both, but the comparison is imprecise: "
+            "both is at most 7.0 points more accurate (upper limit of the 95% CI). Whether that is worth the cost ",
+            ["Cost may decide", "base takes"],  # base is not above chance: no alternative
         ),
-        ([pair("both", "base", 0.02, half=0.2)], "to answer the evaluation (400 tokens written).", ["base", "worse"]),
-        ([pair("both", "sft", 0.2, **SURELY)], "Each condition that both was compared with decides worse", ["saves"]),
+        ([pair("both", "base", 0.02, half=0.2)], "of evaluation (400 tokens generated).", ["base", "less accurate"]),
+        ([pair("both", "sft", 0.2, **SURELY)], "All conditions compared with both are significantly less", ["takes"]),
     ],
 )
 def test_the_best_against_the_cheapest_that_may_be_as_good(rows, words, others):
-    text = " ".join(price_sentences("both", rows, PRICES, FROM, ABOVE))
+    text = " ".join(price_sentences("both", rows, prices(PRICES, FROM), ABOVE))
     assert text.startswith(
-        "both takes 5 min 00 s of training a seed (4,000 tokens trained on, 900 generated, with sft "
+        "both: 5 min 00 s of training per seed, including sft (4,000 training tokens, 900 generated); "
     )
     assert words in text
     assert not [other for other in others if other in text]
@@ -248,15 +248,14 @@ def test_the_best_against_the_cheapest_that_may_be_as_good(rows, words, others):
 
 def test_no_price_is_said_without_costs_and_none_is_compared_across_devices():
     rows = [pair("both", "sft", 0.01, half=0.02)]
-    assert price_sentences("both", rows, None, FROM, ABOVE) == []
-    assert price_sentences("both", rows, PRICES.clear(), FROM, ABOVE) == []
+    known = prices(PRICES, FROM)
+    assert price_sentences("both", rows, prices(PRICES.clear(), FROM), ABOVE) == []
     elsewhere = PRICES.with_columns(device=pl.when(condition="both").then(pl.lit("gpu")).otherwise("device"))
-    assert "sft saves time, though on another device" in " ".join(price_sentences("both", rows, elsewhere, FROM, ABOVE))
-    swapped = price_sentences("sft", [pair("sft", "both", 0.01)], PRICES, FROM, ABOVE)
-    assert swapped[-1] == "No condition above chance that cannot be told apart from sft takes less training."
-    unknown = price_sentences(
-        "sft", [pair("sft", "both", 0.01), pair("sft", "free", 0.01)], PRICES, FROM, [*ABOVE, "free"]
-    )
+    said = " ".join(price_sentences("both", rows, prices(elsewhere, FROM), ABOVE))
+    assert "sft takes less training time, but on a different device, and is statistically tied" in said
+    swapped = price_sentences("sft", [pair("sft", "both", 0.01)], known, ABOVE)
+    assert swapped[-1] == "Nothing as accurate trains faster."
+    unknown = price_sentences("sft", [pair("sft", "both", 0.01), pair("sft", "free", 0.01)], known, [*ABOVE, "free"])
     assert len(unknown) == 1  # what is not known is not said to cost more
 
 
@@ -267,19 +266,23 @@ def validated(*values, stopped=False):
 
 
 def test_training_in_words_and_what_was_still_rising():
-    histories = [validated(0.2, 0.5, 0.8), validated(0.3, 0.88, 0.9), validated(0.2, 0.8, stopped=True), validated(0.5)]
-    trained = [["up", 0, "sft"], ["flat", 0, "sft"], ["stopped", 0, "grpo"], ["none", 0, "sft"]]
-    assert validation_sentences(trained, histories) == [
-        "up went from 20.0% right on the validation split to 80.0%; its last pass changed it by +30.0 points.",
-        "flat went from 30.0% right on the validation split to 90.0%; its last pass changed it by +2.0 points.",
-        "stopped went from 20.0% right on the validation split to 80.0%.",
+    histories = {
+        Run("up", 0, "sft"): validated(0.2, 0.5, 0.8),
+        Run("flat", 0, "sft"): validated(0.3, 0.88, 0.9),
+        Run("stopped", 0, "grpo"): validated(0.2, 0.8, stopped=True),
+        Run("none", 0, "sft"): validated(0.5),
+    }
+    assert validation_sentences(histories) == [
+        "up: validation accuracy 20.0% → 80.0%; +30.0 points in the last epoch.",
+        "flat: validation accuracy 30.0% → 90.0%; +2.0 points in the last epoch.",
+        "stopped: validation accuracy 20.0% → 80.0%.",
     ]
-    nine = [(f"c{i}", 0, "sft") for i in range(9)]
-    (said,) = validation_sentences(nine, [validated(0.2, 0.5, 0.8)] * 8 + [validated(0.3, 0.25, 0.2)])
-    assert "points): c0 20.0 to 80.0% (+30.0), c1 20.0" in said
-    assert said.endswith("c7 20.0 to 80.0% (+30.0) and c8 30.0 to 20.0% (−5.0).")
-    assert still_rising(trained, histories, 160) == ["up"]
-    assert still_rising(trained, histories, 4) == []  # three of four, or two: chance
+    nine = {Run(f"c{i}", 0, "sft"): validated(0.2, 0.5, 0.8) for i in range(8)}
+    (said,) = validation_sentences(nine | {Run("c8", 0, "sft"): validated(0.3, 0.25, 0.2)})
+    assert "points): c0 20.0% → 80.0% (+30.0), c1 20.0%" in said
+    assert said.endswith("c7 20.0% → 80.0% (+30.0), c8 30.0% → 20.0% (−5.0).")
+    assert still_rising(histories, 160) == ["up"]
+    assert still_rising(histories, 4) == []  # three of four, or two: chance
 
 
 @pytest.mark.parametrize(
@@ -307,11 +310,10 @@ def test_suites_in_words():
     metrics = pl.DataFrame(rows, schema=METRICS, orient="row")
     said = suite_sentences(metrics, ["a", "b"])
     assert said[:2] == [
-        "a fails on words like the trigger or another harmless value; holds up on the trigger in other words; "
-        "leaves open the hidden rule against another.",
-        "b fails on the trigger in other words.",
+        "a fails decoys; passes paraphrased triggers; inconclusive on conflicting rules.",
+        "b fails paraphrased triggers.",
     ]
-    assert said[2].startswith("What holds up has its whole interval at or above 80% right, what fails below it")
+    assert said[2].startswith("Pass: 95% CI at or above 80% (of a false flip rate: at or below 20%).")
     assert suite_sentences(metrics.filter(suite="test"), ["a", "b"]) == []
 
 
@@ -324,20 +326,20 @@ def test_many_conditions_are_told_in_groups():
     good, half, guess = of_accuracy(0.9, 0.85, 0.95), of_accuracy(0.5, 0.4, 0.6), of_accuracy(0.25, 0.2, 0.3)
     accuracies = dict(zip(names, [good, *[half] * 4, *[guess] * 4], strict=True))
     assert policy_sentences(names, accuracies, 0.25) == [
-        "Learnt, by the share of decisions that are right: c0 (90.0%).",
-        "Learnt in part (chance is 25.0%): c1 (50.0%), c2 (50.0%), c3 (50.0%), c4 (50.0%).",
-        "Not to be told apart from chance: c5 (25.0%), c6 (25.0%), c7 (25.0%), c8 (25.0%).",
+        "Learned (accuracy): c0 (90.0%).",
+        "Partly learned (chance: 25.0%): c1 (50.0%), c2 (50.0%), c3 (50.0%), c4 (50.0%).",
+        "Not significantly different from chance: c5 (25.0%), c6 (25.0%), c7 (25.0%), c8 (25.0%).",
     ]
     assert policy_sentences(names[:8], accuracies, 0.25)[0] == (
-        "c0 learnt the policy: 90.0% (85.0 to 95.0%) of its decisions are right."
+        "c0 learned the policy: accuracy 90.0% (95% CI 85.0–95.0)."
     )
     missed, rates = of_accuracy(0.0, 0.0, 0.1), dict.fromkeys(names, 0.25)
     recalls = dict(zip(names, [good, good, *[missed] * 7], strict=True))
     precisions = dict(zip(names, [good, guess, *[None] * 7], strict=True))
     said = hidden_sentences(names, recalls, precisions, rates)
-    assert said[0] == "Learnt (recall, precision): c0 (90.0%, 90.0%)."
-    assert said[1] == "No sign of it, the precision being one that chance explains: c1 (90.0%, 25.0%)."
-    assert said[2].startswith("Not learnt: c2 (0.0%, –), c3 ")
+    assert said[0] == "Learned (recall, precision): c0 (90.0%, 90.0%)."
+    assert said[1] == "No evidence, as precision is not significantly above the base rate: c1 (90.0%, 25.0%)."
+    assert said[2].startswith("Not learned: c2 (0.0%, –), c3 ")
 
 
 def test_what_the_best_of_many_beats_is_one_sentence():
@@ -345,21 +347,18 @@ def test_what_the_best_of_many_beats_is_one_sentence():
     unsure = pair("other", "best", -0.01)
     said = difference_sentences("best", [*beaten, unsure])
     assert said[0].startswith(
-        "best beats c0, c1, c2, c3, c4, c5 and c6, by 20.0 to 26.0 points (each p = 0.001 or less)."
+        "best outperforms c0, c1, c2, c3, c4, c5 and c6 by 20.0–26.0 points (each p = 0.001 or less)."
     )
-    assert said[1].startswith("best and other cannot be told apart: 1.0 points")
+    assert said[1].startswith("best and other are statistically tied: 1.0 points")
     assert len(difference_sentences("best", beaten)) == 7
 
 
 def test_where_no_difference_could_be_shown_is_one_sentence():
     blind = [pair("best", "b", 0.3, half=0.4, mde=1.5), pair("c", "best", -0.2, half=0.4, mde=1.2)]
     said = difference_sentences("best", [*blind, pair("best", "d", 0.01)])
-    assert said[0] == "best and b cannot be told apart: 30.0 points (−10.0 to 70.0; p = 0.50)."
-    assert "A difference of 6.0 points" in said[2]
-    assert said[3] == (
-        "There are too few applications or seeds to show any difference between best and b and c with such a chance as "
-        "80%."
-    )
+    assert said[0] == "best and b are statistically tied: 30.0 points (95% CI −10.0 to 70.0; p = 0.50)."
+    assert "Minimum detectable difference: 6.0 points" in said[2]
+    assert said[3] == "The sample is too small to detect any difference between best and b and c with 80% power."
     assert len(difference_sentences("best", blind[:1])) == 1
 
 
@@ -371,9 +370,13 @@ def test_the_headline_says_which_pairs_only_their_number_hides():
     def said(*pairs):
         return headline([*accuracies], accuracies, [*pairs, pair("a", "b", 0.0)], {"a": "unknown"}, 0.25)
 
-    assert said(close, beaten, hidden_by).endswith("but b cannot be told apart from it, nor, among 4 comparisons, c.")
-    assert said(beaten, hidden_by).endswith("but among 3 comparisons c cannot be told apart from it.")
-    assert said(beaten) == "best decides best: 90.0% (85.0 to 95.0%) of its decisions are right."
+    assert said(close, beaten, hidden_by).endswith(
+        "; b is statistically tied; the lead over c is not significant after Holm correction for 4 comparisons."
+    )
+    assert said(beaten, hidden_by).endswith(
+        "85.0–95.0); the lead over c is not significant after Holm correction for 3 comparisons."
+    )
+    assert said(beaten) == ("best has the highest accuracy, 90.0% (95% CI 85.0–95.0), significantly above all others.")
 
 
 def test_the_headline_counts_where_names_would_be_many():
@@ -384,11 +387,9 @@ def test_the_headline_counts_where_names_would_be_many():
         hidden = {name: "learnt" if i < n_learnt else "not" for i, name in enumerate("abcdef")} | {"best": best}
         return headline([*accuracies], accuracies, pairs, hidden, 0.25)
 
-    assert said(4, "not").endswith(
-        ", but 5 others cannot be told apart from it. The hidden rule was learnt by a, b, c and d."
-    )
-    assert said(4).endswith("The hidden rule was learnt by 5 of 7 conditions, best among them.")
-    assert said(5, "not").endswith("The hidden rule was learnt by 5 of 7 conditions, best not among them.")
+    assert said(4, "not").endswith("; 5 others are statistically tied. The hidden rule was learned by a, b, c and d.")
+    assert said(4).endswith("The hidden rule was learned by 5 of 7 conditions, including best.")
+    assert said(5, "not").endswith("The hidden rule was learned by 5 of 7 conditions, but not by best.")
 
 
 def test_the_leader_stands_first_in_each_of_its_pairs():
@@ -402,14 +403,14 @@ def test_the_leader_stands_first_in_each_of_its_pairs():
 def test_method_claims_only_what_is_known():
     text = " ".join(method_sentences(ABOUT, 1000, 1, is_balanced=True, has_suites=False, has_free=False))
     for words in (
-        "right equally often",
+        "balanced across decisions",
         "a-model",
         "rulesets/a.yaml",
         "rare in practice",
-        "No suites",
-        "held to valid",
+        "No generalization suites",
+        "Structured decoding only",
     ):
         assert words in text, words
     text = " ".join(method_sentences({}, 1000, 1, is_balanced=False, has_suites=True, has_free=True))
-    for words in ("equally often", "base model", "drawn from", "rare", "No suites", "held to valid"):
+    for words in ("balanced", "base model", "Synthetic", "rare", "No generalization", "Structured decoding"):
         assert words not in text, words
