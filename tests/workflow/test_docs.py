@@ -88,6 +88,7 @@ QUOTED = [
     ("docs/rl.md", "rl-fair", "grpo_exact_entropy_fast", "grpo_exact_fast"),
     ("docs/rl.md", "rl-fair", "grpo_exact_entropy_fast", "grpo_entropy_fast"),
     ("docs/rl.md", "rl-fair", "grpo_equal_time", "grpo"),
+    ("docs/rl.md", "rl-fair", "sft", "grpo_equal_time"),
     ("docs/label-curves.md", "label-efficiency", "sft_labels_400", "sft_labels_1600"),
     ("docs/label-curves.md", "label-efficiency", "sft_labels_400", "sft_labels_800"),
     ("docs/label-curves.md", "label-noise", "sft_noise_0_05", "sft_noise_0_2"),
@@ -114,7 +115,7 @@ def test_quoted_differences_are_the_published_ones(quote):
     assert re.search(rf"{re.escape(value)}[^()]{{0,45}}[(,] ?(95% CI )?{re.escape(between)}", flat(page))
 
 
-def test_noise_of_a_fifth_is_told_with_its_interval():
+def test_the_effect_of_noise_is_quoted_with_its_interval():
     value, low, high = difference("label-noise", "sft_noise_0", "sft_noise_0_2")
     assert f"{value} points has a 95% interval from {low} to {high} (p = 0.18)" in flat("docs/label-curves.md")
 
