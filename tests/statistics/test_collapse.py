@@ -9,13 +9,14 @@ import pytest
 from scipy import stats
 
 from hidden_rule.core.tables import COLLAPSE, HISTORY, read_table, write_table
+from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.training_runs import collapse_sentences
 from hidden_rule.statistics.collapse import LOST, MIN_STEPS, bounds, judge, judge_all
 from hidden_rule.task.dataset import SPLITS, dataset_schema, draw_splits
 from hidden_rule.task.ruleset import load_ruleset
 from judge_collapse import judge_collapse
-from synthetic import make_history, make_ruleset
+from synthetic import make_history, make_ruleset, world_config
 
 ROOT = Path(__file__).resolve().parents[2]
 import histories  # noqa: E402
@@ -92,9 +93,7 @@ def test_no_signal_from_the_start_is_a_warning_though_every_decision_is_made():
     found = judged(sure)
     assert (found["verdict"], found["reasons"]) == ("warn", ["no_signal"])
     said = collapse_sentences(judge_all({Run("rl", 3, "grpo"): sure}, EVEN, {"rl": PROMPTS}))
-    assert said == [
-        "The groups of rl (seed 3) carried next to no signal from the start: reward had nothing to teach with."
-    ]
+    assert said == ["rl (seed 3): almost no groups with mixed rewards at the start, hence almost no learning signal."]
 
 
 def test_replies_that_are_invalid():
@@ -167,22 +166,23 @@ def test_what_is_sampled_at_the_limit_is_hardly_ever_called_collapsed():
 def test_the_rule_writes_a_table_of_trainings_by_reward_alone(tmp_path):
     ruleset = load_ruleset(ROOT / "rulesets/fincorp.yaml")
     splits, labels = draw_splits(ruleset, dict.fromkeys(SPLITS, 40), seed=0), list(ruleset.labels)
-    paths = []
-    for name, method in [("sft", "sft"), ("rl", "grpo")]:
-        paths.append(tmp_path / f"{name}.parquet")
-        make_history(ruleset, method, 0.4, only=labels[:2]).write_parquet(paths[-1])
-    write_table(splits["train"], tmp_path / "train.parquet", dataset_schema(ruleset))
-    trained = [["sft", 0, "sft"], ["rl", 0, "grpo"]]
-    arguments = {"train": tmp_path / "train.parquet", "ruleset": ruleset, "of_decisions": True}
-    judge_collapse(paths, trained, prompts={"rl": 16, "sft": 16}, output=tmp_path / "collapse.parquet", **arguments)
+    config = world_config({"sft": {"method": "sft"}, "rl": {"method": "grpo", "with": {"batch_size": 16}}})
+    config["sft"] |= {"batch_size": 16}
+    results = Results(tmp_path, config, ruleset=ruleset)
+    for run in results.trained:
+        history = make_history(ruleset, run.method, 0.4, only=labels[:2])
+        write_table(history, results.layout.history(run), HISTORY)
+    write_table(splits["train"], results.layout.split("train"), dataset_schema(ruleset))
+    judge_collapse(results, tmp_path / "collapse.parquet")
     table = read_table(tmp_path / "collapse.parquet", COLLAPSE)
     assert table["label"].to_list() == labels
     assert set(table["condition"]) == {"rl"} and set(table["verdict"]) == {"collapsed"}
     assert table["true_share"].sum() == pytest.approx(1.0)
     assert table.filter(fate="lost")["label"].to_list() == labels[2:]
-    judge_collapse([], [], prompts={}, output=tmp_path / "none.parquet", **arguments)
+    nothing_trained = Results(tmp_path, world_config({"baseline": {}}), ruleset=ruleset)
+    judge_collapse(nothing_trained, tmp_path / "none.parquet")
     assert read_table(tmp_path / "none.parquet", COLLAPSE).is_empty()
-    assert json.dumps(collapse_sentences(table)).count("collapsed into 2 of 4 decisions") == 1
+    assert json.dumps(collapse_sentences(table)).count("collapsed to 2 of 4 decisions") == 1
 
 
 def test_sound_seeds_share_a_sentence():
@@ -190,7 +190,7 @@ def test_sound_seeds_share_a_sentence():
     runs = {Run("b", seed, "grpo"): history for seed, history in enumerate([sound, short, sound])}
     said = collapse_sentences(judge_all(runs, EVEN, {"b": PROMPTS}))
     assert len(said) == 2
-    assert said[0].startswith("b (seed 1) was trained for fewer than 20 recorded steps")
+    assert said[0].startswith("b (seed 1): fewer than 20 recorded steps")
     assert said[1].startswith("b (seeds 0 and 2) did not collapse")
 
 
@@ -200,15 +200,15 @@ def test_sentences_name_labels_step_and_share():
     for name in said:
         table = judge_all(found, EVEN, dict.fromkeys(said, PROMPTS)).filter(condition=name)
         (said[name],) = collapse_sentences(table)
-    assert "collapsed into 2 of 4 decisions, " in said["to two"]
-    assert "C made up at most 2.5% of its answers and is right for 25.0%" in said["to two"]
-    assert said["noise"] == "noise (seed 0) did not collapse: at its end it made each of the 4 decisions."
-    assert "and came back to it." in said["a dip that recovers"]
-    assert "too lately to call it given up" in said["lost lately, still varied"]
-    assert "hardly ever made C and D, at its start or later." in said["never two of them"]
-    assert "less than 50% of how often that is right" in said["one decision hardly made, none lost"]
+    assert "collapsed to 2 of 4 decisions (" in said["to two"]
+    assert "C at most 2.5% of the answers (true share 25.0%)" in said["to two"]
+    assert said["noise"] == "noise (seed 0) did not collapse: all 4 decisions are still sampled at the end of training."
+    assert "then recovered." in said["a dip that recovers"]
+    assert "too recent to call a collapse" in said["lost lately, still varied"]
+    assert "almost never sampled C and D, from start to end." in said["never two of them"]
+    assert "less than 50% of the true share" in said["one decision hardly made, none lost"]
     for name, sentence in said.items():
         verdict = next(c[2] for c in CASES if c[0] == name)
-        assert ("collapsed into" in sentence) == (verdict == "collapsed"), name
+        assert ("collapsed to" in sentence) == (verdict == "collapsed"), name
         assert ("did not collapse" in sentence) == (verdict == "pass"), name
-    assert collapse_sentences(None) == ["No condition was trained by reward, so nothing can have collapsed that way."]
+    assert collapse_sentences(None) == ["No RL training in this experiment."]

@@ -100,8 +100,8 @@ def test_groups_larger_than_what_was_drawn_are_not_judged(tmp_path):
     assert table["group_size"].unique().sort().to_list() == [2, 3, 4]
     said = feasibility_sentences(table, {"grpo": 3})
     assert said == [
-        "grpo (from base): 50.0% of the first groups of 3 carry a signal, and most groups of each decision hold a "
-        "right reply. 12.5% of the replies are no valid decision."
+        "grpo (start: base): 50.0% of the first groups of 3 have mixed rewards, and most groups of each decision "
+        "contain a correct reply. 12.5% of the replies are invalid."
     ]
 
 

@@ -1,10 +1,12 @@
 """One feature that decides is found, and nothing else is called one."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from hidden_rule.core.tables import predictions_schema, write_table
+from hidden_rule.experiment.runs import Run, Setting
 from hidden_rule.report.text.shortcuts import of_seeds, shortcut_sentences
 from hidden_rule.statistics.shortcuts import deciding_feature, explained, levels
 from synthetic import make_ruleset
@@ -62,26 +64,28 @@ def test_noise_is_never_said_to_decide():
         assert deciding_feature(rows, ["noise", "size", "colour"]) is None
 
 
-def test_shortcuts_in_words(tmp_path):
-    paths = []
-    for i, predicted in enumerate([BY_COLOUR, BY_BOTH, BY_COLOUR]):
-        paths.append(tmp_path / f"{i}.parquet")
-        schema = predictions_schema(LABELS)
-        rows = FEATURES.with_columns(suite=pl.lit("holdout"), decoding=pl.lit("structured"), label=BY_BOTH)
-        rows = rows.with_columns(predicted=predicted, is_valid=True).with_columns(
-            pl.lit(None).alias(name) for name in schema if name not in {*rows.columns, "predicted", "is_valid"}
-        )
-        write_table(rows.select(schema.names()).cast(dict(schema)), paths[-1], schema)
-    FEATURES.write_parquet(tmp_path / "holdout")
-    jobs = [("a", 0), ("b", 0), ("c", 0)]
-    (said,) = shortcut_sentences(
-        paths, jobs, tmp_path / "holdout", ["noise", "size", "colour"], LABELS, ("holdout", "structured"), ["a", "b"]
+def test_shortcuts_in_words():
+    answers = {Run("a", 0, "sft"): BY_COLOUR, Run("b", 0, "sft"): BY_BOTH, Run("c", 0): BY_COLOUR}
+    rows = FEATURES.with_columns(suite=pl.lit("holdout"), decoding=pl.lit("structured"), label=BY_BOTH).lazy()
+    results = SimpleNamespace(
+        main=Setting("holdout", "structured"),
+        ruleset=SimpleNamespace(feature_names=["noise", "size", "colour"]),
+        has_split=lambda name: True,
+        split=lambda name: FEATURES,
+        trained=[run for run in answers if run.method],
+        predictions=lambda run: rows.with_columns(predicted=answers[run]),
+        seeds=[0],
     )
-    assert said.startswith("a (100.0%) decides almost by colour alone: in brackets")
+    (said,) = shortcut_sentences(results)
+    assert said.startswith(
+        "Colour alone predicts 100.0% of a's answers; a rule based on it alone is correct for at most "
+    )
+    results.has_split = lambda name: False  # its features are not known
+    assert shortcut_sentences(results) == []
 
 
 def test_shares_of_several_seeds_are_told_together():
-    assert of_seeds("a", {0: 0.95}, {0}) == "a (95.0%)"
-    assert of_seeds("a", {1: 0.95, 0: 0.99}, {0, 1}) == "a (95.0 to 99.0%)"
-    assert of_seeds("a", {2: 0.95, 0: 0.99}, {0, 1, 2}) == "a (seeds 0 and 2: 95.0 to 99.0%)"
-    assert of_seeds("a", {2: 0.95}, {0, 1, 2}) == "a (seed 2: 95.0%)"
+    assert of_seeds("a", {0: 0.95}, {0}) == "95.0% of a's answers"
+    assert of_seeds("a", {1: 0.95, 0: 0.99}, {0, 1}) == "95.0–99.0% of a's answers"
+    assert of_seeds("a", {2: 0.95, 0: 0.99}, {0, 1, 2}) == "95.0–99.0% of a's answers (seeds 0 and 2)"
+    assert of_seeds("a", {2: 0.95}, {0, 1, 2}) == "95.0% of a's answers (seed 2)"
