@@ -138,7 +138,7 @@ def torture(seed: int, folder: Path, arguments: tuple, expected: dict, kills: in
 def undisturbed(folder: Path, arguments: tuple, known: dict) -> tuple[str, dict[str, str]]:
     """A name for sources and arguments, and the fingerprints of a run that nobody disturbs: made, or among `known`."""
     checkout = Checkout(folder)
-    listed = ["git", "ls-tree", "HEAD", "Snakefile", "config.yaml", "experiments", "rulesets", "workflow"]
+    listed = ["git", "ls-tree", "HEAD", "config.yaml", "experiments", "rulesets", "workflow"]
     sources = subprocess.run(listed, cwd=folder, check=True, capture_output=True).stdout
     key = f"{hashlib.sha256(sources).hexdigest()} {' '.join(Path(word).name for word in arguments)}"
     if key not in known:

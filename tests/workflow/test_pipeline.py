@@ -107,7 +107,12 @@ def test_another_policy_runs_and_no_code_knows_this_one(smoke, tmp_path):
     names = {*fincorp.labels, *fincorp.feature_names, *(rule.name for rule in fincorp.rules), "nps", "fincorp"}
     words = names - {"sector", "region"}  # words of English, and of HTML
     assert [word for word in words if word.lower() in page.lower()] == []
-    sources = [ROOT / "Snakefile", *ROOT.glob("workflow/**/*.py"), *ROOT.glob("workflow/**/*.j2")]
+    sources = [
+        ROOT / "workflow/Snakefile",
+        *ROOT.glob("workflow/**/*.smk"),
+        *ROOT.glob("workflow/**/*.py"),
+        *ROOT.glob("workflow/**/*.j2"),
+    ]
     for path in [*sources, *ROOT.glob("workflow/report/*.rst")]:
         text = path.read_text().lower()
         assert [word for word in words if re.search(rf"\b{word.lower()}\b", text)] == [], path

@@ -17,4 +17,4 @@ if "snakemake" in globals():
     from hidden_rule.core.logs import logged
 
     with logged(snakemake.log[0]):
-        write_manifest([path for path in snakemake.input if path not in snakemake.input.code], snakemake.output[0])
+        write_manifest(list(snakemake.input), snakemake.output[0])

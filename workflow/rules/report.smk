@@ -1,0 +1,152 @@
+# Charts, the page, and the record of what the results were made from.
+
+
+localrules:
+    record_run,
+    render_charts,
+    write_report,
+    write_manifest,
+
+
+rule record_run:
+    input:
+        **{split: PATHS.split(split) for split in SPLITS},
+        suites=SUITES,
+        lock="envs/requirements.txt",
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        adapters=[PATHS.adapter(run) / "adapter_model.safetensors" for run in TRAINED],
+        costs=rules.summarize.output.costs,
+    output:
+        provenance=PATHS.provenance,
+        config=f"{RESULTS}/config.resolved.yaml",
+    log:
+        log_of("record_run"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **small(mem_mb=1000),
+    params:
+        config=config,
+        code=code_of("record_run"),
+        content=content_of(config["ruleset"], "envs/requirements.txt"),
+    message:
+        "Record what the results were made from"
+    script:
+        "../scripts/record_run.py"
+
+
+rule render_charts:
+    input:
+        metrics=rules.summarize.output.metrics,
+        comparisons=rules.summarize.output.comparisons,
+        costs=rules.summarize.output.costs,
+        predictions=PREDICTIONS,
+        histories=HISTORIES,
+        supervision=SUPERVISION,
+        ruleset=config["ruleset"],
+    output:
+        expand(f"{RESULTS}/charts/{{name}}.{{form}}", name=CHARTS, form=["html", "png"]),
+        **{
+            name: report(
+                PATHS.chart(name, ".svg"),
+                caption=f"../report/{name}.rst",
+                category=category,
+                labels={"chart": shows},
+            )
+            for name, (category, shows) in CHARTS.items()
+        },
+    log:
+        log_of("render_charts"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **small(mem_mb=2000, runtime=20),
+    params:
+        jobs=[[run.condition, run.seed] for run in RUNS],
+        trained=rows_of(TRAINED),
+        charts=config["charts"],
+        starts={name: settings["start_from"] for name, settings in SETTINGS.items()},
+        n_validation=config["data"]["validation"],
+        code=code_of("render_charts"),
+        content=content_of(config["ruleset"]),
+    message:
+        "Draw the charts"
+    script:
+        "../scripts/render_charts.py"
+
+
+rule write_report:
+    input:
+        metrics=rules.summarize.output.metrics,
+        comparisons=rules.summarize.output.comparisons,
+        costs=rules.summarize.output.costs,
+        feasibility=FEASIBILITY,
+        collapse=rules.judge_collapse.output[0],
+        supervision=SUPERVISION,
+        side_effects=SIDE_EFFECTS_SUMMARY,
+        leaks=LEAKS,
+        predictions=PREDICTIONS,
+        splits=EVALUATED_SPLITS,
+        histories=HISTORIES,
+        svgs=[PATHS.chart(name, ".svg") for name in CHARTS],
+        provenance=rules.record_run.output.provenance,
+        ruleset=config["ruleset"],
+        template="workflow/report/report.html.j2",
+        side_effects_template="workflow/report/side_effects.html.j2",
+    output:
+        page=f"{RESULTS}/report.html",
+    log:
+        log_of("write_report"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **small(mem_mb=1000),
+    params:
+        config=config,
+        code=code_of("write_report"),
+        content=content_of(
+            config["ruleset"],
+            "workflow/report/report.html.j2",
+            "workflow/report/side_effects.html.j2",
+        ),
+    message:
+        "Write the report"
+    script:
+        "../scripts/write_report.py"
+
+
+rule write_manifest:
+    input:
+        rules.build_dataset.output,
+        SUITES,
+        [PATHS.history(run) for run in TRAINED],
+        [PATHS.training_cost(run) for run in TRAINED],
+        [adapter_files(PATHS.adapter(run)) for run in TRAINED],
+        [training_split(name) for name in VARIED],
+        SUPERVISION,
+        PREDICTIONS,
+        SAMPLES,
+        FEASIBILITY,
+        rules.judge_collapse.output,
+        SIDE_EFFECTS,
+        LEAKS,
+        SIDE_EFFECTS_SUMMARY,
+        rules.summarize.output,
+        rules.record_run.output,
+        rules.render_charts.output,
+        rules.write_report.output,
+    output:
+        manifest=f"{RESULTS}/manifest.json",
+    log:
+        log_of("write_manifest"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **small(mem_mb=1000),
+    params:
+        code=code_of("write_manifest"),
+    message:
+        "Write down the hash of every result"
+    script:
+        "../scripts/write_manifest.py"

@@ -1,0 +1,79 @@
+# Training, whatever the method: a condition's method names the script, `train_{method}.py`, and its part of the config.
+# A further method is a script of that name and an entry in the schema.
+
+
+rule train:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        train=lambda wildcards: training_split(wildcards.condition),
+        validation=rules.build_dataset.output.validation,
+        start=lambda wildcards: adapter_files(start_folder(wildcards)),
+    output:
+        weights=PATHS.adapter(ANY) / "adapter_model.safetensors",
+        config=PATHS.adapter(ANY) / "adapter_config.json",
+        history=PATHS.history(ANY),
+        cost=PATHS.training_cost(ANY),
+    log:
+        log_of("train", "{condition}_seed{seed}"),
+    benchmark:
+        benchmark_of("train")
+    wildcard_constraints:
+        condition=only(run.condition for run in TRAINED),
+    conda:
+        ENVIRONMENT
+    threads: 8
+    resources:
+        **with_model(processes=config["launch"]["processes"], runtime=240),
+        **UNSEEN,
+    params:
+        method=method_of,
+        model=config["model"],
+        lora=config["lora"],
+        settings=settings_of,
+        decoding=exploration_of,
+        start_from=start_folder,
+        adapter=evaluated_folder,
+        checkpoints=f"{RESULTS}/checkpoints/{{condition}}/seed{{seed}}",
+        code=training_code,
+        content=content_of(config["ruleset"]),
+    message:
+        "Train {wildcards.condition} with {params.method}, seed {wildcards.seed}"
+    script:
+        "../scripts/train_{params.method}.py"
+
+
+rule sample_start:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        split=rules.build_dataset.output.validation,
+        adapter=lambda wildcards: adapter_files(start_folder(wildcards)),
+    output:
+        f"{RESULTS}/feasibility/{{condition}}/seed{{seed}}.replies.parquet",
+    log:
+        log_of("sample_start", "{condition}_seed{seed}"),
+    benchmark:
+        benchmark_of("sample_start")
+    wildcard_constraints:
+        condition=only(run.condition for run in ASSESSED),
+    conda:
+        ENVIRONMENT
+    threads: 8
+    resources:
+        **with_model(),
+    params:
+        model=config["model"],
+        settings=lambda wildcards: {
+            key: settings_of(wildcards)[key]
+            for key in ["group_size", "temperature", "max_new_tokens"]
+        },
+        numbers=config["feasibility"],
+        batch_size=config["evaluation"]["batch_size"],
+        adapter=start_folder,
+        code=code_of("sample_start"),
+        content=content_of(config["ruleset"]),
+    message:
+        "What {wildcards.condition} replies before its training, seed {wildcards.seed}"
+    script:
+        "../scripts/sample_start.py"
