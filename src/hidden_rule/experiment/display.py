@@ -86,3 +86,8 @@ class DisplayedResults(Results):
 def displayed(results: Results) -> DisplayedResults:
     """The same results with the conditions' display names."""
     return results if isinstance(results, DisplayedResults) else DisplayedResults(results)
+
+
+def model_words(model: dict) -> str:
+    """The name of a model (`model` of a config, or a manifest); of the embedded one also what its weights are."""
+    return f"{model['id']} (dequantized from Q4_1 GGUF)" if model.get("source") == "package" else model["id"]

@@ -18,7 +18,7 @@ import polars as pl
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import read_json
 from hidden_rule.core.paths import ROOT
-from hidden_rule.experiment.display import DisplayedResults, displayed
+from hidden_rule.experiment.display import DisplayedResults, displayed, model_words
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting
 from hidden_rule.report import documentation
@@ -109,7 +109,7 @@ def main_table(results: DisplayedResults, *, beside_study: bool) -> list[str]:
             for name, row in rows.items():
                 row[head] = percent(found[name])
     spent = training_costs(results.costs, results.starts)
-    figures = results.config["charts"]["published"]["accuracy"] if beside_study else {}
+    figures = results.ruleset.published.accuracy if beside_study else {}
     study = {results.names.get(name, name): share for name, share in figures.items()}
     for name, row in rows.items():
         row["training"] = f"{spent[name].seconds / 60:.1f} min" if name in spent else "–"
@@ -133,11 +133,6 @@ def source_line(results: Results, *, beside_study: bool) -> str:
         f"{hardware['cores']} cores of {hardware['cpu']}, commit `{record['git']['commit'][:12]}`, "
         f"{record['created'][:10]}.{study}"
     )
-
-
-def model_words(model: dict) -> str:
-    """The name of a model; of the embedded one with what its weights are."""
-    return f"{model['id']} (dequantized from Q4_1 GGUF)" if model["source"] == "package" else model["id"]
 
 
 def bench_part(published: Path) -> str:

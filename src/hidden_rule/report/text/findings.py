@@ -5,6 +5,7 @@ Two conditions differ if both the interval of their difference and its p-value s
 all pairs that are compared; intervals are not.
 """
 
+from hidden_rule.experiment.display import model_words
 from hidden_rule.experiment.results import Results
 from hidden_rule.report.text.baselines import (
     best_reference_sentence,
@@ -157,7 +158,7 @@ def change_section(results: Results, found: Evidence) -> list[str]:
 def method_section(results: Results, found: Evidence) -> list[str]:
     """The method, and what the numbers exclude."""
     config = results.config
-    about = {"model": config["model"]["id"], "ruleset": config["ruleset"], "train": config["data"]["train"]}
+    about = {"model": model_words(config["model"]), "ruleset": config["ruleset"], "train": config["data"]["train"]}
     return method_sentences(
         about,
         found.n,
