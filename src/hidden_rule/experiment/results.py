@@ -35,6 +35,17 @@ from hidden_rule.task.dataset import read_split, read_suites
 from hidden_rule.task.ruleset import load_ruleset
 
 
+def excerpt(config: dict, conditions, *sections: str) -> dict:
+    """What `Results` needs of the config for these conditions, and further sections of it.
+
+    For a rule's parameters: what it does not hold cannot change what the rule makes, and reruns nothing.
+    """
+    chosen = {name: condition for name, condition in config["conditions"].items() if name in conditions}
+    methods = {condition["method"] for condition in chosen.values() if "method" in condition}
+    keys = ["data", "ruleset", "seeds", *sorted(methods), *sections]
+    return {"conditions": chosen} | {key: config[key] for key in keys}
+
+
 class UndeclaredInputError(LookupError):
     """A rule's script read a table that the rule does not declare as an input: Snakemake would not know of it."""
 
@@ -60,7 +71,7 @@ class Results:
 
     @cached_property
     def ruleset(self):
-        return load_ruleset(self._allowed(Path(self.config["ruleset"]))) if self._ruleset is None else self._ruleset
+        return load_ruleset(self.declared(Path(self.config["ruleset"]))) if self._ruleset is None else self._ruleset
 
     @property
     def labels(self) -> list[str]:
@@ -132,7 +143,7 @@ class Results:
     @cached_property
     def provenance(self) -> dict | None:
         path = self.layout.provenance
-        return read_json(self._allowed(path)) if self._declared is not None or path.exists() else None
+        return read_json(self.declared(path)) if self._declared is not None or path.exists() else None
 
     # tables of its runs
 
@@ -143,7 +154,7 @@ class Results:
         return self._scans[run]
 
     def predictions_path(self, run: Run) -> Path:
-        return self._allowed(self.layout.predictions(run))
+        return self.declared(self.layout.predictions(run))
 
     def history(self, run: Run) -> pl.DataFrame:
         return self._table(self.layout.history(run), HISTORY)
@@ -186,8 +197,14 @@ class Results:
         """The applications of a split, of `suites`, or of `train/{condition}`."""
         path = self.layout.split(name)
         if path not in self._tables:
-            self._tables[path] = (read_suites if name == "suites" else read_split)(self._allowed(path), self.ruleset)
+            self._tables[path] = (read_suites if name == "suites" else read_split)(self.declared(path), self.ruleset)
         return self._tables[path]
+
+    @property
+    def has_suites(self) -> bool:
+        """Whether suites made from the ruleset are answered."""
+        evaluation = self.config["evaluation"]
+        return "suites" in [*evaluation["structured"], *evaluation["free"]]
 
     def has_split(self, name: str) -> bool:
         """Whether a split can be read: always in a rule, which has to declare it."""
@@ -225,17 +242,18 @@ class Results:
 
     # reading
 
-    def _allowed(self, path: Path) -> Path:
+    def declared(self, path) -> Path:
+        """A path that may be read; raises UndeclaredInputError for one that is no input of the rule."""
         if self._declared is not None and os.path.abspath(path) not in self._declared:
             raise UndeclaredInputError(f"{path} is read, and no input of this rule: declare it there")
-        return path
+        return Path(path)
 
     def _exists(self, path: Path) -> bool:
         return self._declared is not None or path.exists()
 
     def _table(self, path: Path, schema: pl.Schema) -> pl.DataFrame:
         if path not in self._tables:
-            self._tables[path] = read_table(self._allowed(path), schema)
+            self._tables[path] = read_table(self.declared(path), schema)
         return self._tables[path]
 
     def _optional(self, path: Path, schema: pl.Schema, expected: bool) -> pl.DataFrame | None:
