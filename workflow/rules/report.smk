@@ -63,11 +63,7 @@ rule render_charts:
     resources:
         **small(mem_mb=2000, runtime=20),
     params:
-        jobs=[[run.condition, run.seed] for run in RUNS],
-        trained=rows_of(TRAINED),
-        charts=config["charts"],
-        starts={name: settings["start_from"] for name, settings in SETTINGS.items()},
-        n_validation=config["data"]["validation"],
+        config=excerpt(config, conditions_of(RUNS), "charts"),
         code=code_of("render_charts"),
         content=content_of(config["ruleset"]),
     message:

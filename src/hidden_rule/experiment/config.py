@@ -115,9 +115,12 @@ def _check(config: dict) -> dict:
     _raise_if(first_fault(config, schema))
     known = {method: resolve(schema["properties"][method], schema)["properties"] for method in methods()}
     _raise_if(sweep_fault(config["conditions"], known, dropped))
+    names = [*config["conditions"], *dropped]
     config["conditions"], places = expand_sweeps(config["conditions"], dropped)
     try:
-        return _check_settings(config, schema)
+        checked = _check_settings(config, schema)
+        _check_published(config["ruleset"], {*names, *config["conditions"]})
+        return checked
     except _FaultError as fault:
         raise _FaultError(as_written(fault.path, places), fault.fault, fault.remedy) from None
 
@@ -296,6 +299,16 @@ def _check_data(config: dict) -> None:
             if lack := why_not(ruleset, kind):
                 raise _FaultError(("suites", "kinds", i), f"{kind} cannot be made: {path} {lack}", "leave it out")
     _check_references(config, ruleset)
+
+
+def _check_published(path: str, conditions: set[str]) -> None:
+    """Published figures are of conditions that the config has or leaves out."""
+    published = load_ruleset(path).published
+    for metric in ("accuracy", "hidden_recall") if published else ():
+        for name in published.of(metric):
+            if name not in conditions:
+                remedy = did_you_mean(name, sorted(conditions))
+                raise UserError(path, f"published.{metric}.{name}", f"unknown condition {name!r}", remedy)
 
 
 def _check_references(config: dict, ruleset) -> None:

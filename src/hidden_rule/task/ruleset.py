@@ -12,7 +12,11 @@ import numpy as np
 import polars as pl
 
 from hidden_rule.core.schemas import fill_defaults, load_schema, read_yaml
-from hidden_rule.task.ruleset_checks import check_document, check_policy, check_secrets, check_wordings
+from hidden_rule.task.disclosure import check_secrets
+from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings
+
+TINY = 1e-290  # weights below are scaled up before they are added
+LOWEST_EXPONENT = -600.0  # exp of less is near the smallest number there is
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,29 @@ class Feature:
     def cumulative(self) -> np.ndarray:
         """Cumulative probabilities of `values`; the last is 1."""
         if self.kind == "choice":
-            density = np.array(self.weights or [1.0] * len(self.choices))
+            density = np.array(self.weights or [1.0] * len(self.choices), dtype=float)
+            if not np.isfinite(density.sum()) or density.max() < TINY:
+                density = density / density.max()
         else:
-            x = self.values.to_numpy().astype(float)
-            density = np.ones(len(x))
-            if self.distribution == "normal":
-                density = np.exp(-0.5 * ((x - self.mean) / self.sd) ** 2)
-            elif self.distribution == "lognormal":
-                positive = np.maximum(x, self.step * 1e-6)
-                density = np.exp(-0.5 * (np.log(positive / self.median) / self.sigma) ** 2) / positive * (x > 0)
+            density = self._density(self.values.to_numpy().astype(float))
         cumulative = np.cumsum(density)
         return cumulative / cumulative[-1]
+
+    def _density(self, x: np.ndarray) -> np.ndarray:
+        """The distribution's density at `x`, up to a factor that keeps its largest value from underflowing."""
+        if self.distribution == "uniform":
+            return np.ones(len(x))
+        positive = np.maximum(x, self.step * 1e-6)
+        with np.errstate(over="ignore"):  # an exponent of minus infinity is a density of 0
+            if self.distribution == "normal":
+                distance = np.abs((x - self.mean) / self.sd)
+            else:
+                distance = np.where(x > 0, np.abs(np.log(positive / self.median) / self.sigma), np.inf)
+            exponent = -0.5 * distance**2
+        if exponent.max() < LOWEST_EXPONENT:  # the values next to the centre are the likeliest by far
+            exponent = np.where(distance == distance.min(), 0.0, -np.inf)
+        density = np.exp(exponent)
+        return density if self.distribution == "normal" else density / positive
 
     def draw(self, n: int, rng: np.random.Generator) -> pl.Series:
         """`n` values from the feature's distribution."""
@@ -108,6 +124,19 @@ class Wording:
 
 
 @dataclass(frozen=True)
+class PublishedFigures:
+    """What a study published about models trained on this policy: shares by condition."""
+
+    source: str
+    accuracy: dict[str, float]
+    hidden_recall: dict[str, float]
+
+    def of(self, metric: str) -> dict[str, float]:
+        """The shares of a metric by condition; empty if the study has none."""
+        return {"accuracy": self.accuracy, "hidden_recall": self.hidden_recall}.get(metric, {})
+
+
+@dataclass(frozen=True)
 class Ruleset:
     """Features, rules in priority order, the default decision, the prompt's templates and wordings for suites."""
 
@@ -120,6 +149,7 @@ class Ruleset:
     user: str
     paraphrases: tuple[Wording, ...] = ()  # other words for a value that triggers a hidden rule
     decoys: tuple[Wording, ...] = ()  # sound like such a value and stand for one that does not
+    published: PublishedFigures | None = None
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -190,6 +220,7 @@ def load_ruleset(path) -> Ruleset:
         user=document["prompt"]["user"],
         paraphrases=tuple(Wording(**spec) for spec in document["paraphrases"]),
         decoys=tuple(Wording(**spec) for spec in document["decoys"]),
+        published=PublishedFigures(**document["published"]) if "published" in document else None,
     )
     check_policy(path, ruleset)
     check_secrets(path, ruleset)

@@ -3,32 +3,53 @@
 import altair as alt
 import polars as pl
 
-from hidden_rule.report.charts.style import finish, in_words, nothing_to_show, seeds_in_words, text_width, title
+from hidden_rule.experiment.results import Results
+from hidden_rule.report.charts.style import (
+    Chart,
+    finish,
+    nothing_to_show,
+    seeds_in_words,
+    text_width,
+    title,
+    width_of,
+)
 from hidden_rule.report.text.comparisons import ALPHA, differs, with_leader
 from hidden_rule.report.text.phrases import MANY, p_text, signed
 
 HEADLINE = "Which conditions differ"
 FOUND, NOT_FOUND = "#0072B2", "#6B6B6B"  # significant or not
 ROW = 26  # px
+ROWS = pl.Schema(
+    {
+        "row": pl.Int64,  # 0, 1, … of a pair
+        "left": pl.String,
+        "right": pl.String,  # better than `left` where `difference` is above 0
+        "seed": pl.Int64,  # null: pooled
+        "difference": pl.Float64,  # of accuracy, a share
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+        "significant": pl.Boolean,
+        "numbers": pl.String,  # the difference in points, its interval and p
+        "n": pl.Int64,
+    }
+)
 
 
-def of_accuracy(comparisons: pl.DataFrame, reading) -> pl.DataFrame:
-    """The comparisons of accuracy that could be made."""
-    return comparisons.filter(metric="accuracy", suite=reading[0], decoding=reading[1]).drop_nulls("difference")
+def accuracy_comparisons(results: Results) -> pl.DataFrame:
+    """The comparisons of accuracy in the main setting; undefined ones are left out."""
+    return results.comparisons.filter(metric="accuracy", **results.main.columns).drop_nulls("difference")
 
 
-def forest_rows(comparisons: pl.DataFrame, order, reading) -> pl.DataFrame:
-    """Differences of accuracy, a row a pair and seed (null: pooled), pairs in the order of the conditions.
+def forest_rows(comparisons: pl.DataFrame, conditions: list[str]) -> pl.DataFrame:
+    """Differences, a row of ROWS for each pair and seed, pairs in the order of the conditions.
 
-    Of many conditions only the pairs with the one that is ahead are shown, which then is the right one.
-
-    Columns: `row` (0, 1, …, of a pair), `left` and `right` (conditions: the right one is better where `difference`, a
-    share, is above 0), `seed`, `difference`, `ci_low`, `ci_high`, `significant`, `numbers` (in points), `n`.
+    comparisons: of accuracy in one setting. Of many conditions only the pairs with the leading one are shown, which
+    then is the right one.
     """
-    found = of_accuracy(comparisons, reading).to_dicts()
-    if len(order) > MANY and found:
+    found = comparisons.to_dicts()
+    if len(conditions) > MANY and found:
         found = with_leader(found)
-    place = {name: i for i, name in enumerate(order)}
+    place = {name: i for i, name in enumerate(conditions)}
     rows = []
     for row in found:
         low, middle, high = (signed(row[key]) for key in ("ci_low", "difference", "ci_high"))
@@ -37,23 +58,38 @@ def forest_rows(comparisons: pl.DataFrame, order, reading) -> pl.DataFrame:
             | {key: row[key] for key in ("seed", "difference", "ci_low", "ci_high", "n")}
             | {"numbers": f"{middle} ({low} to {high}), {p_text(row['p_adjusted'])}"}
         )
-    schema = {"row": pl.Int64, "left": pl.String, "right": pl.String, "seed": pl.Int64, "difference": pl.Float64,
-              "ci_low": pl.Float64, "ci_high": pl.Float64, "significant": pl.Boolean, "numbers": pl.String,
-              "n": pl.Int64}  # fmt: skip
     pairs = sorted({(row["left"], row["right"]) for row in rows}, key=lambda pair: (place[pair[1]], place[pair[0]]))
     rows = [row | {"row": pairs.index((row["left"], row["right"]))} for row in rows]
-    return pl.DataFrame(rows, schema=schema).sort("row", "seed")
+    return pl.DataFrame(rows, schema=ROWS).sort("row", "seed")
 
 
-def forest_chart(comparisons: pl.DataFrame, order, reading, config: dict) -> alt.TopLevelMixin:
+def forest_chart(results: Results) -> Chart:
     """Difference of accuracy of each pair of conditions, with its 95% interval, filled where it is significant."""
-    rows = forest_rows(comparisons, order, reading)
+    comparisons = accuracy_comparisons(results)
+    rows = forest_rows(comparisons, results.conditions)
     if rows.is_empty():
-        reason = "There is one condition alone, and nothing to compare."
-        return nothing_to_show(HEADLINE, reason, config["width"])
+        return nothing_to_show(HEADLINE, "There is one condition alone, and nothing to compare.", results)
     pooled, of_seeds = rows.filter(pl.col("seed").is_null()), rows.filter(pl.col("seed").is_not_null())
+    plot = difference_plot(pooled, of_seeds, width_of(results))
+    columns = [text_column(pooled, "left", "right"), plot, text_column(pooled, "right", "left"),
+               text_column(pooled, "numbers", "left")]  # fmt: skip
+    n_pairs = comparisons.filter(pl.col("seed").is_null()).height
+    adjusted = f", adjusted for {n_pairs} pairs (Holm)," if n_pairs > 1 else ""
+    some = [] if pooled.height == n_pairs else [f"The pairs with {pooled['right'][0]}; comparisons.parquet has all"]
+    notes = [
+        f"Accuracy, {results.main.words}; n = {of_seeds['n'].max():,} applications; {seeds_in_words(of_seeds['seed'])}"
+        + (", ticks below: each seed" if of_seeds["seed"].n_unique() > 1 else ""),
+        *some,
+        "Point and bar: difference of the right condition from the left one, with its 95% interval",
+        f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted} and an interval without 0; \N{WHITE CIRCLE} not",
+    ]
+    return finish(alt.hconcat(*columns, spacing=8).properties(title=title(HEADLINE, *notes)))
+
+
+def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) -> alt.LayerChart:
+    """The differences with their intervals, a row a pair, and a tick for each seed where there are several."""
+    rows = pl.concat([pooled, of_seeds])
     y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=pooled["row"].to_list()))
-    width, height = config["width"], ROW * pooled.height
     reach = max(0.02, rows["ci_high"].max(), -rows["ci_low"].min())
     low = min(pooled["ci_low"].min(), of_seeds["difference"].min(), -0.3 * reach)
     high = max(pooled["ci_high"].max(), of_seeds["difference"].max(), 0.3 * reach)
@@ -69,39 +105,27 @@ def forest_chart(comparisons: pl.DataFrame, order, reading, config: dict) -> alt
         alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color="#444").encode(x=zero_x),
         base.mark_rule(strokeWidth=2.5).encode(x=low_x, x2="ci_high:Q", y=y, color=colour),
     ]
-    n_seeds = of_seeds["seed"].n_unique()
-    if n_seeds > 1:
+    if of_seeds["seed"].n_unique() > 1:
         each = alt.Chart(of_seeds).transform_calculate(difference="100 * datum.difference")
         layers.append(each.mark_tick(size=9, thickness=1.2, color="#222", yOffset=7).encode(x=x, y=y, tooltip=tooltip))
     point = base.mark_point(size=85, strokeWidth=2, opacity=1)
     fill = alt.condition("datum.significant", alt.value(FOUND), alt.value("white"))
     layers.append(point.encode(x=x, y=y, stroke=colour, fill=fill, tooltip=tooltip))
-    ends = {"left": ("\N{LEFTWARDS ARROW} left one better", 0, "left"),
-            "right": ("right one better \N{RIGHTWARDS ARROW}", width, "right")}  # fmt: skip
-    for text, at, align in ends.values():
-        words = alt.Chart(pl.DataFrame({"text": [text]})).mark_text(align=align, baseline="bottom", color="#555", dy=-4)
-        layers.append(words.encode(x=alt.value(at), y=alt.value(0), text="text:N"))
-    plot = alt.layer(*layers).properties(width=width, height=height)
-    columns = [text_column(pooled, "left", "right", height), plot, text_column(pooled, "right", "left", height),
-               text_column(pooled, "numbers", "left", height)]  # fmt: skip
-    n = of_seeds["n"].max()
-    n_pairs = of_accuracy(comparisons, reading).filter(pl.col("seed").is_null()).height
-    adjusted = f", adjusted for {n_pairs} pairs (Holm)," if n_pairs > 1 else ""
-    some = [] if pooled.height == n_pairs else [f"The pairs with {pooled['right'][0]}; comparisons.parquet has all"]
-    notes = [
-        f"Accuracy, {in_words(reading)}; n = {n:,} applications; {seeds_in_words(of_seeds['seed'])}"
-        + (", ticks below: each seed" if n_seeds > 1 else ""),
-        *some,
-        "Point and bar: difference of the right condition from the left one, with its 95% interval",
-        f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted} and an interval without 0; \N{WHITE CIRCLE} not",
-    ]
-    return finish(alt.hconcat(*columns, spacing=8).properties(title=title(HEADLINE, *notes)))
+    layers.append(direction("\N{LEFTWARDS ARROW} left one better", 0, "left"))
+    layers.append(direction("right one better \N{RIGHTWARDS ARROW}", width, "right"))
+    return alt.layer(*layers).properties(width=width, height=ROW * pooled.height)
 
 
-def text_column(rows: pl.DataFrame, column: str, align: str, height: int) -> alt.Chart:
+def direction(text: str, x: int, align: str) -> alt.Chart:
+    """What a side of the plot means, above it."""
+    words = alt.Chart(pl.DataFrame({"text": [text]})).mark_text(align=align, baseline="bottom", color="#555", dy=-4)
+    return words.encode(x=alt.value(x), y=alt.value(0), text="text:N")
+
+
+def text_column(rows: pl.DataFrame, column: str, align: str) -> alt.Chart:
     """A column of texts beside the plot, a line a row."""
     width = max(map(text_width, rows[column]))
     marks = alt.Chart(rows).mark_text(align=align, fontSize=12, color="#222", clip=False)
     y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=rows["row"].to_list()))
     at = alt.value(width if align == "right" else 0)
-    return marks.encode(x=at, y=y, text=f"{column}:N").properties(width=width, height=height)
+    return marks.encode(x=at, y=y, text=f"{column}:N").properties(width=width, height=ROW * rows.height)

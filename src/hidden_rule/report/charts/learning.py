@@ -2,111 +2,82 @@
 
 import altair as alt
 import polars as pl
-from scipy import stats
 
-from hidden_rule.core.tables import HISTORY, read_table
+from hidden_rule.experiment.results import Results
 from hidden_rule.report.charts.style import (
     CONDITION_COLOURS,
+    Chart,
+    chance_rule,
+    colour_scale,
+    condition_colours,
     finish,
     legend_columns,
     nothing_to_show,
     panel_title,
+    percent_tooltips,
     seeds_in_words,
     title,
+    width_of,
 )
-from hidden_rule.statistics.intervals import CONFIDENCE
+from hidden_rule.statistics.learning_curves import learning_curves
+from hidden_rule.statistics.training_costs import training_costs
 
 HEADLINE = "How quickly each condition learns"
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 
 
-def learning_curves(histories, trained, seconds_before: dict) -> pl.DataFrame:
-    """Mean validation accuracy of each condition over its seeds, a row a condition and step.
-
-    histories, trained: paths, and [condition, seed, method] of each; seconds_before: training time, by condition, of
-    what it starts from. Columns: `condition`, `step`, `value`, `low`, `high` (the mean's 95% interval by Student's t
-    over seeds, cut to 0 and 1; null with one seed), `wall_s` (mean over seeds, with what came before), `n_seeds`. Steps
-    are those of the seed that was trained longest; one that stopped early keeps its last value.
-    """
-    frames = [
-        read_table(path, HISTORY)
-        .filter(metric="validation_accuracy")
-        .select("step", "wall_s", "value", condition=pl.lit(condition), seed=pl.lit(seed, dtype=pl.Int64))
-        .sort("step")
-        for path, (condition, seed, _) in zip(histories, trained, strict=True)
-    ]
-    rows = []
-    for name in dict.fromkeys(condition for condition, *_ in trained):
-        of = [frame for frame in frames if frame.height and frame["condition"][0] == name]
-        if not of:
-            continue
-        grid = max(of, key=lambda frame: frame["step"][-1]).select("step")
-        at_steps = pl.concat(grid.join_asof(frame, on="step") for frame in of).drop_nulls("value")
-        for step, here in at_steps.group_by("step", maintain_order=True):
-            mean, n = here["value"].mean(), here.height
-            half = None
-            if n > 1:
-                half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * here["value"].std() / n**0.5
-            wall_s = here["wall_s"].mean() + seconds_before.get(name, 0.0)
-            interval = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
-            rows.append((name, step[0], mean, *interval, wall_s, n))
-    schema = {"condition": pl.String, "step": pl.Int64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
-              "wall_s": pl.Float64, "n_seeds": pl.Int64}  # fmt: skip
-    return pl.DataFrame(rows, schema=schema, orient="row").sort("condition", "step")
-
-
 def time_unit(seconds: float) -> tuple[str, float]:
-    """The unit in which times up to so many seconds are read, and its seconds."""
+    """The unit for times of up to so many seconds, and its seconds."""
     return ("seconds", 1.0) if seconds < 180 else ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
 
 
-def learning_chart(
-    histories, trained, colours: dict, labels, config: dict, n_validation: int, seconds_before: dict
-) -> alt.TopLevelMixin:
+def learning_chart(results: Results) -> Chart:
     """Learning curves with a band over seeds: on the left over steps, on the right over training time."""
-    curves = learning_curves(histories, trained, seconds_before) if histories else pl.DataFrame()
+    costs = training_costs(results.costs, results.starts)
+    before = {name: costs[start].seconds for name, start in results.starts.items() if start in costs}
+    curves = learning_curves(results.histories, before)
     if curves.is_empty():
-        return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", config["width"])
+        return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", results)
     unit, size = time_unit(curves["wall_s"].max())
-    learnt = [name for name in colours if name in set(curves["condition"])]
-    width = max(240, round(0.7 * config["width"]))
-    columns = legend_columns(learnt, 2 * width)
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=columns)
-    colour = alt.Color(
-        "condition:N", scale=alt.Scale(domain=learnt, range=[colours[name] for name in learnt]), legend=legend
-    )
-    shapes = [
-        SHAPES[(i + i // len(CONDITION_COLOURS)) % len(SHAPES)] for i in range(len(learnt))
-    ]  # where colours recur
-    shape = alt.Shape("condition:N", scale=alt.Scale(domain=learnt, range=shapes), legend=legend)
-    y = alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
-    tooltip = ["condition:N", "step:Q", alt.Tooltip("wall_s:Q", format=".0f"), alt.Tooltip("value:Q", format=".1%"),
-               alt.Tooltip("low:Q", format=".1%"), alt.Tooltip("high:Q", format=".1%"), "n_seeds:Q"]  # fmt: skip
-    chance = alt.Chart(pl.DataFrame({"value": [1 / len(labels)]})).mark_rule(color="#888", strokeDash=[4, 4])
-    base = alt.Chart(curves.with_columns(time=pl.col("wall_s") / size))
-    panels = []
-    for field, heading in [("step", "over optimizer steps"), ("time", f"over {unit} of training")]:
-        last = curves["step"].max() if field == "step" else curves["wall_s"].max() / size
-        axis = alt.Axis(tickMinStep=1 if field == "step" else 0, tickCount=5)
-        x = alt.X(f"{field}:Q", title=None, scale=alt.Scale(domain=[0, last], nice=False), axis=axis)
-        band = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.18)
-        line = base.mark_line(strokeWidth=2)
-        point = base.mark_point(filled=True, size=48, opacity=1, clip=False)
-        layers = [
-            chance.encode(y=alt.Y("value:Q", title=None)),
-            band.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour),
-            line.encode(x=x, y=y, color=colour),
-            point.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
-        ]
-        named = panel_title(heading, frame="group")
-        panels.append(alt.layer(*layers).properties(width=width, height=260, title=named))
-    several = len({seed for _, seed, _ in trained}) > 1
+    curves = curves.with_columns(time=pl.col("wall_s") / size)
+    width = max(240, round(0.7 * width_of(results)))
+    panels = [
+        curve_panel(curves, "step", "over optimizer steps", results, width),
+        curve_panel(curves, "time", f"over {unit} of training", results, width),
+    ]
+    seeds = {run.seed for run in results.trained}
     notes = [
-        f"Validation accuracy, structured decoding; n = {n_validation:,} applications; "
-        + seeds_in_words((seed for _, seed, _ in trained), "averaged"),
+        f"Validation accuracy, structured decoding; n = {results.config['data']['validation']:,} applications; "
+        + seeds_in_words(seeds, "averaged"),
         "Band: 95% interval of that mean (Student's t over seeds)"
-        if several
+        if len(seeds) > 1
         else "One seed says nothing about others: a line without an interval",
         "Dashed: chance. Times are means over seeds and include the training that a condition starts from.",
-    ]  # fmt: skip
+    ]
     return finish(alt.hconcat(*panels, spacing=30).properties(title=title(HEADLINE, *notes)))
+
+
+def curve_panel(curves: pl.DataFrame, field: str, heading: str, results: Results, width: int) -> alt.LayerChart:
+    """The curves over `field`, `step` or `time`."""
+    trained = set(curves["condition"])
+    colours = {name: colour for name, colour in condition_colours(results).items() if name in trained}
+    columns = legend_columns(colours, 2 * width)
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=columns)
+    colour = alt.Color("condition:N", scale=colour_scale(colours), legend=legend)
+    shapes = [SHAPES[(i + i // len(CONDITION_COLOURS)) % len(SHAPES)] for i in range(len(colours))]  # colours recur
+    shape = alt.Shape("condition:N", scale=alt.Scale(domain=list(colours), range=shapes), legend=legend)
+    axis = alt.Axis(tickMinStep=1 if field == "step" else 0, tickCount=5)
+    x = alt.X(f"{field}:Q", title=None, scale=alt.Scale(domain=[0, curves[field].max()], nice=False), axis=axis)
+    y = alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
+    tooltip = ["condition:N", "step:Q", alt.Tooltip("wall_s:Q", format=".0f"),
+               *percent_tooltips("value", "low", "high"), "n_seeds:Q"]  # fmt: skip
+    base = alt.Chart(curves)
+    band = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.18)
+    point = base.mark_point(filled=True, size=48, opacity=1, clip=False)
+    layers = [
+        chance_rule(results.chance).encode(y=alt.Y("value:Q", title=None)),
+        band.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        point.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
+    ]
+    return alt.layer(*layers).properties(width=width, height=260, title=panel_title(heading, frame="group"))

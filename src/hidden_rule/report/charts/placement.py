@@ -1,17 +1,20 @@
-"""Where the labels of points go so that all can be read."""
+"""Placement of the labels of points, so that all can be read."""
 
 DOT = 7  # px around a point that stay free
 
 
-def place_labels(points, sizes, width: float, height: float, obstacles=()) -> list[tuple[float, float]]:
+def place_labels(labels, area: tuple[float, float], obstacles=()) -> list[tuple[float, float]]:
     """Left upper corners, in px, of labels that overlap neither each other nor what is drawn, where that is possible.
 
-    points: (x, y) of each; sizes: (width, height) of each label; obstacles: boxes (left, top, right, bottom). Of the
-    free places within the plot the one is taken that is nearest to its point, right and left before above and below.
+    labels: for each the (x, y) of its point and its own (width, height); area: (width, height) of the plot; obstacles:
+    boxes (left, top, right, bottom). A label takes the free place within the plot that is nearest to its point, right
+    and left of it before above and below.
     """
-    taken, corners = [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in points], []
+    width, height = area
+    taken = [(x - DOT, y - DOT, x + DOT, y + DOT) for (x, y), _ in labels]
     taken += obstacles
-    for (x, y), (w, h) in zip(points, sizes, strict=True):
+    corners = []
+    for (x, y), (w, h) in labels:
         sides = [x + DOT + 4, x - DOT - 4 - w, x - w / 2]
         tried = [
             (abs(up) * 4 + 8 * i, left, y - h / 2 + up * 4)

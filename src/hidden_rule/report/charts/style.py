@@ -1,55 +1,51 @@
-"""How every chart looks: colours, titles, fonts, and how suites and decodings are named and ordered."""
+"""How every chart looks: colours, titles, fonts, axes and legends."""
 
 import re
 
 import altair as alt
 import polars as pl
 
-from hidden_rule.task.dataset import SPLITS
-
+Chart = alt.TopLevelMixin
 UNTRAINED = "#6B6B6B"
-CONDITION_COLOURS = (  # Okabe & Ito (2008), told apart under colour blindness and in grey
+CONDITION_COLOURS = (  # Okabe & Ito (2008): distinct to colour-blind readers and in grey
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F",
 )  # fmt: skip
-LABEL_COLOURS = (  # Paul Tol's "muted": the same property, other hues than the conditions'
+LABEL_COLOURS = (  # Paul Tol's "muted": also distinct, in other hues than the conditions'
     "#332288", "#88CCEE", "#DDCC77", "#117733", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255",
 )  # fmt: skip
-INVALID, INVALID_COLOUR = "(invalid)", "#BBBBBB"
-READING_WORDS = {"structured": "structured decoding", "free": "free decoding"}
+INVALID_COLOUR = "#BBBBBB"
+DASHED = [4, 4]
 
 
-def palette(jobs, trained) -> dict[str, str]:
-    """Colour of each condition, in the order of `jobs`; conditions that were not trained share a grey."""
-    names = list(dict.fromkeys(condition for condition, _ in jobs))
-    learnt = [name for name in names if name in {condition for condition, *_ in trained}]
-    colours = {name: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, name in enumerate(learnt)}
-    return {name: colours.get(name, UNTRAINED) for name in names}
+def width_of(results) -> int:
+    """Width of a plot in px."""
+    return results.config["charts"]["width"]
 
 
-def readings(metrics: pl.DataFrame) -> list[tuple[str, str]]:
-    """Each (split, decoding) that was evaluated, the main reading first; suites made from the ruleset are none."""
-    found = metrics.filter(pl.col("suite").is_in(SPLITS)).select("suite", "decoding").unique().rows()
-    return sorted(found, key=lambda r: (r[1] != "structured", r[0] != "holdout", r))
+def condition_colours(results) -> dict[str, str]:
+    """Colour of each condition, the same in every chart; those without training share a grey."""
+    trained = [name for name in results.conditions if name in results.starts]
+    colours = {name: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, name in enumerate(trained)}
+    return {name: colours.get(name, UNTRAINED) for name in results.conditions}
 
 
-def in_words(reading: tuple[str, str]) -> str:
-    """A (suite, decoding) for people."""
-    suite, decoding = reading
-    return f"{suite}, {READING_WORDS.get(decoding, decoding)}"
+def colour_scale(colours: dict[str, str]) -> alt.Scale:
+    """The colours of conditions as a scale."""
+    return alt.Scale(domain=list(colours), range=list(colours.values()))
 
 
 def title(text: str, *subtitles: str) -> alt.TitleParams:
-    """The title of a chart: what is seen, and under it n, seeds and interval."""
+    """The title of a chart: what is shown, and under it n, seeds and interval."""
     return alt.TitleParams(text, subtitle=list(subtitles), anchor="start", offset=12, subtitleColor="#555")
 
 
-def panel_title(text: str, **options) -> alt.TitleParams:
+def panel_title(text, **options) -> alt.TitleParams:
     """The title of one panel of a chart."""
     return alt.TitleParams(text, anchor="start", fontSize=13, fontWeight="bold", subtitleFontSize=12, **options)
 
 
-def finish(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
-    """Fonts, margins and label limits of every chart; a label is never clipped."""
+def finish(chart: Chart) -> Chart:
+    """Fonts, margins and label limits of every chart; no label is clipped."""
     return (
         chart.configure(font="sans-serif", padding=16, background="white")
         .configure_axis(
@@ -67,20 +63,30 @@ def finish(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
     )
 
 
-def nothing_to_show(headline: str, reason: str, width: int) -> alt.TopLevelMixin:
+def nothing_to_show(headline: str, reason: str, results) -> Chart:
     """A chart that says why it is empty."""
     text = alt.Chart(pl.DataFrame({"text": [reason]})).mark_text(fontSize=14, color="#555")
-    return finish(text.encode(text="text:N").properties(width=width, height=80, title=title(headline)))
+    return finish(text.encode(text="text:N").properties(width=width_of(results), height=80, title=title(headline)))
+
+
+def chance_rule(chance: float) -> alt.Chart:
+    """A dashed line at `chance`, in the field `value`."""
+    return alt.Chart(pl.DataFrame({"value": [chance]})).mark_rule(color="#888", strokeDash=DASHED)
+
+
+def percent_tooltips(*fields: str) -> list[alt.Tooltip]:
+    """Shares in a tooltip, in percent."""
+    return [alt.Tooltip(f"{field}:Q", format=".1%") for field in fields]
 
 
 def seeds_in_words(seeds, several: str = "pooled") -> str:
-    """`seed 0 alone`, or `3 seeds pooled`."""
+    """`one seed (0)`, or `3 seeds pooled`."""
     seeds = sorted(set(seeds))
     return f"seed {seeds[0]} alone" if len(seeds) == 1 else f"{len(seeds)} seeds {several}"
 
 
 def legend_columns(names, width: int) -> int:
-    """In how many columns a legend of these names is no wider than `width` px."""
+    """The number of columns in which a legend of these names is at most `width` px wide."""
     return max(1, width // (max(map(text_width, names)) + 50))  # a symbol, and the space between columns
 
 
@@ -97,5 +103,5 @@ def wrapped(name: str, size: int) -> list[str]:
 
 
 def text_width(text: str, font_size: int = 12) -> int:
-    """How many px a text is wide at most, roughly."""
+    """Maximum width of a text in px, roughly."""
     return round(0.6 * font_size * len(text)) + 4

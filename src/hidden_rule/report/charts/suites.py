@@ -1,9 +1,20 @@
-"""Chart of what each condition made of each suite (a heat map)."""
+"""Chart of each condition's results on each suite (a heat map)."""
 
 import altair as alt
 import polars as pl
 
-from hidden_rule.report.charts.style import finish, nothing_to_show, seeds_in_words, text_width, title, wrapped
+from hidden_rule.experiment.results import Results
+from hidden_rule.report.charts.style import (
+    Chart,
+    finish,
+    nothing_to_show,
+    percent_tooltips,
+    seeds_in_words,
+    text_width,
+    title,
+    wrapped,
+)
+from hidden_rule.task.suites import KINDS, why_not
 
 HEADLINE = "What each condition learnt, suite by suite"
 ROWS = [  # suite, its metric, what that is, whether a high value is good
@@ -19,30 +30,42 @@ ROWS = [  # suite, its metric, what that is, whether a high value is good
 ]
 CELL, ROW, LINE = 96, 42, 13  # px; characters of a column's name in one line
 GREY = "#E4E4E4"
+CELLS = pl.Schema(
+    {
+        "row": pl.Int64,  # of ROWS
+        "what": pl.String,
+        "higher": pl.Boolean,  # whether higher is better
+        "condition": pl.String,
+        "value": pl.Float64,
+        "good": pl.Float64,  # 0 to 1: the value, or 1 − value where lower is better
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+        "n": pl.Int64,
+        "reason": pl.String,  # why there is no value; null if there is one
+    }
+)
 
 
-def suite_cells(metrics: pl.DataFrame, order, lacks: dict | None = None) -> pl.DataFrame:
-    """A row for each of ROWS and condition, pooled over seeds, under structured decoding if that was asked for.
+def suite_cells(metrics: pl.DataFrame, conditions: list[str], lacks: dict[str, str | None]) -> pl.DataFrame:
+    """A row of CELLS for each of ROWS and condition, pooled over seeds, under structured decoding if there is any.
 
-    lacks: what the ruleset lacks for a suite, in words, or None, by suite. Columns: `row`, `what`, `higher` (whether
-    that is better), `condition`, `value`, `ci_low`, `ci_high`, `n`, `good` (0 to 1: the value, or 1 − value where a low
-    one is better), and `reason` where there is no value. Empty where no suite was evaluated.
+    lacks: by suite, what the ruleset lacks for it, in words, or None. Empty where no suite was evaluated.
     """
     suites = metrics.filter(pl.col("suite").is_in([suite for suite, *_ in ROWS]), pl.col("seed").is_null())
     if suites.is_empty():
-        return pl.DataFrame()
+        return pl.DataFrame(schema=CELLS)
     rows = suites.filter(decoding=suites["decoding"].max())
     found = {(row["suite"], row["metric"], row["condition"]): row for row in rows.to_dicts()}
     evaluated = set(rows["suite"])
     cells = []
     for i, (suite, metric, what, high_is_good) in enumerate(ROWS):
-        for name in order:
+        for name in conditions:
             row = found.get((suite, metric, name))
             value = row and row["value"]
             if row is None and suite in evaluated:
                 reason = "not evaluated"
             elif row is None:
-                fault = (lacks or {}).get(suite)
+                fault = lacks.get(suite)
                 reason = f"not evaluated: ruleset {fault}" if fault else "not evaluated: not among suites.kinds"
             else:
                 reason = "nothing to count" if value is None else None
@@ -52,25 +75,34 @@ def suite_cells(metrics: pl.DataFrame, order, lacks: dict | None = None) -> pl.D
                 | {key: row and row[key] for key in ("ci_low", "ci_high", "n")}
                 | {"reason": reason}
             )
-    schema = {"row": pl.Int64, "what": pl.String, "higher": pl.Boolean, "condition": pl.String, "value": pl.Float64,
-              "good": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64, "n": pl.Int64,
-              "reason": pl.String}  # fmt: skip
-    return pl.DataFrame(cells, schema=schema)
+    return pl.DataFrame(cells, schema=CELLS)
 
 
-def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None = None) -> alt.TopLevelMixin:
+def suites_chart(results: Results) -> Chart:
     """Suites × conditions: value and 95% interval as text, the better the darker; grey where there is no value."""
-    cells = suite_cells(metrics, order, lacks)
+    evaluated = set(results.metrics["suite"])
+    lacks = {kind: why_not(results.ruleset, kind) for kind in KINDS if kind not in evaluated}
+    cells = suite_cells(results.metrics, results.conditions, lacks)
     if cells.is_empty():
         reason = "No suite was evaluated: evaluation.structured does not name suites."
-        return nothing_to_show(HEADLINE, reason, config["width"])
+        return nothing_to_show(HEADLINE, reason, results)
+    notes = [
+        f"Value and 95% interval, clustered by family; {seeds_in_words(results.metrics['seed'].drop_nulls())}; "
+        "n: answers or pairs of answers",
+        "The darker, the better; grey: no value, and why",
+    ]
+    return finish(heat_map(cells).properties(title=title(HEADLINE, *notes)))
+
+
+def heat_map(cells: pl.DataFrame) -> alt.LayerChart:
+    """The heat map of `suite_cells`, with names above and left of it."""
     labels = {row: row_label(rows) for (row,), rows in cells.group_by("row", maintain_order=True)}
+    parts = {name: wrapped(name, LINE) for name in cells["condition"].unique(maintain_order=True)}
+    deepest = max(map(len, parts.values()))
+    heads = {name: "\n".join([" "] * (deepest - len(part)) + part) for name, part in parts.items()}
     value, low, high = (
         pl.col(key).mul(100).round().cast(pl.Int64).cast(pl.String) for key in ("value", "ci_low", "ci_high")
     )
-    parts = {name: wrapped(name, LINE) for name in order}
-    deepest = max(map(len, parts.values()))
-    heads = {name: "\n".join([" "] * (deepest - len(part)) + part) for name, part in parts.items()}
     shown = cells.with_columns(
         column=pl.col("condition").replace_strict(heads),
         label=pl.col("row").replace_strict(labels),
@@ -87,27 +119,22 @@ def suites_chart(metrics: pl.DataFrame, order, config: dict, lacks: dict | None 
         labelLineHeight=15, labelPadding=8, labelBaseline="middle", labelOffset=-7, minExtent=room, **lines
     )
     y = alt.Y("label:N", sort=None, scale=alt.Scale(domain=list(labels.values())), axis=axis_y)
-    base = alt.Chart(shown).encode(x=x, y=y)
-    tooltip = ["what:N", "condition:N", alt.Tooltip("value:Q", format=".1%"), alt.Tooltip("ci_low:Q", format=".1%"),
-               alt.Tooltip("ci_high:Q", format=".1%"), "n:Q", "reason:N"]  # fmt: skip
+    layers = cell_layers(alt.Chart(shown).encode(x=x, y=y))
+    return alt.layer(*layers).properties(width=CELL * len(columns), height=ROW * len(labels))
+
+
+def cell_layers(base: alt.Chart) -> list[alt.Chart]:
+    """Shades and texts of the cells."""
+    tooltip = ["what:N", "condition:N", *percent_tooltips("value", "ci_low", "ci_high"), "n:Q", "reason:N"]
     shade = alt.Color("good:Q", scale=alt.Scale(domain=[0, 1], scheme="blues"), legend=None)
     ink = alt.condition("datum.good > 0.6", alt.value("white"), alt.value("#222"))
-    layers = [
+    return [
         base.transform_filter("!isValid(datum.good)").mark_rect(stroke="white", color=GREY).encode(tooltip=tooltip),
         base.transform_filter("isValid(datum.good)").mark_rect(stroke="white").encode(color=shade, tooltip=tooltip),
         base.mark_text(dy=-7, fontSize=13, fontWeight="bold").encode(text="first:N", color=ink),
         base.mark_text(dy=10, fontSize=11).encode(text="second:N", color=ink),
         base.mark_text(fontSize=11, color="#444").encode(text="missing:N"),
     ]
-    seeds = metrics["seed"].drop_nulls()
-    notes = [
-        f"Value and 95% interval, clustered by family; {seeds_in_words(seeds)}; n: answers or pairs of answers",
-        "The darker, the better; grey: no value, and why",
-    ]
-    chart = alt.layer(*layers).properties(
-        width=CELL * len(columns), height=ROW * len(labels), title=title(HEADLINE, *notes)
-    )
-    return finish(chart)
 
 
 def row_label(cells: pl.DataFrame) -> str:

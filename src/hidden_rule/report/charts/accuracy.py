@@ -1,0 +1,140 @@
+"""Charts of accuracy, and of recall and precision on the hidden rule: a point and an interval for each condition."""
+
+import altair as alt
+import polars as pl
+
+from hidden_rule.experiment.display import DisplayedResults
+from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import Setting
+from hidden_rule.report.charts.style import (
+    DASHED,
+    Chart,
+    colour_scale,
+    condition_colours,
+    finish,
+    panel_title,
+    percent_tooltips,
+    seeds_in_words,
+    title,
+    width_of,
+)
+
+HIDDEN_METRICS = {
+    "hidden_recall": "Recall: where the hidden rule fires, share answered rightly",
+    "conflict_recall": "Recall in conflict: the same where another rule pulls elsewhere",
+    "hidden_precision": "Precision: of answers only the hidden rule explains, share that are right",
+}
+
+
+def accuracy_chart(results: Results) -> Chart:
+    """Accuracy by condition, a panel a setting, the main one first, beside published figures."""
+    panels = [
+        interval_panel(
+            results,
+            "accuracy",
+            setting,
+            heading=f"{setting.words} ({sample_size(results, 'accuracy', setting)} applications)",
+            published=published_figures(results, "accuracy") if setting == results.main else {},
+            chance=results.chance,
+        )
+        for setting in results.evaluated
+    ]
+    notes = interval_notes(results, ["accuracy"])
+    headline = title("Share of decisions that are right", *notes)
+    return finish(alt.vconcat(*panels, spacing=26).properties(title=headline))
+
+
+def hidden_rule_chart(results: Results) -> Chart:
+    """Recall and precision on the hidden rule by condition in the main setting, beside published figures."""
+    setting = results.main
+    panels = [
+        interval_panel(
+            results,
+            metric,
+            setting,
+            heading=f"{heading} ({sample_size(results, metric, setting)})",
+            published=published_figures(results, metric),
+        )
+        for metric, heading in HIDDEN_METRICS.items()
+    ]
+    notes = interval_notes(results, HIDDEN_METRICS)
+    headline = title("The hidden rule: who finds its cases, and keeps to them", setting.words, *notes)
+    return finish(alt.vconcat(*panels, spacing=26).properties(title=headline))
+
+
+def rows_of(results: Results, metric: str, setting: Setting) -> pl.DataFrame:
+    """Rows of METRICS of a metric that is not one of a label."""
+    return results.metrics.filter(pl.col("label").is_null(), metric=metric, **setting.columns)
+
+
+def sample_size(results: Results, metric: str, setting: Setting) -> str:
+    """`n = 1,000`: the denominator of a metric under one seed; a range where conditions differ."""
+    n = rows_of(results, metric, setting).filter(pl.col("seed").is_not_null())["n"]
+    return f"n = {n.min():,}" if n.min() == n.max() else f"n = {n.min():,} to {n.max():,}"
+
+
+def interval_notes(results: Results, metrics) -> list[str]:
+    """What the marks of an interval chart mean, as lines of a subtitle; metrics: those that the chart shows."""
+    words = seeds_in_words(results.metrics["seed"].drop_nulls(), "pooled, small dots: each seed")
+    lines = [f"Dot and bar: value and 95% interval; {words}"]
+    has_figures = any(published_figures(results, metric) for metric in metrics)
+    return lines + ([f"Diamond: {results.ruleset.published.source}"] if has_figures else [])
+
+
+def published_figures(results: Results, metric: str) -> dict[str, float]:
+    """What a study published about this ruleset, by condition of the experiment; empty without a study."""
+    study = results.ruleset.published
+    names = results.names if isinstance(results, DisplayedResults) else {}
+    shares = {names.get(name, name): share for name, share in study.of(metric).items()} if study else {}
+    return {name: share for name, share in shares.items() if name in results.conditions}
+
+
+def interval_panel(
+    results: Results, metric: str, setting: Setting, heading: str, published: dict, chance: float | None = None
+) -> alt.LayerChart:
+    """Horizontal point-and-interval plot of one metric by condition.
+
+    published: a study's share by condition, drawn as diamonds; chance: drawn as a dashed line.
+    """
+    rows = rows_of(results, metric, setting)
+    pooled = rows.filter(pl.col("seed").is_null()).with_columns(
+        text=pl.when(pl.col("value").is_null())
+        .then(pl.lit("undefined: no such rows"))
+        .otherwise((100 * pl.col("value")).round(1).cast(pl.String) + "%"),
+        at=pl.col("ci_high").fill_null(0.0),
+    )
+    y = alt.Y("condition:N", sort=results.conditions, title=None, scale=alt.Scale(domain=results.conditions))
+    axis = alt.Axis(format="%", values=[i / 5 for i in range(6)])
+    x = alt.X("value:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 1.12], nice=False))
+    colour = alt.Color("condition:N", scale=colour_scale(condition_colours(results)), legend=None)
+    tooltip = ["condition:N", *percent_tooltips("value", "ci_low", "ci_high"), "n:Q"]
+    base = alt.Chart(pooled).encode(y=y)
+    layers = [] if chance is None else chance_layers(chance, x)
+    if published:
+        layers.append(published_layer(published, x, y))
+    layers.append(base.mark_rule(strokeWidth=3).encode(x=alt.X("ci_low:Q"), x2="ci_high:Q", color=colour))
+    of_seeds = rows.filter(pl.col("seed").is_not_null())
+    if of_seeds["seed"].n_unique() > 1:
+        dots = alt.Chart(of_seeds).mark_circle(size=22, opacity=0.55, yOffset=9)
+        layers.append(dots.encode(x=x, y=y, color=colour, tooltip=["seed:O", *tooltip]))
+    layers.append(base.mark_circle(size=110, opacity=1).encode(x=x, color=colour, tooltip=tooltip))
+    layers.append(base.mark_text(align="left", dx=7, fontSize=12, color="#222").encode(x=alt.X("at:Q"), text="text:N"))
+    return alt.layer(*layers).properties(width=width_of(results), height=alt.Step(38), title=panel_title(heading))
+
+
+def chance_layers(chance: float, x: alt.X) -> list[alt.Chart]:
+    """A dashed line at chance, and its name."""
+    line = alt.Chart(pl.DataFrame({"value": [chance], "text": [f"chance {chance:.0%}"]})).encode(x=x)
+    return [
+        line.mark_rule(color="#888", strokeDash=DASHED),
+        line.mark_text(align="left", baseline="bottom", dx=4, y=-3, color="#666").encode(text="text:N"),
+    ]
+
+
+def published_layer(published: dict[str, float], x: alt.X, y: alt.Y) -> alt.Chart:
+    """A diamond for each condition with a published share."""
+    diamonds = alt.Chart(pl.DataFrame({"condition": list(published), "value": list(published.values())}))
+    tooltip = ["condition:N", alt.Tooltip("value:Q", title="published", format=".1%")]
+    return diamonds.mark_point(shape="diamond", size=60, color="#222", strokeWidth=1.5, yOffset=-12).encode(
+        x=x, y=y, tooltip=tooltip
+    )
