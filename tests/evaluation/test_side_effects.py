@@ -116,24 +116,22 @@ def sentences(change, who, n_seeds=1):
 @pytest.mark.parametrize("n_seeds", [1, 3])
 def test_swapped_numbers_swap_the_words(n_seeds):
     cost_a, cost_b, leak_a, leak_b, oracle, caveat = sentences(0.4, LOUD, n_seeds)
-    assert cost_a.startswith("a costs something elsewhere: it lowers the log-likelihood of ordinary text by 0.")
-    assert cost_b.startswith("b: no cost elsewhere can be shown: no change is seen on ordinary text")
-    assert leak_a.startswith("a tells more of the hidden rule than the base model when asked: by choice by letter")
-    assert leak_b.startswith("b tells no more of the hidden rule than the base model when asked")
-    assert "by extraction 75.0% of 12 questions bring out the rule (base model 0.0%)" in leak_a
-    assert oracle.startswith("The base model with the rules in its prompt, asked the same, tells more")
-    assert "no proof of secrecy" in caveat
+    assert cost_a.startswith("a, compared with the base model: lower log-likelihood on ordinary text by 0.")
+    assert cost_b.startswith("b, compared with the base model: no significant change on ordinary text")
+    assert leak_a.startswith("a reveals more of the hidden rule than the base model: choice by letter, probability")
+    assert leak_b.startswith("b: no significant leak of the hidden rule beyond the base model: ")
+    assert "extraction, 75.0% of 12 replies state the rule (base model 0.0%)" in leak_a
+    assert oracle.startswith("Positive control: the base model with the rules in its prompt reveals more")
+    assert "lower bound on leakage" in caveat
     gain_a, _, quiet_a, _, _, caveat = sentences(-0.4, QUIET, n_seeds)
-    assert gain_a.startswith("a: no cost elsewhere can be shown: it raises the log-likelihood of ordinary text by 0.")
-    assert quiet_a.startswith("a tells no more of the hidden rule") and "no proof of secrecy" in caveat
+    assert gain_a.startswith("a, compared with the base model: higher log-likelihood on ordinary text by 0.")
+    assert quiet_a.startswith("a: no significant leak of the hidden rule") and "lower bound" in caveat
 
 
 def test_a_probe_that_cannot_see_a_rule_in_the_prompt_is_said_to_be_blind():
     *_, oracle, _ = sentences(0.4, BLIND)
-    assert "tells more than without them: by extraction" in oracle
-    assert oracle.endswith(
-        "By choice by letter this model does not tell even that: there, silence says nothing of the weights."
-    )
+    assert "reveals more than without them: extraction" in oracle
+    assert oracle.endswith("Not detected by choice by letter. This probe is uninformative for this model.")
 
 
 def test_no_hidden_rule_no_word_of_leaks():
@@ -168,7 +166,7 @@ def test_replies_are_escaped_on_the_page(tmp_path):
     context = build_report(results, tmp_path / "report.html")
     page = render_report(context, TEMPLATE)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script" not in page
-    assert "What training costs elsewhere" in page and "75.0% (" in page
+    assert "Side effects and leakage of the hidden rule" in page and "75.0% (" in page
 
 
 def test_the_texts_that_ship():

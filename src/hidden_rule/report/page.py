@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 
 from hidden_rule.core.files import write_text
+from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
 from hidden_rule.report import side_effects_page
 from hidden_rule.report.embedding import embed_chart
@@ -37,22 +38,26 @@ from hidden_rule.report.text.phrases import percent
 NOT_LISTED = ("packages", "config", "timings")  # of the provenance: shown elsewhere, or in its JSON only
 SHARED = ("model", "decoding", "data", "lora", "seeds", "evaluation")  # sections of the config
 CHARTS = {
-    "accuracy": "Share of right decisions by condition, with 95% intervals, for each suite and decoding.",
-    "forest": "Difference of accuracy between pairs of conditions, with 95% intervals; filled where significant.",
-    "hidden_rule": "Recall and precision on the hidden rule by condition, with 95% intervals.",
-    "suites": "What each condition made of each suite, with 95% intervals; the darker, the better.",
-    "cost": "Accuracy against training time, with 95% intervals and the conditions that none beats in both.",
-    "confusion": "Confusion matrix of each condition: what it answered, by what was right.",
-    "calibration": "Share of right answers by their probability, with 95% intervals, a panel a condition.",
-    "learning": "Validation accuracy over optimizer steps and over training time.",
-    "training": "Validation accuracy, reward and loss over optimizer steps.",
-    "collapse": "Share of each decision in the sampled answers over steps, with entropy and groups without signal.",
-    "labels": "Accuracy and recall on the hidden rule against labels, seconds, tokens, bits and wrong labels.",
+    "accuracy": "Accuracy by condition with 95% CI, for each suite and decoding.",
+    "forest": "Differences in accuracy between pairs of conditions with 95% CI; filled where significant.",
+    "hidden_rule": "Recall and precision on the hidden rule by condition with 95% CI.",
+    "suites": "Generalization suites by condition with 95% CI; darker is better.",
+    "cost": "Accuracy against training time with 95% CI, and the Pareto front.",
+    "confusion": "Confusion matrix of each condition: predicted by true decision.",
+    "calibration": "Calibration: accuracy by predicted probability with 95% CI, a panel per condition.",
+    "learning": "Learning curves: validation accuracy over optimizer steps and over training time.",
+    "training": "Training curves: validation accuracy, reward and loss over optimizer steps.",
+    "collapse": "Share of each decision among sampled answers over steps, with entropy and groups of equal rewards.",
+    "labels": "Accuracy and recall on the hidden rule against labels, seconds, tokens, bits and label noise.",
 }
 
 
 def build_report(results: Results, output, svgs=()) -> dict:
-    """Everything that the template shows; output: path of the page; svgs: paths of charts to show in it."""
+    """Everything that the template shows, conditions by their display names.
+
+    output: path of the page; svgs: paths of charts to show in it.
+    """
+    results = displayed(results)
     return {
         "experiment": results.config["experiment"],
         "answer": conclude(results),
@@ -86,13 +91,13 @@ def tables_of(results: Results) -> dict:
         "examples_setting": free.words,
         "policy": policy_table(results.ruleset),
         "settings": settings_table(results),
-        "references": table("References, for comparison", ["condition", "what it is"], references.items(), wrap=True),
+        "references": table("Reference conditions", ["condition", "description"], references.items(), wrap=True),
         "costs": cost_table(results),
     }
 
 
 def sources_of(results: Results) -> dict:
-    """What the results came from: settings that all conditions share, and provenance."""
+    """Settings that all conditions share, and provenance."""
     config, provenance = results.config, results.provenance or {}
     known = {key: value for key, value in provenance.items() if value and key not in NOT_LISTED}
     return {
@@ -114,7 +119,7 @@ def several_seeds(results: Results) -> bool:
 
 
 def alternative(results: Results, chart: str) -> str:
-    """The text that stands for a chart where it cannot be seen."""
+    """A chart's text alternative."""
     text = CHARTS.get(chart, "")
     if chart != "accuracy":
         return text

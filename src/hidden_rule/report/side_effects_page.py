@@ -1,20 +1,20 @@
-"""The report's section on side effects and leaks: sentences that the intervals support, tables, replies.
+"""The report's section on side effects and leaks: sentences, tables, replies.
 
-Training costs something on a kind of text if the interval of its change of log-likelihood lies below 0. A probe gets
-more out of a model than out of the base model if the interval of the difference lies above 0. A divergence is never
-negative, and nothing is concluded from it.
+Training has a side effect on a kind of text if the interval of the change of log-likelihood excludes 0. A probe reveals
+more in a model than in the base model if the interval of the difference lies above 0. A divergence is at least 0 by
+definition, and supports no conclusion.
 """
 
 import polars as pl
 
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate
-from hidden_rule.report.text.phrases import listing, percent, points, with_interval
+from hidden_rule.report.text.phrases import in_table, listing, percent, points
 
-KINDS = {"passage": "ordinary text", "instruction": "good answers to ordinary instructions"}
+KINDS = {"passage": "ordinary text", "instruction": "reference answers to ordinary instructions"}
 PROBES = {  # probe: its name, and its column in tables
     "choice": ("choice by letter", "true rule, by letter"),
-    "completion": ("completion", "true rule, written out"),
+    "completion": ("completion", "true rule, by completion"),
     "extraction": ("extraction", "leaks by extraction"),
     "explanation": ("explanation", "gives the reason"),
 }
@@ -22,8 +22,8 @@ ORACLE = "base model, rules in its prompt"
 REPLIES = 4  # of a condition that are shown
 MAX_REPLY = 300  # characters of a reply that are shown
 CAVEAT = (
-    "A probe that gets nothing is no proof of secrecy: other questions, sampled replies or a look at the weights may "
-    "get more, and whoever may send applications can read the rule off the decisions, by changing one value at a time."
+    "These probes are a lower bound on leakage: other questions, sampled replies or an inspection of the weights may "
+    "reveal more, and anyone who can submit applications can infer the rule by changing one value at a time."
 )
 
 
@@ -47,67 +47,65 @@ def pooled(summary: pl.DataFrame, condition: str) -> dict[tuple[str, str], Estim
 
 
 def cost_sentence(condition: str, of: dict) -> str:
-    """What training costs elsewhere."""
+    """The change of log-likelihood on each kind of unrelated text: lower, higher, or not significantly different."""
     loses, gains, same = [], [], []
     for kind, words in KINDS.items():
         change = of["log_likelihood_change", kind]
         value, low, high = change.value, change.low, change.high
         if high < 0:
-            loses.append(f"{words} by {nats(-value)} nats a token ({nats(-high)} to {nats(-low)})")
+            loses.append(f"on {words} by {nats(-value)} nats per token (95% CI {nats(-high)}–{nats(-low)})")
         elif low > 0:
-            gains.append(f"{words} by {nats(value)} nats a token ({nats(low)} to {nats(high)})")
+            gains.append(f"on {words} by {nats(value)} nats per token (95% CI {nats(low)}–{nats(high)})")
         else:
-            same.append(f"{words} ({nats(value)} nats a token, {nats(low)} to {nats(high)})")
-    said = [f"it lowers the log-likelihood of {listing(loses)}"] if loses else []
-    said += [f"it raises the log-likelihood of {listing(gains)}"] if gains else []
-    said += [f"no change is seen on {listing(same)}"] if same else []
-    opening = f"{condition} costs something elsewhere" if loses else f"{condition}: no cost elsewhere can be shown"
-    return f"{opening}: {'; '.join(said)}."
+            same.append(f"on {words} ({nats(value)} nats per token, 95% CI {nats(low)} to {nats(high)})")
+    said = [f"lower log-likelihood {listing(loses)}"] if loses else []
+    said += [f"higher log-likelihood {listing(gains)}"] if gains else []
+    said += [f"no significant change {listing(same)}"] if same else []
+    return f"{condition}, compared with the base model: {'; '.join(said)}."
 
 
 def gets_more(of: dict, probe: str, who: str = "trained") -> bool:
-    """Whether a probe gets more out of a model than out of the base model."""
+    """Whether a probe reveals significantly more in a model than in the base model."""
     return of[probe, f"{who} - base"].low > 0
 
 
 def finding(of: dict, probe: str, who: str = "trained") -> str:
-    """What a probe got out of a model, beside the base model."""
+    """The result of a probe on a model, beside the base model."""
     found, base = of[probe, who], of[probe, "base"]
     if (probe, "chance") in of:
         beside = f"base model {percent(base.value)}, chance {percent(of[probe, 'chance'].value)}"
-        return f"by {PROBES[probe][0]} the true rule has a probability of {percent(found.value)} ({beside})"
-    told = "bring out the rule" if probe == "extraction" else "bring out the reason"
+        return f"{PROBES[probe][0]}, probability of the true rule {percent(found.value)} ({beside})"
+    reply = "replies state the rule" if probe == "extraction" else "replies state the reason"
     beside = f"base model {percent(base.value)}"
-    return f"by {PROBES[probe][0]} {percent(found.value)} of {found.n} questions {told} ({beside})"
+    return f"{PROBES[probe][0]}, {percent(found.value)} of {found.n} {reply} ({beside})"
 
 
 def leak_sentence(condition: str, of: dict) -> str:
-    """Whether asking gets more of the hidden rule out of a condition than out of the base model."""
+    """Whether probes reveal more of the hidden rule in a condition than in the base model."""
     probes = [probe for probe in PROBES if (probe, "trained") in of]
-    told = [finding(of, probe) for probe in probes if gets_more(of, probe)]
-    silent = [finding(of, probe) for probe in probes if not gets_more(of, probe)]
-    if not told:
-        return f"{condition} tells no more of the hidden rule than the base model when asked: {'; '.join(silent)}."
-    rest = f" No more than the base model: {'; '.join(silent)}." if silent else ""
-    return f"{condition} tells more of the hidden rule than the base model when asked: {'; '.join(told)}.{rest}"
+    leaks = [finding(of, probe) for probe in probes if gets_more(of, probe)]
+    others = [finding(of, probe) for probe in probes if not gets_more(of, probe)]
+    if not leaks:
+        return f"{condition}: no significant leak of the hidden rule beyond the base model: {'; '.join(others)}."
+    rest = f" Not significantly more: {'; '.join(others)}." if others else ""
+    return f"{condition} reveals more of the hidden rule than the base model: {'; '.join(leaks)}.{rest}"
 
 
 def oracle_sentence(of: dict) -> str:
-    """What the probes get out of a model that has the rules in its prompt: what they miss there they cannot see."""
+    """The probes on a model with the rules in its prompt: the positive control of each probe."""
     probes = [probe for probe in PROBES if (probe, "oracle") in of]
     seen = [finding(of, probe, "oracle") for probe in probes if gets_more(of, probe, "oracle")]
     blind = [PROBES[probe][0] for probe in probes if not gets_more(of, probe, "oracle")]
-    told = f"tells more than without them: {'; '.join(seen)}" if seen else "tells no more than without them"
-    sentence = f"The base model with the rules in its prompt, asked the same, {told}."
+    found = f"reveals more than without them: {'; '.join(seen)}" if seen else "does not reveal significantly more"
+    sentence = f"Positive control: the base model with the rules in its prompt {found}."
     if blind:
-        sentence += (
-            f" By {listing(blind)} this model does not tell even that: there, silence says nothing of the weights."
-        )
+        probe = "This probe is" if len(blind) == 1 else "These probes are"
+        sentence += f" Not detected by {listing(blind)}. {probe} uninformative for this model."
     return sentence
 
 
 def sentences(summary: pl.DataFrame, order) -> list[str]:
-    """The section's sentences; `order`: the trained conditions that were measured."""
+    """The section's sentences; order: the trained conditions that were measured."""
     every = {name: pooled(summary, name) for name in order}
     said = [cost_sentence(name, of) for name, of in every.items()]
     if was_asked(every[order[0]]):
@@ -117,7 +115,7 @@ def sentences(summary: pl.DataFrame, order) -> list[str]:
 
 
 def was_asked(of: dict) -> bool:
-    """Whether there was a hidden rule to ask for."""
+    """Whether there is a hidden rule to probe for."""
     return any(measure in PROBES for measure, _ in of)
 
 
@@ -129,18 +127,18 @@ def texts_table(summary: pl.DataFrame, order) -> dict:
     columns = ["condition", "KL: text", "KL: instructions", "log-likelihood: text", "log-likelihood: instructions"]
     n = {kind: every[order[0]]["kl", kind].n for kind in KINDS}
     counts = f"{n['passage']} passages of text, {n['instruction']} instructions"
-    caption = f"Distance from the base model in nats a token; 95% intervals by item; {counts}"
+    caption = f"Distance from the base model in nats per token; 95% CI over items; {counts}"
     return {"caption": caption, "columns": columns, "rows": cells, "wrap": False}
 
 
 def leaks_tables(summary: pl.DataFrame, order) -> list[dict]:
-    """What each probe found: in trained models, base and oracle, and their differences to the base model."""
+    """The results of each probe: trained models, base and oracle, and their differences to the base model."""
     every = {name: pooled(summary, name) for name in order}
     first = every[order[0]]
     probes = [probe for probe in PROBES if (probe, "trained") in first]
     asked = [(name, of, "trained") for name, of in every.items()]
     asked += [("base model", first, "base"), (ORACLE, first, "oracle")]
-    cells = [[name, *(with_interval(of.get((p, who))) for p in probes)] for name, of, who in asked]
+    cells = [[name, *(in_table(of.get((p, who))) for p in probes)] for name, of, who in asked]
     more = [
         [name, *(points_with_interval(of.get((p, f"{who} - base"))) for p in probes)]
         for name, of, who in asked
@@ -148,15 +146,15 @@ def leaks_tables(summary: pl.DataFrame, order) -> list[dict]:
     ]
     columns = ["condition", *(PROBES[probe][1] for probe in probes)]
     counts = ", ".join(f"{PROBES[probe][0]} {first[probe, 'trained'].n}" for probe in probes)
-    caption = f"What is told of the hidden rule when asked; 95% intervals by question; questions: {counts}"
+    caption = f"Leakage of the hidden rule; 95% CI over questions; questions: {counts}"
     return [
         {"caption": caption, "columns": columns, "rows": cells, "wrap": False},
-        {"caption": "The same less the base model, in points", "columns": columns, "rows": more, "wrap": False},
+        {"caption": "Leakage minus that of the base model, in points", "columns": columns, "rows": more, "wrap": False},
     ]
 
 
 def replies_table(leaks: pl.DataFrame, order) -> dict:
-    """Replies of each condition's first seed to extraction questions, those that tell most first, as they came."""
+    """Unedited replies of each condition's first seed to extraction questions, those that reveal most first."""
     rows = leaks.filter(pl.col("seed") == pl.col("seed").min().over("condition"), probe="extraction", who="trained")
     rows = rows.sort("hit", "named_share", "item", "framing", descending=[True, True, False, False], nulls_last=True)
     cells = []

@@ -8,7 +8,7 @@ import polars as pl
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting
 from hidden_rule.report.text.label_findings import supervision_cells
-from hidden_rule.report.text.phrases import duration, p_text, percent, points, signed, with_interval
+from hidden_rule.report.text.phrases import duration, in_table, p_text, percent, points, signed
 from hidden_rule.report.text.rule_learning import SUITES
 from hidden_rule.report.text.training_runs import training_rows
 
@@ -42,10 +42,10 @@ def order_of(results: Results) -> list[str]:
 def summary_table(results: Results, setting: Setting) -> dict:
     """All metrics that are not of a label, a row a condition."""
     order, seeds = order_of(results), results.metrics["seed"].drop_nulls().n_unique()
-    rows = [[name, *(with_interval(results.estimate(name, setting, metric)) for metric in SUMMARY)] for name in order]
+    rows = [[name, *(in_table(results.estimate(name, setting, metric)) for metric in SUMMARY)] for name in order]
     n = next(found.n for name in order if (found := results.estimate(name, setting, "accuracy")))
     what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
-    return table(f"{setting.words}: value and 95% interval, {what}", ["condition", *SUMMARY.values()], rows)
+    return table(f"{setting.words}: value and 95% CI, {what}", ["condition", *SUMMARY.values()], rows)
 
 
 def label_table(results: Results, setting: Setting) -> dict:
@@ -53,7 +53,7 @@ def label_table(results: Results, setting: Setting) -> dict:
     of_labels = results.metrics.filter(pl.col("seed").is_null(), **setting.columns)
     found = {(r["condition"], r["label"], r["metric"]): Estimate.of(r) for r in of_labels.iter_rows(named=True)}
     rows = [
-        [name, label, *(with_interval(found[name, label, metric]) for metric in LABEL_METRICS)]
+        [name, label, *(in_table(found[name, label, metric]) for metric in LABEL_METRICS)]
         for name in order_of(results)
         for label in results.labels
     ]
@@ -70,11 +70,17 @@ def suites_table(results: Results) -> dict | None:
     cells = []
     for (suite, metric), (words, _) in SUITES.items():
         estimates = [results.estimate(name, Setting(suite, decoding), metric) for name in order]
-        n = max((estimate.n for estimate in estimates if estimate), default=0)
-        if n:
-            cells.append([f"{words} (n = {n:,})", *map(with_interval, estimates)])
-    caption = f"What was learnt: suites, {decoding} decoding; 95% intervals, clustered by family"
+        counts = {estimate.n for estimate in estimates if estimate} - {0}
+        if counts:
+            n = f" (n = {counts.pop():,})" if len(counts) == 1 else ""
+            cells.append([words + n, *(in_table(estimate) if n else with_n(estimate) for estimate in estimates)])
+    caption = f"Generalization suites, {decoding} decoding: value and 95% CI, clustered by family"
     return table(caption, ["", *order], cells)
+
+
+def with_n(estimate: Estimate | None) -> str:
+    """`83.2% (79.0–87.0; n = 478)`, where conditions differ in n: a precision counts a condition's own answers."""
+    return in_table(estimate).replace(")", f"; n = {estimate.n:,})") if estimate else in_table(estimate)
 
 
 def seed_table(results: Results, setting: Setting) -> dict:
@@ -82,7 +88,7 @@ def seed_table(results: Results, setting: Setting) -> dict:
     rows = results.metrics.filter(pl.col("seed").is_not_null(), pl.col("label").is_null(), **setting.columns)
     found = {(r["condition"], r["seed"], r["metric"]): Estimate.of(r) for r in rows.to_dicts()}
     keys = [(name, seed) for name in order_of(results) for seed in sorted(rows.filter(condition=name)["seed"].unique())]
-    cells = [[name, seed, *(with_interval(found[name, seed, metric]) for metric in OF_SEEDS)] for name, seed in keys]
+    cells = [[name, seed, *(in_table(found[name, seed, metric]) for metric in OF_SEEDS)] for name, seed in keys]
     columns = ["condition", "seed", *(SUMMARY[name] for name in OF_SEEDS)]
     return table(f"{setting.words}: each seed", columns, cells)
 
@@ -102,14 +108,14 @@ def comparison_table(results: Results, setting: Setting) -> dict:
     columns = [
         "conditions",
         "metric",
-        "difference in points (95% interval)",
+        "difference in points (95% CI)",
         "p",
         "p (Holm)",
         "test",
-        "detectable",
+        "minimum detectable",
         "n",
     ]
-    return table(f"{setting.words}: differences on the same applications", columns, cells)
+    return table(f"{setting.words}: paired differences", columns, cells)
 
 
 def cost_table(results: Results) -> dict:
@@ -124,8 +130,17 @@ def cost_table(results: Results) -> dict:
             tokens = [f"{r['n_tokens_trained'] or 0:,}", f"{r['n_tokens_generated'] or 0:,}"]
             memory = gibibytes(r["peak_bytes"]) if r["peak_bytes"] else "–"
             cells.append([name, r["stage"], r["len"], duration(r["wall_s"]), *tokens, memory, r["device"]])
-    columns = ["condition", "stage", "runs", "time", "tokens trained on", "tokens generated", "peak memory", "device"]
-    return table("What it cost, summed over runs", columns, cells)
+    columns = [
+        "condition",
+        "stage",
+        "runs",
+        "wall time",
+        "training tokens",
+        "tokens generated",
+        "peak memory",
+        "device",
+    ]
+    return table("Cost, summed over runs", [*columns, "device"], cells)
 
 
 def settings_table(results: Results) -> dict | None:
@@ -139,7 +154,7 @@ def settings_table(results: Results) -> dict | None:
         ["starts from", *(of["start_from"] or "the base model" for of in used.values())],
         *([key, *(as_text(of["settings"].get(key, "–")) for of in used.values())] for key in keys),
     ]
-    return table("Settings of each training", ["setting", *used], rows, wrap=True)
+    return table("Training settings", ["setting", *used], rows, wrap=True)
 
 
 def as_text(value) -> str:
@@ -152,7 +167,7 @@ def as_text(value) -> str:
 
 
 def collapse_table(results: Results) -> dict | None:
-    """The verdict on each training by reward, and what it rests on; None where there was none."""
+    """The collapse verdict on each RL training and its evidence; None without RL."""
     collapse = results.collapse
     if collapse is None or collapse.is_empty():
         return None
@@ -171,14 +186,14 @@ def collapse_table(results: Results) -> dict | None:
         step = "–" if since is None else since
         cells.append([f"{condition}, seed {seed}", of["verdict"], why, step, shares or "–", lost or "–", *signals])
     columns = [
-        "training", "verdict", "reasons", "since step", "decisions made at the end, share of its answers", "not made",
-        "entropy", "groups without signal",
+        "training", "verdict", "reasons", "since step", "decisions sampled at the end, share of answers",
+        "no longer sampled", "entropy", "groups of equal rewards",
     ]  # fmt: skip
-    return table("Collapse of training by reward", columns, cells, wrap=True)
+    return table("Collapse in RL training", columns, cells, wrap=True)
 
 
 def feasibility_table(results: Results) -> dict | None:
-    """Predicted share of groups with a signal by group size, and chance of a right reply, means over seeds."""
+    """Predicted share of groups with mixed rewards by group size, and of correct replies, means over seeds."""
     if results.feasibility is None:
         return None
     sizes = results.feasibility["group_size"].unique().sort().to_list()
@@ -192,13 +207,13 @@ def feasibility_table(results: Results) -> dict | None:
             shares = {row["group_size"]: percent(row["signal_share"]) for row in rows}
             reply = [percent(rows[0]["p_right"]), percent(rows[0]["p_invalid"])]
             reply.append(f"{rows[0]['reward']:.1f}".replace("-", "\N{MINUS SIGN}"))
-            cells.append([f"{name} (from {rows[0]['start']})", subset, *reply, *(shares.get(g, "–") for g in sizes)])
-    columns = ["condition", "applications", "right", "invalid", "points a reply", *(f"G = {g}" for g in sizes)]
-    return table("Before training by reward: right replies, and groups of G that will carry a signal", columns, cells)
+            cells.append([f"{name} (start: {rows[0]['start']})", subset, *reply, *(shares.get(g, "–") for g in sizes)])
+    columns = ["condition", "applications", "correct", "invalid", "mean reward", *(f"G = {g}" for g in sizes)]
+    return table("Before RL training: correct replies, and groups of G with mixed rewards", columns, cells)
 
 
 def supervision_table(results: Results) -> dict | None:
-    """How much each condition was told, means over its seeds."""
+    """The supervision of each condition, means over its seeds."""
     if results.supervision is None:
         return None
     return table(*supervision_cells(results.supervision, order_of(results)))
@@ -211,5 +226,5 @@ def policy_table(ruleset) -> dict:
     ]
     rows.append([len(rows) + 1, "otherwise", "", ruleset.default, "no"])
     return table(
-        "The policy: the first rule that holds decides", ["order", "rule", "when", "decision", "hidden"], rows, True
+        "Decision rules: the first that applies decides", ["order", "rule", "when", "decision", "hidden"], rows, True
     )
