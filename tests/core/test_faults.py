@@ -165,11 +165,12 @@ def test_a_damaged_file_is_one_line_that_names_it(smoke, tmp_path, capsys, name,
 
 
 def test_a_file_of_the_future_is_refused(tmp_path):
-    (tmp_path / "a.parquet").write_text("a")
-    check_times(tmp_path, tmp_path / "nowhere")
-    os.utime(tmp_path / "a.parquet", (time.time() + 3600,) * 2)
+    path = tmp_path / "a.parquet"
+    path.write_text("a")
+    check_times(path, tmp_path / "nowhere")
+    os.utime(path, (time.time() + 3600,) * 2)
     with pytest.raises(UserError, match="a.parquet: was written at .* still to come: the clock was set back"):
-        check_times(tmp_path)
+        check_times(path)
 
 
 @pytest.fixture

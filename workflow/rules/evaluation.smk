@@ -43,11 +43,7 @@ rule fit_reference:
     input:
         ruleset=config["ruleset"],
         train=rules.build_dataset.output.train,
-        splits=[
-            PATHS.split(split)
-            for split in [*SPLITS, "suites"]
-            if split in config["evaluation"]["structured"]
-        ],
+        splits=[PATHS.split(split) for split in [*SPLITS, "suites"] if split in config["evaluation"]["structured"]],
     output:
         predictions=PATHS.predictions(ANY),
         cost=PATHS.evaluation_cost(ANY),

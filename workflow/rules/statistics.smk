@@ -25,9 +25,7 @@ rule assess_feasibility:
         **small(mem_mb=1000),
     params:
         start=lambda wildcards: start_of(config, wildcards.condition),
-        settings=lambda wildcards: {
-            key: settings_of(wildcards)[key] for key in ["group_size", "reward"]
-        },
+        settings=lambda wildcards: {key: settings_of(wildcards)[key] for key in ["group_size", "reward"]},
         free=EXPLORES_FREELY,
         code=code_of("assess_feasibility"),
         content=content_of(config["ruleset"]),

@@ -65,8 +65,7 @@ rule sample_start:
     params:
         model=config["model"],
         settings=lambda wildcards: {
-            key: settings_of(wildcards)[key]
-            for key in ["group_size", "temperature", "max_new_tokens"]
+            key: settings_of(wildcards)[key] for key in ["group_size", "temperature", "max_new_tokens"]
         },
         numbers=config["feasibility"],
         batch_size=config["evaluation"]["batch_size"],

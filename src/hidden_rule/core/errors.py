@@ -1,5 +1,9 @@
 """One-line errors for mistakes that a user can fix."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """A mistake in a file or setting of the user's: one line, no traceback.
@@ -12,3 +16,12 @@ class UserError(Exception):
         parts = [str(file)] + ([str(key)] if key else [])
         message = ": ".join(parts) + f": {fault}" + (f"; {remedy}" if remedy else "")
         super().__init__(" ".join(message.split()))
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program with status 1 and one line, `error: …`, where the block raises a UserError."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")

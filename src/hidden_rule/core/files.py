@@ -43,15 +43,15 @@ def read_json(path, remedy: str = "delete it and run again to rebuild it"):
         raise UserError(path, None, f"is not JSON ({error})", remedy) from error
 
 
-def check_times(*folders) -> None:
-    """Raise UserError if a file below `folders` was written later than now.
+def check_times(*paths) -> None:
+    """Raise UserError if one of these files, where it exists, was written later than now.
 
     Snakemake runs again what is older than its inputs. Once the clock was set back, what is newer than what cannot be
     told: results of before could pass for results of what was changed since.
     """
     now = time.time()
-    for path in (path for folder in folders for path in Path(folder).rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # a temporary file that is gone by now
+    for path in map(Path, paths):
+        with contextlib.suppress(FileNotFoundError):
             if (written := path.lstat().st_mtime) > now + TOLERATED_S:
                 when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written))
                 fault = f"was written at {when}, which is still to come: the clock was set back, or was ahead then"

@@ -1,0 +1,128 @@
+# The experiment: its conditions and runs, where its files lie, and what one condition differs by from another.
+
+from hidden_rule.experiment.config import condition_settings, in_order, model_slug, start_of
+from hidden_rule.experiment.layout import Layout
+from hidden_rule.experiment.results import excerpt
+from hidden_rule.experiment.runs import Run
+
+
+wildcard_constraints:
+    condition="[a-z][a-z0-9_]*",
+    seed=r"\d+",
+
+
+RESULTS = f"results/{config['experiment']}"
+PATHS = Layout(Path(RESULTS))
+MANIFEST = f"results/models/{model_slug(config['model'])}/manifest.json"
+SPLITS = ["train", "validation", "test", "holdout"]
+EVALUATED = {*config["evaluation"]["structured"], *config["evaluation"]["free"]}
+EVALUATED_SPLITS = [PATHS.split(split) for split in SPLITS if split in EVALUATED]
+SUITES = [PATHS.split("suites")] if "suites" in EVALUATED else []
+EXPLORES_FREELY = config["decoding"] == "free"
+
+# Its conditions, and one run of each for every seed
+
+SETTINGS = {name: condition_settings(config, name) for name in in_order(config["conditions"])}
+CLASSIFIERS = {name: of["reference"] for name, of in config["conditions"].items() if "reference" in of}
+RUNS = [Run(name, seed, of["method"]) for name, of in SETTINGS.items() for seed in config["seeds"]]
+TRAINED = [run for run in RUNS if run.method]
+REWARDED = [run for run in TRAINED if "reward" in SETTINGS[run.condition]["settings"]]
+ASSESSED = [run for run in TRAINED if start_of(config, run.condition)]  # whose start tells what its groups will hold
+VARIED = [name for name, of in SETTINGS.items() if of["settings"].keys() & {"train_rows", "label_noise"}]
+ANY = Run("{condition}", "{seed}")  # of a rule that makes one run's files
+
+
+def settings_of(wildcards):
+    """What a condition trains with."""
+    return SETTINGS[wildcards.condition]["settings"]
+
+
+def method_of(wildcards):
+    """The training method of a condition, which names the script that trains it."""
+    return SETTINGS[wildcards.condition]["method"]
+
+
+def only(names):
+    """A wildcard's pattern: any of `names`."""
+    return "|".join(dict.fromkeys(names)) or "(?!)"
+
+
+def training_split(condition):
+    """The rows that a condition is trained on."""
+    return PATHS.split(f"train/{condition}" if condition in VARIED else "train")
+
+
+def start_folder(wildcards):
+    """The folder of the adapter that a condition starts from, or None."""
+    start = SETTINGS[wildcards.condition]["start_from"]
+    return str(PATHS.adapter(Run(start, wildcards.seed))) if start else None
+
+
+def evaluated_folder(wildcards):
+    """The folder of the adapter that a condition is evaluated with, or None: its own, or that a prompt is put to."""
+    if method_of(wildcards):
+        return str(PATHS.adapter(Run(wildcards.condition, wildcards.seed)))
+    return start_folder(wildcards)
+
+
+def adapter_files(folder):
+    """The files of an adapter, or none of no adapter."""
+    return [f"{folder}/adapter_model.safetensors", f"{folder}/adapter_config.json"] if folder else []
+
+
+def prompt_of(wildcards):
+    """What a condition's prompt says beside the ruleset's own words, or None."""
+    return config["conditions"][wildcards.condition].get("prompt")
+
+
+def start_replies(wildcards):
+    """The file that says what a training's start replies: drawn replies, or its start's predictions."""
+    if EXPLORES_FREELY:
+        return f"{RESULTS}/feasibility/{wildcards.condition}/seed{wildcards.seed}.replies.parquet"
+    return PATHS.predictions(Run(start_of(config, wildcards.condition), wildcards.seed))
+
+
+def exploration_of(wildcards):
+    """The decoding that a method explores with, or None of one that explores nothing."""
+    return config["decoding"] if "reward" in settings_of(wildcards) else None
+
+
+def examples_of(wildcards):
+    """The training split, for a prompt that shows examples."""
+    return [PATHS.split("train")] if isinstance(prompt_of(wildcards), dict) else []
+
+
+def conditions_of(runs):
+    """The conditions of runs, once each."""
+    return list(dict.fromkeys(run.condition for run in runs))
+
+
+def rows_of(runs):
+    """Runs as Snakemake compares and passes them on."""
+    return [[run.condition, run.seed, run.method] for run in runs]
+
+
+# Its files, where several rules name them
+
+PREDICTIONS = [PATHS.predictions(run) for run in RUNS]
+HISTORIES = [PATHS.history(run) for run in TRAINED]
+FEASIBILITY = [PATHS.feasibility(run) for run in ASSESSED]
+SAMPLES = [start_replies(run) for run in ASSESSED] if EXPLORES_FREELY else []
+SUPERVISION = [PATHS.table("supervision")] if VARIED else []
+MEASURED = TRAINED if config["side_effects"] else []
+SIDE_EFFECTS = [PATHS.side_effects(run) for run in MEASURED]
+LEAKS = [PATHS.leaks(run) for run in MEASURED]
+SIDE_EFFECTS_SUMMARY = [PATHS.table("side_effects")] if MEASURED else []
+CHARTS = {  # category and label in Snakemake's own report
+    "accuracy": ("Results", "accuracy by condition"),
+    "forest": ("Results", "differences between conditions"),
+    "hidden_rule": ("Results", "recall and precision on the hidden rule"),
+    "cost": ("Results", "accuracy against training time"),
+    "confusion": ("Results", "confusion matrices"),
+    "calibration": ("Results", "calibration"),
+    "learning": ("Training", "learning curves"),
+    "training": ("Training", "training curves"),
+    "collapse": ("Training", "predicted labels over GRPO steps"),
+    **({"labels": ("Results", "accuracy against labels and label noise")} if VARIED else {}),
+    **({"suites": ("Results", "suites by condition")} if SUITES else {}),
+}
