@@ -49,6 +49,28 @@ def test_relative_links_resolve(page):
         assert not fragment or fragment in anchors(target), f"{link}: no such heading"
 
 
+NAMED_FILE = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|smk|yaml|yml|sh|txt|in))`")
+OF_A_READER = {"experiments/mine.yaml", "rulesets/mine.yaml"}  # files that the reader is to write
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page):
+    roots = [ROOT, ROOT / "src" / "hidden_rule", page.parent]
+    named = set(NAMED_FILE.findall(page.read_text(encoding="utf-8"))) - OF_A_READER
+    assert not [name for name in named if not any((root / name).exists() for root in roots)]
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_and_make_targets_that_are_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    defined = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    names = re.findall(r"`(test_\w+)`", text)
+    assert not [name for name in names if f"def {name}(" not in defined]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE)
+    assert not [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)]
+
+
 @pytest.mark.parametrize("page", documentation.pages(ROOT), ids=lambda page: str(page.relative_to(ROOT)))
 def test_tables_are_those_of_the_published_files(page):
     text = page.read_text(encoding="utf-8")
