@@ -45,54 +45,46 @@ KINDS = (  # of torch's operators, by name, for the breakdown; the first that fi
 def inputs(configfiles: list):
     """Config and the model's manifest, which is prepared where missing."""
     from hidden_rule.experiment.config import load_config, model_slug
-    from hidden_rule.models import loading as models
+    from hidden_rule.models.prepare import prepare_model
 
     config = load_config(["config.yaml", *configfiles])
     manifest = Path("results/models") / model_slug(config["model"]) / "manifest.json"
     if not manifest.exists():
-        models.prepare_model({key: config["model"][key] for key in ("id", "revision", "source")}, manifest)
+        prepare_model({key: config["model"][key] for key in ("id", "revision", "source")}, manifest)
     return config, manifest
 
 
 def draw(config: dict, work: Path) -> dict:
     """Paths of the config's splits below `work`, drawn where missing."""
-    import build_dataset
+    from hidden_rule.task.build_dataset import build_dataset
 
     data = {split: work / "data" / f"{split}.parquet" for split in ("train", "validation", "test", "holdout")}
     if not all(path.exists() for path in data.values()):
         with contextlib.redirect_stdout(sys.stderr):
-            build_dataset.build_dataset(config["ruleset"], {split: config["data"][split] for split in data}, 0, data)
+            build_dataset(config["ruleset"], {split: config["data"][split] for split in data}, 0, data)
     return data
 
 
-def load(work: Path, configfiles: list, arm: str = "ours"):
-    """Config, manifest and `Start` of the benchmark's model and data; validation is the holdout split.
+def load(work: Path, configfiles: list, arm: str = "ours") -> measure.Setup:
+    """The benchmark's model and data; validation is the holdout split.
 
     The arm "trl" gets the model as transformers and PEFT make it.
     """
-    from hidden_rule.models import loading as models
-    from hidden_rule.training import common as training
+    from hidden_rule.training.start import load_start
 
     config, manifest = inputs(configfiles)
     data = draw(config, work)
-    with measure.as_it_comes(models) if arm == "trl" else contextlib.nullcontext():
-        start = training.load_start(
-            manifest=manifest,
-            ruleset=config["ruleset"],
-            train=data["train"],
-            validation=data["holdout"],
-            model_config=config["model"],
-            lora=config["lora"],
-            start_from=None,
-            seed=0,
-        )
-    return config, manifest, start
+    job = measure.training_job(config, manifest, {"train": data["train"], "validation": data["holdout"]}, work)
+    return measure.Setup(config, manifest, load_start(job, stock=arm == "trl"))
 
 
 def measure_training(name: str, arm: str, options) -> dict:
     """One process's updates: seconds a unit (a step, or a prompt of GRPO), positions, FLOPs, memory."""
-    config, manifest, start = load(options.work, options.configfile, arm)
+    from hidden_rule.models.hardware import peak_bytes
+
+    setup = load(options.work, options.configfile, arm)
     method = "sft" if name == "sft" else "grpo"
+    config = setup.config
     settings = {**config[method], "epochs": 1}
     prompts = settings["batch_size"]
     if method == "grpo":
@@ -100,12 +92,12 @@ def measure_training(name: str, arm: str, options) -> dict:
         prompts = GRPO_PROMPTS if arm == "ours" else max(1, options.peer_rows // settings["group_size"])
         settings |= {"batch_size": prompts, "micro_batch_size": prompts}
     updates = 1 + (options.updates or UPDATES[method, arm])
-    start = measure.shorten(start, prompts * updates)
+    setup = setup.shortened(prompts * updates)
     if arm == "ours":
-        gauge = measure.train_ours(method, start, config, settings, "structured", updates, manifest)
+        gauge = measure.train_ours(setup, method, settings, updates)
     else:
-        start.model.get_base_model().set_attn_implementation(options.trl_attention)
-        gauge = measure.train_trl(method, start, config, settings, updates)
+        setup.start.model.get_base_model().set_attn_implementation(options.trl_attention)
+        gauge = measure.train_trl(setup, method, settings, updates)
     steps = gauge.steps(settings["gradient_checkpointing"])
     units = 1 if method == "sft" else prompts
     return {
@@ -113,15 +105,17 @@ def measure_training(name: str, arm: str, options) -> dict:
         "unit_positions": [positions / units for positions in steps["positions"]],
         "flops_per_s": [f / s for f, s in zip(steps["flops"], steps["seconds"], strict=True)],
         "n_prompts": prompts,
-        "peak_bytes": measure.peak_bytes(start.device),
+        "peak_bytes": peak_bytes(setup.start.device),
     }
 
 
 def measure_evaluation(name: str, arm: str, options) -> dict:
     """One process's evaluation of a subset, given per 1,000 applications: structured (ours), or by `generate`."""
-    from hidden_rule.models import decoding
+    from hidden_rule.models.decoding import label_log_probs
+    from hidden_rule.models.hardware import peak_bytes
 
-    config, _, start = load(options.work, options.configfile, arm)
+    setup = load(options.work, options.configfile, arm)
+    config, start = setup.config, setup.start
     batch, prompts = config["evaluation"]["batch_size"], start.validation.prompts
     rows = options.evaluation_rows if arm == "ours" else options.peer_evaluation_rows
     longest = max(map(len, start.trie.replies))
@@ -133,7 +127,7 @@ def measure_evaluation(name: str, arm: str, options) -> dict:
 
     def answer(rows: list) -> None:
         if arm == "ours":
-            decoding.label_log_probs(model, start.trie, rows, batch)
+            label_log_probs(model, start.trie, rows, batch)
         else:
             generate_in_order(model, start, rows, batch, n_new)
 
@@ -146,7 +140,7 @@ def measure_evaluation(name: str, arm: str, options) -> dict:
         "unit_positions": [1000 * counts.positions / rows],
         "flops_per_s": [measure.flops(counts, **measure.sizes(start.model)) / seconds],
         "n_prompts": rows,
-        "peak_bytes": measure.peak_bytes(start.device),
+        "peak_bytes": peak_bytes(setup.start.device),
     }
 
 
@@ -171,7 +165,7 @@ def generate_in_order(model, start, prompts: list, batch: int, n_new: int) -> li
 
 def measure_peak(options) -> dict:
     """FLOP/s of the model's matrix products by shape, and its dtype."""
-    _, _, start = load(options.work, options.configfile)
+    start = load(options.work, options.configfile).start
     model = start.model.get_base_model()
     rows = 8192 if start.device.type == "cuda" else 1024
     return {"dtype": str(model.dtype), "by_shape": measure.matmul_peak(model.config, model.dtype, start.device, rows)}
@@ -181,11 +175,11 @@ def profile_sft(options) -> dict:
     """Shares of an SFT update's time by kind of operator (self time, the profiler's own cost included)."""
     from torch.profiler import profile
 
-    config, manifest, start = load(options.work, options.configfile)
-    settings = {**config["sft"], "epochs": 1}
-    start = measure.shorten(start, 2 * settings["batch_size"])
+    setup = load(options.work, options.configfile)
+    settings = {**setup.config["sft"], "epochs": 1}
+    setup = setup.shortened(2 * settings["batch_size"])
     with profile() as profiler:
-        measure.train_ours("sft", start, config, settings, "structured", 2, manifest)
+        measure.train_ours(setup, "sft", settings, 2)
     seconds = dict.fromkeys([kind for kind, _ in KINDS] + ["rest"], 0.0)
     for event in profiler.key_averages():
         if event.key.startswith(("aten::", "autograd::")) or event.self_device_time_total:

@@ -15,7 +15,6 @@ the same over the exact policy, `trl` TRL's trainer as it comes, which generates
 """
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
@@ -68,51 +67,43 @@ def random_model(shape: str, device):
         torch.set_default_dtype(default)
 
 
-def load(shape: str, rows: int, work: Path, side: str):
-    """Config of the study, the tokenizer's manifest, and a `Start` of `rows` rows from a random model of `shape`.
+def load(shape: str, rows: int, work: Path, side: str) -> measure.Setup:
+    """The study's configuration, the tokenizer's manifest, and `rows` rows with a random model of `shape`.
 
     TRL's side gets the model as transformers and PEFT make it.
     """
     import bench
     from hidden_rule.experiment.config import load_config
-    from hidden_rule.models import loading as models
-    from hidden_rule.models.tokens import encode_prompts, label_trie
-    from hidden_rule.task.dataset import read_split
-    from hidden_rule.task.prompts import render_prompts
+    from hidden_rule.models.adapters import add_adapter
+    from hidden_rule.models.hardware import default_device
+    from hidden_rule.models.loading import install_kernels, load_tokenizer
+    from hidden_rule.models.tokens import label_trie
     from hidden_rule.task.ruleset import load_ruleset
-    from hidden_rule.training import common as training
+    from hidden_rule.training.start import Start, read_tokens
 
     _, manifest = bench.inputs([])
     config = load_config(["config.yaml", "experiments/qwen3-14b.yaml"])
     config["model"]["chat_template_kwargs"] = {}  # of the model's own template
-    ruleset, tokenizer = load_ruleset(config["ruleset"]), models.load_tokenizer(manifest)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    ruleset, tokenizer = load_ruleset(config["ruleset"]), load_tokenizer(manifest)
     data = bench.draw({**config, "data": {"train": rows, "validation": 4, "test": 4, "holdout": 4}}, work)
-    device = models.default_device()
-    with measure.as_it_comes(models) if side == "trl" else contextlib.nullcontext():
-        network = random_model(shape, device)
-        models.quicken(network, device)
-        model = models.add_adapter(network, config["lora"])
-    splits = []
-    for name in ("train", "validation"):
-        frame = read_split(data[name], ruleset)
-        conversations = render_prompts(ruleset, frame)
-        splits.append(
-            training.Split(frame["label"].to_list(), conversations, encode_prompts(tokenizer, conversations, {}))
-        )
-    start = training.Start(model, tokenizer, ruleset, label_trie(tokenizer, ruleset.labels), *splits, device)
-    return config, manifest, start
+    device, stock = default_device(), side == "trl"
+    network = random_model(shape, device)
+    if not stock:
+        install_kernels(network, device)
+    model = add_adapter(network, config["lora"], stock)
+    splits = [read_tokens(data[name], ruleset, tokenizer, {}) for name in ("train", "validation")]
+    start = Start(model, tokenizer, ruleset, label_trie(tokenizer, ruleset.labels), *splits, device)
+    return measure.Setup(config, manifest, start)
 
 
-def train(side: str, method: str, config: dict, manifest, start, settings: dict, updates: int):
+def train(setup: measure.Setup, side: str, method: str, settings: dict, updates: int):
     """The meter of `updates` updates by one side."""
     import torch
 
     torch.manual_seed(0)
     if side == "trl":
-        return measure.train_trl(method, start, config, settings, updates)
-    decoding = "structured" if side == "structured" else "free"
-    return measure.train_ours(method, start, config, settings, decoding, updates, manifest)
+        return measure.train_trl(setup, method, settings, updates)
+    return measure.train_ours(setup, method, settings, updates, "structured" if side == "structured" else "free")
 
 
 def clear(device) -> None:
@@ -127,15 +118,15 @@ def clear(device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def largest_micro_batch(side, method, config, manifest, start, settings, most: int) -> tuple[int, str]:
+def largest_micro_batch(setup: measure.Setup, side: str, method: str, settings: dict, most: int) -> tuple[int, str]:
     """The largest micro-batch, in prompts, doubled from the settings' one until memory is full, and what ended it."""
     import torch
 
     fits, size = 0, settings["micro_batch_size"]
     while size <= most:
-        clear(start.device)
+        clear(setup.start.device)
         try:
-            train(side, method, config, manifest, start, {**settings, "batch_size": size, "micro_batch_size": size}, 1)
+            train(setup, side, method, {**settings, "batch_size": size, "micro_batch_size": size}, 1)
         except torch.OutOfMemoryError:
             return fits, "memory"
         fits, size = size, 2 * size
@@ -146,9 +137,12 @@ def measure_one(side: str, method: str, checkpointing: bool, options) -> dict:
     """A row of the results: one side's updates at the study's settings, and its largest micro-batch."""
     import torch
 
+    from hidden_rule.models.hardware import peak_bytes
+
     rows = max(options.most, 16 * (1 + options.updates))
-    config, manifest, start = load(options.shape, rows, options.work, side)
-    settings = {**config[method], "epochs": 1, "gradient_checkpointing": checkpointing}
+    setup = load(options.shape, rows, options.work, side)
+    start = setup.start
+    settings = {**setup.config[method], "epochs": 1, "gradient_checkpointing": checkpointing}
     if options.shape == "toy":
         torch.set_num_threads(1)  # threads only slow products as small as these down
         settings |= {"batch_size": 4, "micro_batch_size": 2}
@@ -160,13 +154,13 @@ def measure_one(side: str, method: str, checkpointing: bool, options) -> dict:
     row |= {"fits": True, "seconds": [], "positions": [], "tokens": [], "flops": [], "peak_bytes": None}
     clear(start.device)
     try:
-        gauge = train(side, method, config, manifest, start, settings, 1 + options.updates)
-        row |= {**gauge.steps(checkpointing), "peak_bytes": measure.peak_bytes(start.device)}
+        gauge = train(setup, side, method, settings, 1 + options.updates)
+        row |= {**gauge.steps(checkpointing), "peak_bytes": peak_bytes(start.device)}
     except torch.OutOfMemoryError:
         row["fits"] = False
         settings["micro_batch_size"] = 1
-    search = (side, method, config, manifest, start, settings, options.most)
-    row["largest_micro_batch"], row["ended_by"] = largest_micro_batch(*search)
+    found = largest_micro_batch(setup, side, method, settings, options.most)
+    row["largest_micro_batch"], row["ended_by"] = found
     return row
 
 
@@ -185,15 +179,14 @@ def profile_one(side: str, method: str, checkpointing: bool, options) -> dict:
     from torch.profiler import ProfilerActivity, profile
 
     rows = 16 * (1 + options.updates)
-    config, manifest, start = load(options.shape, rows, options.work, side)
-    settings = {**config[method], "epochs": 1, "gradient_checkpointing": checkpointing}
+    setup = load(options.shape, rows, options.work, side)
+    start = setup.start
+    settings = {**setup.config[method], "epochs": 1, "gradient_checkpointing": checkpointing}
     if options.shape == "toy":
         settings |= {"batch_size": 4, "micro_batch_size": 2}
-    wall = statistics.median(
-        train(side, method, config, manifest, start, settings, 1 + options.updates).steps(checkpointing)["seconds"]
-    )
+    wall = statistics.median(train(setup, side, method, settings, 1 + options.updates).steps(checkpointing)["seconds"])
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        train(side, method, config, manifest, start, settings, 2)
+        train(setup, side, method, settings, 2)
     on_gpu = start.device.type == "cuda"
     times = {}
     for event in profiler.key_averages():
@@ -214,9 +207,9 @@ def measure_peak(options) -> dict:
     import torch
     from transformers import Qwen3Config
 
-    from hidden_rule.models import loading as models
+    from hidden_rule.models.hardware import default_device
 
-    device = models.default_device()
+    device = default_device()
     rows = 8192 if device.type == "cuda" else 256
     return measure.matmul_peak(Qwen3Config(**SHAPES[options.shape]), torch.bfloat16, device, rows)
 

@@ -9,7 +9,6 @@ Processes that share a GPU slow one another down: wall times are those of a shar
 """
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
@@ -41,43 +40,38 @@ def inputs(options):
     return config, manifest
 
 
-def run_condition(name, method, start_from, decoding, changes, *, seed, work, config, manifest, data) -> dict:
-    """Train (unless `method` is None) and evaluate one condition; returns the paths of its tables."""
-    import evaluate
-    import train_grpo
-    import train_sft
+def run_condition(condition: tuple, seed: int, setup: dict, work: Path) -> None:
+    """Train (unless it has no method) and evaluate one condition; `setup`: config, manifest and data."""
+    from hidden_rule.evaluation.evaluate import evaluate
+    from hidden_rule.evaluation.jobs import EvaluationJob, EvaluationOutput
+    from hidden_rule.training.job import TrainingOutput
 
-    folder = work / f"{name}-{seed}"
+    name, method, start_from, decoding, changes = condition
+    config, data, folder = setup["config"], setup["data"], work / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {"predictions": folder / "predictions.parquet", "evaluate": folder / "evaluate.parquet"}
-    common = {"manifest": manifest, "ruleset": config["ruleset"], "model_config": config["model"]}
-    common |= {"condition": name, "seed": seed}
+    job = measure.training_job(
+        config, setup["manifest"], data, folder,
+        condition=name,
+        seed=seed,
+        start_from=start_from and work / f"{start_from}-{seed}" / "adapter",
+        settings={**config[method], **changes} if method else {},
+        output=TrainingOutput(folder / "adapter", folder / "history.parquet", folder / "train.parquet"),
+        decoding=decoding or "structured",
+    )  # fmt: skip
     if method:
-        paths |= {"train": folder / "train.parquet", "history": folder / "history.parquet"}
-        job = {
-            **common,
-            "train": data["train"],
-            "validation": data["validation"],
-            "start_from": start_from and work / f"{start_from}-{seed}" / "adapter",
-            "lora": config["lora"],
-            "settings": {**config[method], **changes},
-            "adapter": folder / "adapter",
-            "history": paths["history"],
-            "cost": paths["train"],
-        }
-        if method == "sft":
-            train_sft.train_sft(**job)
-        else:
-            train_grpo.train_grpo(**job, decoding=decoding)
-    evaluate.evaluate(
-        **common,
-        splits={name: data[name] for name in ("test", "holdout")},
-        adapter=folder / "adapter" if method else None,
-        settings=config["evaluation"],
-        predictions=paths["predictions"],
-        cost=paths["evaluate"],
+        measure.trainer_of(method)(job)
+    evaluate(
+        EvaluationJob(
+            condition=name,
+            seed=seed,
+            base=job.base,
+            adapter=job.output.adapter if method else None,
+            ruleset=job.data.ruleset,
+            splits={split: data[split] for split in ("test", "holdout")},
+            settings=config["evaluation"],
+            output=EvaluationOutput(folder / "predictions.parquet", folder / "evaluate.parquet"),
+        )
     )
-    return paths
 
 
 def run_seed(options, seed: int) -> None:
@@ -87,10 +81,8 @@ def run_seed(options, seed: int) -> None:
     for condition in (*CONDITIONS, *([FREE] if options.free and seed == options.seeds[0] else [])):
         changes = {"epochs": 1} if options.small and condition[1] else {}
         began = time.perf_counter()
-        run_condition(
-            *condition[:4], {**condition[4], **changes},
-            seed=seed, work=options.work, config=config, manifest=manifest, data=data,
-        )  # fmt: skip
+        setup = {"config": config, "manifest": manifest, "data": data}
+        run_condition((*condition[:4], {**condition[4], **changes}), seed, setup, options.work)
         print(f"{condition[0]} seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -104,20 +96,17 @@ def compare_computations(options) -> dict:
 
     from hidden_rule.kernels import shared_prefix as prefix
     from hidden_rule.models import decoding
-    from hidden_rule.models import loading as models
+    from hidden_rule.models.hardware import default_device, device_name
     from hidden_rule.models.tokens import encode_reply
-    from hidden_rule.training import common as training
+    from hidden_rule.training.start import load_start
 
     config, manifest = inputs(options)
     data = bench.draw(config, options.work)
-    device = models.default_device()
+    device = default_device()
 
     def load(dtype, ours: bool, where=device):
-        with contextlib.nullcontext() if ours else measure.as_it_comes(models), _default_device(models, where):
-            start = training.load_start(
-                manifest=manifest, ruleset=config["ruleset"], train=data["train"], validation=data["validation"],
-                model_config={**config["model"], "dtype": dtype}, lora=config["lora"], start_from=None, seed=0,
-            )  # fmt: skip
+        of_type = {**config, "model": {**config["model"], "dtype": dtype}}
+        start = load_start(measure.training_job(of_type, manifest, data, options.work), where, stock=not ours)
         for name, parameter in start.model.named_parameters():
             if "lora_B" in name:  # zero at first, which would hide the gradients of lora_A
                 torch.manual_seed(len(name) + sum(map(ord, name)))
@@ -155,7 +144,7 @@ def compare_computations(options) -> dict:
         }
 
     truth = measured(load("float32", ours=False), ours=False)
-    result = {"rows": options.rows, "device": models.device_name(device)}
+    result = {"rows": options.rows, "device": device_name(device)}
     result["float32_ours_truth"] = distance(measured(load("float32", ours=True), ours=True), truth)
     low = load("bfloat16", ours=False)
     result["bfloat16_plain_truth"] = distance(measured(low, ours=False), truth)
@@ -165,20 +154,6 @@ def compare_computations(options) -> dict:
             measured(load("float32", ours=False, where=torch.device("cpu")), ours=False), truth
         )
     return result
-
-
-@contextlib.contextmanager
-def _default_device(models, device):
-    """Within it trainings load onto `device`."""
-    from unittest import mock
-
-    from hidden_rule.training import common as training
-
-    with (
-        mock.patch.object(models, "default_device", return_value=device),
-        mock.patch.object(training, "default_device", return_value=device),
-    ):
-        yield
 
 
 def _scored(prefix, base, pairs, device):

@@ -60,7 +60,7 @@ def config_and_ruleset():
 
 
 def load_training(folder: Path, rows: int):
-    """Config, manifest, Start with `rows` training rows, and the seconds of drawing and of loading."""
+    """A setup with `rows` training rows, and the seconds of drawing and of loading."""
     import bench
 
     overlay = folder / "rows.yaml"
@@ -68,15 +68,15 @@ def load_training(folder: Path, rows: int):
     began = time.perf_counter()
     bench.draw(bench.inputs([overlay])[0], folder)
     drawn = time.perf_counter()
-    config, manifest, start = bench.load(folder, [overlay])
-    return config, manifest, start, {"draw_s": drawn - began, "load_s": time.perf_counter() - drawn}
+    setup = bench.load(folder, [overlay])
+    return setup, {"draw_s": drawn - began, "load_s": time.perf_counter() - drawn}
 
 
 def grow_train_rows(rows: int, folder: Path) -> dict:
     """Seconds of the parts of an SFT training with `rows` rows."""
-    config, manifest, start, seconds = load_training(folder, rows)
+    setup, seconds = load_training(folder, rows)
     began = time.perf_counter()
-    gauge = measure.train_ours("sft", start, config, {**config["sft"], "epochs": 1}, "structured", 3, manifest)
+    gauge = measure.train_ours(setup, "sft", {**setup.config["sft"], "epochs": 1}, 3)
     steps = gauge.steps()["seconds"]
     seconds["load_s"] += gauge.ends[0] - began - steps[0]  # the trainer made; its first step counted as the second
     return {**seconds, "step_s": statistics.median(steps)}
@@ -84,9 +84,9 @@ def grow_train_rows(rows: int, folder: Path) -> dict:
 
 def grow_group_size(group: int, folder: Path) -> dict:
     """Seconds of a GRPO step."""
-    config, manifest, start, _ = load_training(folder, 32)
-    settings = {**config["grpo"], "epochs": 1, "group_size": group}
-    gauge = measure.train_ours("grpo", start, config, settings, "structured", 2, manifest)
+    setup, _ = load_training(folder, 32)
+    settings = {**setup.config["grpo"], "epochs": 1, "group_size": group}
+    gauge = measure.train_ours(setup, "grpo", settings, 2)
     return {"step_s": gauge.steps()["seconds"][0]}
 
 
@@ -94,7 +94,8 @@ def grow_evaluation(rows: int, folder: Path) -> dict:
     """Seconds of drawing and tokenizing, and of structured decisions."""
     from hidden_rule.models.decoding import label_log_probs
 
-    config, _, start, seconds = load_training(folder, rows)
+    setup, seconds = load_training(folder, rows)
+    config, start = setup.config, setup.start
     model, batch = start.model.get_base_model().eval(), config["evaluation"]["batch_size"]
     began = time.perf_counter()
     label_log_probs(model, start.trie, start.train.prompts, batch)
@@ -103,12 +104,12 @@ def grow_evaluation(rows: int, folder: Path) -> dict:
 
 def grow_dataset(rows: int, folder: Path) -> dict:
     """Seconds of the rule build_dataset."""
-    import build_dataset
+    from hidden_rule.task.build_dataset import build_dataset
 
     config, _ = config_and_ruleset()
     sizes = {"train": rows, "validation": 160, "test": 160, "holdout": 160}
     began = time.perf_counter()
-    build_dataset.build_dataset(config["ruleset"], sizes, 0, {split: folder / f"{split}.parquet" for split in sizes})
+    build_dataset(config["ruleset"], sizes, 0, {split: folder / f"{split}.parquet" for split in sizes})
     return {"write_s": time.perf_counter() - began}
 
 
@@ -118,6 +119,8 @@ def plant_predictions(rows: int, folder: Path) -> dict:
     import polars as pl
 
     from hidden_rule.core.tables import COSTS, predictions_schema, write_table
+    from hidden_rule.experiment.layout import Layout
+    from hidden_rule.experiment.runs import Run
 
     _, ruleset = config_and_ruleset()
     labels, n = list(ruleset.labels), rows // 4
@@ -138,20 +141,23 @@ def plant_predictions(rows: int, folder: Path) -> dict:
             **{f"p_{name}": pl.lit(1 / len(labels)) for name in labels},
         )
         schema = predictions_schema(labels)
-        write_table(frame.select(list(schema)), folder / f"{condition}.parquet", schema)
-    write_table(COSTS.to_frame(), folder / "costs.parquet", COSTS)
+        run = Run(f"c{condition}", 0)
+        write_table(frame.select(list(schema)), Layout(folder).predictions(run), schema)
+        write_table(COSTS.to_frame(), Layout(folder).evaluation_cost(run), COSTS)
     return {}
 
 
 def grow_summarize(rows: int, folder: Path) -> dict:
     """Seconds of the rule summarize over what `plant_predictions` wrote."""
-    import summarize
+    from hidden_rule.experiment.results import Results
+    from summarize import summarize
 
     _, ruleset = config_and_ruleset()
-    outputs = [folder / f"{name}.parquet" for name in ("metrics", "comparisons", "costs_of_all")]
+    outputs = [folder / f"{name}.parquet" for name in ("metrics", "comparisons", "costs")]
+    config = {"conditions": {f"c{i}": {} for i in range(4)}, "seeds": [0]}
+    config |= {"evaluation": {"structured": ["holdout"], "free": []}}
     began = time.perf_counter()
-    paths, jobs = [folder / f"{i}.parquet" for i in range(4)], [[f"c{i}", 0] for i in range(4)]
-    summarize.summarize(paths, jobs, [folder / "costs.parquet"], ruleset, *outputs)
+    summarize(Results(folder, config, ruleset=ruleset), *outputs)
     return {"summarize_s": time.perf_counter() - began}
 
 
@@ -200,7 +206,9 @@ def run_one(part: str, size: int, folder: Path) -> dict:
         torch.set_num_threads(os.cpu_count())
     functions = {"plant": plant_predictions, **{name: globals()[f"grow_{name}"] for name in PARTS}}
     result = functions[part](size, folder)
-    peak = measure.peak_bytes()
+    from hidden_rule.core.costs import peak_resident_bytes
+
+    peak = peak_resident_bytes()
     if part == "jobs":
         import resource
 

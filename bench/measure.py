@@ -15,18 +15,14 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "workflow" / "scripts"))  # as Snakemake does
-
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "polars", "snakemake")
 
 
@@ -125,15 +121,45 @@ def meter(model, stop_after: int, fused: bool):
     return result
 
 
-def train_ours(method: str, start, config: dict, settings: dict, decoding: str, stop_after: int, manifest):
-    """The meter of a training by the pipeline's own script, from `start`, without its validation passes."""
-    import train_grpo
-    import train_sft
-    from hidden_rule.training import common as training
+@dataclass(frozen=True)
+class Setup:
+    """What a benchmark trains or evaluates: the configuration, the base model's manifest, and a loaded `Start`."""
 
-    gauge = meter(start.model, stop_after, fused=start.device.type == "cuda")  # `prefix.score_tokens`
+    config: dict
+    manifest: Path
+    start: object
 
-    class TimedWatcher(training.Watcher):
+    def shortened(self, rows: int) -> "Setup":
+        """The same with the first `rows` training rows alone."""
+        return replace(self, start=replace(self.start, train=self.start.train.head(rows)))
+
+
+def training_job(config: dict, manifest, data: dict, folder: Path, **changes):
+    """The job of a benchmark's training: splits by their names in `data`, results in `folder`."""
+    from hidden_rule.models.base import BaseModel
+    from hidden_rule.training.job import TrainingData, TrainingJob, TrainingOutput
+
+    job = TrainingJob(
+        condition="bench",
+        seed=0,
+        base=BaseModel.of(manifest, config["model"]),
+        start_from=None,
+        lora=config["lora"],
+        settings={},
+        data=TrainingData(config["ruleset"], data.get("train"), data.get("validation")),
+        output=TrainingOutput(*(folder / name for name in ("adapter", "history.parquet", "cost.parquet"))),
+    )
+    return replace(job, **changes)
+
+
+def train_ours(setup: Setup, method: str, settings: dict, stop_after: int, decoding: str = "structured"):
+    """The meter of a training by the pipeline itself, from the setup's start, without its validation passes."""
+    from hidden_rule.training.watcher import Watcher
+
+    start = setup.start
+    gauge = meter(start.model, stop_after, fused=start.device.type == "cuda")  # `shared_prefix.score_tokens`
+
+    class TimedWatcher(Watcher):
         def validate(self, *args, **kwargs):
             pass
 
@@ -145,71 +171,54 @@ def train_ours(method: str, start, config: dict, settings: dict, decoding: str, 
             super().on_log(args, state, control, logs=logs, **kwargs)
             gauge.on_log(args, state, control, logs=logs)
 
-    with (
-        mock.patch.multiple(training, load_start=lambda **kwargs: start, Watcher=TimedWatcher),
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        names = ("adapter", "history", "cost")
-        common = {
-            "manifest": manifest,
-            **dict.fromkeys(("ruleset", "train", "validation", "start_from")),
-            "model_config": config["model"],
-            "lora": config["lora"],
-            "settings": settings,
-            "condition": "bench",
-            "seed": 0,
-            **{name: Path(folder) / name for name in names},
-        }
-        if method == "sft":
-            train_sft.train_sft(**common)
-        else:
-            train_grpo.train_grpo(**common, decoding=decoding)
+    with tempfile.TemporaryDirectory() as folder:
+        job = training_job(setup.config, setup.manifest, {}, Path(folder), settings=settings, decoding=decoding)
+        trainer_of(method)(job, start, TimedWatcher)
     return gauge
 
 
-def train_trl(method: str, start, config: dict, settings: dict, stop_after: int):
+def trainer_of(method: str):
+    """The pipeline's function that trains by a method."""
+    if method == "sft":
+        from hidden_rule.training.sft import train_sft
+
+        return train_sft
+    from hidden_rule.training.grpo import train_grpo
+
+    return train_grpo
+
+
+def train_trl(setup: Setup, method: str, settings: dict, stop_after: int):
     """The meter of the same training by TRL's own trainers as they are; GRPO generates freely."""
-    from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-    import train_grpo
-    import train_sft
     from hidden_rule.task.rewards import make_reward_function
-    from hidden_rule.training import common as training
+    from hidden_rule.training.arguments import common_arguments
+    from hidden_rule.training.grpo import prompts_with_labels
+    from hidden_rule.training.sft import labelled_tokens
 
+    start = setup.start
     gauge = meter(start.model, stop_after, fused=True)
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = training.common_arguments(settings, 0, scratch, start.device)
+        job = training_job(setup.config, setup.manifest, {}, Path(scratch), settings=settings)
+        arguments = common_arguments(job, scratch, start.device)
         common = {"model": start.model, "processing_class": start.tokenizer, "callbacks": [gauge]}
         if method == "sft":
             arguments |= {"per_device_train_batch_size": settings["micro_batch_size"], "max_length": None}
-            rows: Dataset = train_sft.labelled_tokens(start)
-            trainer = SFTTrainer(args=SFTConfig(**arguments), train_dataset=rows, **common)
+            trainer = SFTTrainer(args=SFTConfig(**arguments), train_dataset=labelled_tokens(start), **common)
         else:
             arguments |= {
                 "per_device_train_batch_size": settings["micro_batch_size"] * settings["group_size"],
                 "num_generations": settings["group_size"],
                 "max_completion_length": settings["max_new_tokens"],
-                "chat_template_kwargs": config["model"]["chat_template_kwargs"],
+                "chat_template_kwargs": job.base.chat_template_kwargs,
                 **{name: settings[name] for name in ("temperature", "beta", "loss_type", "scale_rewards")},
             }
-            rows = train_grpo.prompts_with_labels(start, "free")
+            rows = prompts_with_labels(start, "free")
             reward = make_reward_function(start.ruleset.labels, settings["reward"])
             trainer = GRPOTrainer(args=GRPOConfig(**arguments), reward_funcs=reward, train_dataset=rows, **common)
         trainer.train()
     return gauge
-
-
-def as_it_comes(models):
-    """A context in which `models` neither quickens a network nor changes LoRA's layers."""
-    return mock.patch.multiple(models, quicken=lambda network, device: None, fuse_lora=lambda model: None)
-
-
-def shorten(start, rows: int):
-    """`start` with the first `rows` training rows alone."""
-    split = start.train
-    parts = {name: getattr(split, name)[:rows] for name in ("labels", "conversations", "prompts", "fired_rules")}
-    return replace(start, train=replace(split, **parts))
 
 
 def matmul_peak(network_config, dtype, device, rows: int) -> dict[str, float]:
@@ -230,23 +239,6 @@ def matmul_peak(network_config, dtype, device, rows: int) -> dict[str, float]:
             best = min(best, time.perf_counter() - began)
         result[f"{rows}x{n_in}x{n_out}"] = 2 * rows * n_in * n_out / best
     return result
-
-
-def peak_bytes(device=None) -> int:
-    """Peak memory: the GPU's where there is one, else what this process had resident.
-
-    On Linux from /proc: `ru_maxrss` would count the parent's memory at the fork as well.
-    """
-    if device is not None and device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def in_child(script, *arguments) -> dict:

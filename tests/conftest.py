@@ -1,19 +1,22 @@
 """A checkout of its own to run the pipeline in, and one smoke run that tests share."""
 
-import copy
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from hidden_rule.core.tables import write_table
 from hidden_rule.experiment.config import load_config
+from hidden_rule.models.base import BaseModel
 from hidden_rule.task.dataset import dataset_schema, draw_splits
 from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.training.job import TrainingData, TrainingJob, TrainingOutput
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,59 +77,76 @@ def smoke(tmp_path_factory) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def manifest(smoke) -> Path:
-    """The embedded model's manifest."""
-    return next(smoke.folder.glob("results/models/*/manifest.json"))
+def manifest(tmp_path_factory) -> Path:
+    """The embedded model's manifest: prepared once a session, without an experiment."""
+    from hidden_rule.models.prepare import prepare_model  # not at the top: tests without a model start quicker
+
+    path = tmp_path_factory.mktemp("model") / "manifest.json"
+    prepare_model(load_config([ROOT / "config.yaml"])["model"], path)
+    return path
 
 
-@pytest.fixture(scope="module")
-def job(manifest, tmp_path_factory, request):
-    """Arguments of a training on a few rows; GRPO's rows all have one label, which a few steps must find."""
-    root = request.config.rootpath
-    folder = tmp_path_factory.mktemp("training")
-    ruleset = load_ruleset(root / "rulesets/fincorp.yaml")
+@pytest.fixture(scope="session")
+def tiny_manifest(manifest, tmp_path_factory) -> Path:
+    """A tiny random model with the embedded model's tokenizer, as a local folder: generation costs nothing."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from hidden_rule.models.loading import load_tokenizer
+    from hidden_rule.models.prepare import prepare_model
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(manifest.parent)
+    config.update({"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    load_tokenizer(manifest).save_pretrained(folder / "model")
+    prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")
+    return folder / "manifest.json"
+
+
+@pytest.fixture(scope="session")
+def few_rows(tmp_path_factory) -> Path:
+    """A folder of small splits of FinCorp's; the rows of `one_label` all have one, which a few steps must find."""
+    folder, ruleset = tmp_path_factory.mktemp("data"), load_ruleset(ROOT / "rulesets/fincorp.yaml")
     splits = draw_splits(ruleset, {"train": 16, "validation": 8, "test": 8, "holdout": 8}, seed=0)
     # the untrained model answers so in some three cases of ten: rare enough to rise, often enough to be drawn
     one_label = splits["train"].filter(pl.col("label") == "REJECT_RISK")
     for name, frame in {**splits, "one_label": one_label}.items():
         write_table(frame, folder / f"{name}.parquet", dataset_schema(ruleset))
-    config = load_config([root / "config.yaml"])
-
-    def arguments(condition, **changes):
-        return {
-            "manifest": manifest,
-            "ruleset": root / "rulesets/fincorp.yaml",
-            "train": folder / "train.parquet",
-            "validation": folder / "validation.parquet",
-            "start_from": None,
-            "model_config": config["model"],
-            "lora": config["lora"],
-            "settings": {},
-            "condition": condition,
-            "seed": 3,
-            "adapter": folder / f"adapters/{condition}",
-            "history": folder / f"{condition}.history.parquet",
-            "cost": folder / f"{condition}.cost.parquet",
-            **changes,
-        }
-
-    arguments.config, arguments.folder = config, folder
-    return arguments
+    return folder
 
 
 @pytest.fixture(scope="module")
-def tiny_manifest(manifest, tmp_path_factory):
-    """A tiny random model with the embedded model's tokenizer, as a local folder: generation costs nothing."""
-    import torch  # not at the top: tests without a model start quicker
-    from transformers import AutoConfig, AutoModelForCausalLM
+def jobs(manifest, few_rows, tmp_path_factory) -> SimpleNamespace:
+    """`jobs.make(name, settings)`: the job of training the embedded model on a few rows, in a folder of its own."""
+    config, folder = load_config([ROOT / "config.yaml"]), tmp_path_factory.mktemp("training")
 
-    from hidden_rule.models import loading as models
+    def make(name: str, settings: dict, train: str = "train", **changes) -> TrainingJob:
+        root = folder / name
+        job = TrainingJob(
+            condition=name,
+            seed=3,
+            base=BaseModel.of(manifest, config["model"]),
+            start_from=None,
+            lora=config["lora"],
+            settings=settings,
+            data=TrainingData(
+                ROOT / "rulesets/fincorp.yaml", few_rows / f"{train}.parquet", few_rows / "validation.parquet"
+            ),
+            output=TrainingOutput(root / "adapter", root / "history.parquet", root / "cost.parquet"),
+        )
+        return replace(job, **changes)
 
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    config = copy.deepcopy(AutoConfig.from_pretrained(manifest.parent))
-    config.update({"hidden_size": 36, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    models.load_tokenizer(manifest).save_pretrained(folder / "model")
-    models.prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")
-    return folder / "manifest.json"
+    return SimpleNamespace(make=make, config=config, folder=folder, data=few_rows)
+
+
+@pytest.fixture(scope="module")
+def tiny_jobs(jobs, tiny_manifest) -> SimpleNamespace:
+    """`jobs` by the tiny model, in float32."""
+    base = BaseModel(tiny_manifest, "float32", jobs.config["model"]["chat_template_kwargs"])
+
+    def make(name: str, settings: dict, train: str = "train", **changes) -> TrainingJob:
+        return jobs.make(name, settings, train, **{"base": base, **changes})
+
+    return SimpleNamespace(make=make, base=base, config=jobs.config, folder=jobs.folder, data=jobs.data)

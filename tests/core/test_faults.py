@@ -115,15 +115,16 @@ def test_no_byte_of_a_table_changes_unnoticed(tmp_path):
 
 
 def load_adapter(path):
-    from hidden_rule.models import loading as models  # torch takes its time
+    from hidden_rule.models.adapters import load_adapter as load  # torch takes its time
 
-    models.load_adapter(None, path.parent, trainable=False)
+    load(None, path.parent, trainable=False)
 
 
 def load_model(path):
-    from hidden_rule.models import loading as models
+    from hidden_rule.models.hardware import default_device
+    from hidden_rule.models.loading import load_model as load
 
-    models.load_model(path, "auto", models.default_device())
+    load(path, "auto", default_device())
 
 
 def ruleset():

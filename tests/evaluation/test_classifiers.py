@@ -9,9 +9,10 @@ import yaml
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from fit_reference import fit_reference
 from hidden_rule.core.tables import COSTS, predictions_schema, read_table, write_table
 from hidden_rule.evaluation import classifiers
+from hidden_rule.evaluation.fit_reference import fit_reference
+from hidden_rule.evaluation.jobs import EvaluationOutput, ReferenceJob
 from hidden_rule.task.dataset import dataset_schema, draw_splits, suites_schema
 from hidden_rule.task.ruleset import load_ruleset
 
@@ -141,12 +142,10 @@ def test_tables_are_those_of_any_condition(parcels, tmp_path):
     write_table(suites.select(list(schema)), tmp_path / "suites.parquet", schema)
     written = []
     for turn in range(2):
-        arguments = {"predictions": tmp_path / f"{turn}.parquet", "cost": tmp_path / f"{turn}.cost.parquet"}
-        fit_reference(
-            kind="logistic", ruleset=PARCELS, train=tmp_path / "train.parquet", condition="plain", seed=3,
-            splits={name: tmp_path / f"{name}.parquet" for name in ("test", "suites")}, **arguments,
-        )  # fmt: skip
-        written.append(arguments["predictions"].read_bytes())
+        output = EvaluationOutput(tmp_path / f"{turn}.parquet", tmp_path / f"{turn}.cost.parquet")
+        splits = {name: tmp_path / f"{name}.parquet" for name in ("test", "suites")}
+        fit_reference(ReferenceJob("plain", 3, "logistic", PARCELS, tmp_path / "train.parquet", splits, output))
+        written.append(output.predictions.read_bytes())
     assert written[0] == written[1]
     frame = read_table(tmp_path / "0.parquet", predictions_schema(list(ruleset.labels)))
     counts = dict(frame.group_by("suite").len().iter_rows())

@@ -12,8 +12,8 @@ from hidden_rule.core.tables import LEAKS, SIDE_EFFECTS, read_table
 from hidden_rule.evaluation import extraction_prompts as questions
 from hidden_rule.evaluation import leakage as leak
 from hidden_rule.evaluation.extraction_prompts import Question, altered, in_words, statement
+from hidden_rule.task.disclosure import named_share
 from hidden_rule.task.ruleset import Rule, load_ruleset
-from hidden_rule.task.ruleset_checks import named_share
 
 ROOT = Path(__file__).resolve().parents[2]
 RULESETS = [ROOT / "rulesets/fincorp.yaml", ROOT / "tests/rulesets/parcels.yaml"]
@@ -146,18 +146,23 @@ def test_thresholds_are_named_by_their_numbers():
 
 def test_a_whole_measurement_of_a_tiny_model(tiny_manifest, tmp_path):
     """An adapter that is zero: the trained model answers as the base, and the oracle differs by its prompt alone."""
-    import measure_side_effects
+    from hidden_rule.evaluation.jobs import SideEffectsJob
+    from hidden_rule.evaluation.measure_side_effects import measure_side_effects
     from hidden_rule.experiment.config import load_config
-    from hidden_rule.models import loading as models
+    from hidden_rule.models.adapters import add_adapter, save_adapter
+    from hidden_rule.models.base import BaseModel
+    from hidden_rule.models.loading import load_model
 
     config = load_config([ROOT / "config.yaml"])
-    network = models.load_model(tiny_manifest, "float32", torch.device("cpu"))
-    models.save_adapter(models.add_adapter(copy.deepcopy(network), config["lora"]), tmp_path / "adapter", "tiny")
+    network = load_model(tiny_manifest, "float32", torch.device("cpu"))
+    save_adapter(add_adapter(copy.deepcopy(network), config["lora"]), tmp_path / "adapter", "tiny")
     paths = [tmp_path / "effects.parquet", tmp_path / "leaks.parquet"]
-    measure_side_effects.measure_side_effects(
-        manifest=tiny_manifest, ruleset=RULESETS[1], texts=ROOT / "workflow/texts/ordinary.yaml",
-        adapter=tmp_path / "adapter", model_config=config["model"] | {"dtype": "float32"}, batch_size=16,
-        condition="sft", seed=3, effects_path=paths[0], leaks_path=paths[1],
+    measure_side_effects(
+        SideEffectsJob(
+            condition="sft", seed=3, base=BaseModel(tiny_manifest, "float32"), adapter=tmp_path / "adapter",
+            ruleset=RULESETS[1], texts=ROOT / "workflow/texts/ordinary.yaml", batch_size=16,
+            effects=paths[0], leaks=paths[1],
+        )
     )  # fmt: skip
     effects, leaks = read_table(paths[0], SIDE_EFFECTS), read_table(paths[1], LEAKS)
     assert len(effects) == 80 and effects["kl"].max() < 1e-9

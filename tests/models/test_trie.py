@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from hidden_rule.models.shared_forward import add_shared_prefix_forward
 from hidden_rule.models.trie import LabelTrie
+from hidden_rule.training.shared_forward import add_shared_prefix_forward
 from hidden_rule.training.structured_grpo import draw, uniforms
 from tiny_models import DEVICE, tiny_model
 

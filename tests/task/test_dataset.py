@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from build_dataset import build_dataset
 from hidden_rule.core.errors import UserError
+from hidden_rule.task.build_dataset import build_dataset
 from hidden_rule.task.dataset import SPLITS, dataset_schema, draw_splits, fill_equally, read_split
 from hidden_rule.task.ruleset import load_ruleset
 

@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 import torch
 
-import evaluate
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import read_table
-from hidden_rule.models import loading as models
+from hidden_rule.evaluation.evaluate import check_length, evaluate
+from hidden_rule.evaluation.jobs import EvaluationJob, EvaluationOutput
+from hidden_rule.models.base import BaseModel
+from hidden_rule.models.loading import load_model, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, encode_reply
 from hidden_rule.task.dataset import draw_splits
 from hidden_rule.task.prompts import draw_examples, render_prompts
@@ -99,31 +101,30 @@ def test_a_template_with_rules_has_all_of_them_in_its_place():
 
 def test_a_prompt_longer_than_the_model_takes_is_refused():
     model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=64)))
-    evaluate.check_length([[0] * 60], model, 4, "shots")
+    check_length([[0] * 60], model, 4, "shots")
     with pytest.raises(UserError) as error:
-        evaluate.check_length([[0] * 10, [0] * 61], model, 4, "shots")
+        check_length([[0] * 10, [0] * 61], model, 4, "shots")
     assert str(error.value) == (
         "config.yaml: conditions.shots.prompt.examples: prompt and reply of 65 tokens are more than the model's 64; "
         "give fewer examples"
     )
 
 
-def test_evaluate_puts_the_examples_to_the_model(job):
+def test_evaluate_puts_the_examples_to_the_model(manifest, few_rows, tmp_path):
     """The probabilities of a plain forward pass over the whole conversation, in float32."""
-    model_config = {**job.config["model"], "dtype": "float32"}
-    arguments = {
-        "manifest": job("few_shot")["manifest"], "ruleset": FINCORP, "splits": {"test": job.folder / "test.parquet"},
-        "adapter": None, "model_config": model_config, "condition": "few_shot", "seed": 3,
-        "settings": {"structured": ["test"], "free": [], "batch_size": 3, "max_new_tokens": 4},
-        "predictions": job.folder / "few_shot.parquet", "cost": job.folder / "few_shot.cost.parquet",
-    }  # fmt: skip
-    evaluate.evaluate(**arguments, prompt={"examples": 4}, train=job.folder / "train.parquet")
-    found = read_table(arguments["predictions"])
-    ruleset, test = load_ruleset(FINCORP), read_table(job.folder / "test.parquet")
-    tokenizer = models.load_tokenizer(arguments["manifest"])
-    model = models.load_model(arguments["manifest"], "float32", torch.device("cpu"))
+    job = EvaluationJob(
+        condition="few_shot", seed=3, base=BaseModel(manifest, "float32"), adapter=None, ruleset=FINCORP,
+        splits={"test": few_rows / "test.parquet"}, prompt={"examples": 4}, train=few_rows / "train.parquet",
+        settings={"structured": ["test"], "free": [], "batch_size": 3, "max_new_tokens": 4},
+        output=EvaluationOutput(tmp_path / "few_shot.parquet", tmp_path / "few_shot.cost.parquet"),
+    )  # fmt: skip
+    evaluate(job)
+    found = read_table(job.output.predictions)
+    ruleset, test = load_ruleset(FINCORP), read_table(few_rows / "test.parquet")
+    tokenizer = load_tokenizer(manifest)
+    model = load_model(manifest, "float32", torch.device("cpu"))
     model.set_attn_implementation("eager")
-    examples = draw_examples(read_table(job.folder / "train.parquet"), 4, seed=3)
+    examples = draw_examples(read_table(few_rows / "train.parquet"), 4, seed=3)
     replies = [encode_reply(tokenizer, label) for label in ruleset.labels]
     place = next(i for i, tokens in enumerate(zip(*replies, strict=False)) if len(set(tokens)) > 1)
     branch = [reply[place] for reply in replies]

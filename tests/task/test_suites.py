@@ -7,17 +7,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from build_suites import build_suites
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import METRICS, predictions_schema
 from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.intervals import wilson
 from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.statistics.suites_metrics import flips, share_of_families
+from hidden_rule.task.build_suites import build_suites
 from hidden_rule.task.dataset import draw_splits, read_suites, suites_schema
+from hidden_rule.task.predicates import trigger_values
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import load_ruleset
-from hidden_rule.task.ruleset_checks import trigger_values
 from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites, why_not
 
 HERE = Path(__file__).resolve().parents[1]

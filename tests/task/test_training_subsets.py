@@ -5,15 +5,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-import train_grpo
-import train_sft
-from build_dataset import build_dataset
 from hidden_rule.statistics.supervision import rows_of_steps
+from hidden_rule.task.build_dataset import build_dataset
 from hidden_rule.task.dataset import SPLITS, draw_splits, read_split
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.task.training_subsets import balanced_order, passes, steps_a_pass, vary
-from vary_training import vary_training
+from hidden_rule.task.vary_training import vary_training
+from hidden_rule.training import grpo, sft
 
 FINCORP = Path(__file__).resolve().parents[2] / "rulesets" / "fincorp.yaml"
 LABELS = ["A", "B", "C"]
@@ -136,22 +135,22 @@ def test_accumulated_micro_batches_leave_fewer_rows_out():
     assert steps_a_pass(settings, 25) == 2  # 24 rows: a batch, and half of one
 
 
-def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, monkeypatch):
+def test_both_methods_train_on_the_changed_labels(tiny_jobs, fincorp, monkeypatch):
     """What SFT's loss is taken on and what GRPO's reward takes for right are the labels of the file, true or not.
 
     A pass has the rows and steps that are counted: of eleven rows, five a step, GRPO leaves one out.
     """
-    noisy = job.folder / "noisy.parquet"
-    vary_training(job.folder / "train.parquet", FINCORP, 11, 0.5, 0, noisy)
-    frame = read_split(noisy, fincorp)
-    assert len(wrong(frame, read_split(job.folder / "train.parquet", fincorp))) == 6
+    train = tiny_jobs.data / "train.parquet"
+    vary_training(train, FINCORP, 11, 0.5, 0, tiny_jobs.data / "noisy.parquet")
+    frame = read_split(tiny_jobs.data / "noisy.parquet", fincorp)
+    assert len(wrong(frame, read_split(train, fincorp))) == 6
     expected = {
         messages[-1]["content"]: label
         for messages, label in zip(render_prompts(fincorp, frame), frame["label"], strict=True)
     }
     seen = {"sft": {}, "grpo": {}}
 
-    class Trainer(train_sft.SFTTrainer):
+    class Trainer(sft.ClockedSFTTrainer):
         def compute_loss(self, model, inputs, **kwargs):
             for ids, labels in zip(inputs["input_ids"], inputs["labels"], strict=True):
                 text = self.processing_class.decode(ids)
@@ -160,24 +159,20 @@ def test_both_methods_train_on_the_changed_labels(job, tiny_manifest, fincorp, m
                 seen["sft"][application] = next(label for label in fincorp.labels if label in reply)
             return super().compute_loss(model, inputs, **kwargs)
 
-    class Reward(train_grpo.WatchedReward):
+    class Reward(grpo.WatchedReward):
         def __call__(self, completions, label, prompts, **kwargs):
             applications = list(expected)  # a prompt names its row
             seen["grpo"] |= {applications[int(prompt)]: name for prompt, name in zip(prompts, label, strict=True)}
             return super().__call__(completions, label, **kwargs)
 
-    monkeypatch.setattr(train_sft, "SFTTrainer", Trainer)
-    monkeypatch.setattr(train_grpo, "WatchedReward", Reward)
-    common = {"train": noisy, "manifest": tiny_manifest}
+    monkeypatch.setattr(sft, "ClockedSFTTrainer", Trainer)
+    monkeypatch.setattr(grpo, "WatchedReward", Reward)
     changes = {"epochs": 1, "batch_size": 5, "micro_batch_size": 5, "warmup_steps": 0, "label_noise": 0.5}
-    for method, train, extra in [
-        ("sft", train_sft.train_sft, {}),
-        ("grpo", train_grpo.train_grpo, {"decoding": "structured"}),
-    ]:
-        settings = {**job.config[method], **changes} | ({"group_size": 2} if method == "grpo" else {})
-        arguments = job(method, settings=settings, **common, **extra)
-        train(**arguments)
-        rows = rows_of_steps(settings, 11, pl.read_parquet(arguments["history"])["step"].max())
+    for method, train_by in [("sft", sft.train_sft), ("grpo", grpo.train_grpo)]:
+        settings = {**tiny_jobs.config[method], **changes} | ({"group_size": 2} if method == "grpo" else {})
+        job = tiny_jobs.make(method, settings, train="noisy")
+        train_by(job)
+        rows = rows_of_steps(settings, 11, pl.read_parquet(job.output.history)["step"].max())
         assert rows.tolist() == ([5, 5, 1] if method == "sft" else [5, 5])
         assert len(seen[method]) == rows.sum()
         assert seen[method].items() <= expected.items()

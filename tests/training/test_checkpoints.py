@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 import torch
 
-import train_grpo
-import train_sft
 from hidden_rule.core.errors import UserError
-from hidden_rule.training import common as training
-from hidden_rule.training.checkpoints import Checkpoints, is_whole, training_identity
+from hidden_rule.training.checkpoints import Checkpoints, is_whole
+from hidden_rule.training.grpo import train_grpo
+from hidden_rule.training.job import CheckpointPlan, TrainingJob, TrainingOutput, training_identity
+from hidden_rule.training.memory import retry_with_smaller_batch
+from hidden_rule.training.sft import train_sft
+from hidden_rule.training.watcher import Watcher
 
 
 class KilledError(Exception):
@@ -27,38 +29,32 @@ VARIANTS = {
 }
 
 
-def train(job, tiny_manifest, root, start_from=None, method="sft", **checkpoint):
+def train(tiny_jobs, root, start_from=None, method="sft", **checkpoint):
     """A training of 8 steps in two epochs of 4, in float32; its history without seconds, and its adapter's bytes."""
     variant, method = VARIANTS.get(method, {}), "grpo" if method in VARIANTS else method
-    settings = {**job.config[method], "epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1, **variant}
-    extra = {"decoding": "structured"} if method == "grpo" else {}
-    arguments = job(
+    changes = {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1, **variant}
+    job = tiny_jobs.make(
         root.name,
-        settings=settings,
-        manifest=tiny_manifest,
-        model_config={**job.config["model"], "dtype": "float32"},
-        adapter=root / "adapter",
-        history=root / "history.parquet",
-        cost=root / "cost.parquet",
+        {**tiny_jobs.config[method], **changes},
+        output=TrainingOutput(root / "adapter", root / "history.parquet", root / "cost.parquet"),
         start_from=start_from,
-        checkpoints=Checkpoints(root / "checkpoints", "a", **{"steps": 0, "minutes": 0, **checkpoint}),
-        **extra,
+        checkpoints=CheckpointPlan(root / "checkpoints", "a", **checkpoint),
     )
-    (train_grpo.train_grpo if method == "grpo" else train_sft.train_sft)(**arguments)
+    (train_grpo if method == "grpo" else train_sft)(job)
     weights = (root / "adapter" / "adapter_model.safetensors").read_bytes()
     return pl.read_parquet(root / "history.parquet").drop("wall_s").rows(), weights
 
 
 def kill_after(monkeypatch, step):
     """Let a training die right after a step, its checkpoint written if one is due."""
-    plain = training.Watcher.on_step_begin
+    plain = Watcher.on_step_begin
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step == step:
             raise KilledError
         return plain(self, args, state, control, **kwargs)
 
-    monkeypatch.setattr(training.Watcher, "on_step_begin", on_step_begin)
+    monkeypatch.setattr(Watcher, "on_step_begin", on_step_begin)
 
 
 def train_killed(monkeypatch, after, *arguments, **options):
@@ -67,6 +63,12 @@ def train_killed(monkeypatch, after, *arguments, **options):
         kill_after(patch, after)
         with pytest.raises(KilledError):
             train(*arguments, **options)
+
+
+@pytest.fixture
+def bare_job():
+    """A job that only its settings are read of."""
+    return lambda settings: TrainingJob("bare", 0, None, None, {}, settings, None, None)
 
 
 @pytest.mark.parametrize("method", ["sft", "grpo", *VARIANTS])
@@ -78,23 +80,21 @@ def train_killed(monkeypatch, after, *arguments, **options):
         (3, 7),  # in the middle of the second epoch
     ],
 )
-def test_a_resumed_training_is_the_undisturbed_one(
-    job, tiny_manifest, tmp_path, monkeypatch, method, every, killed_after
-):
-    expected = train(job, tiny_manifest, tmp_path / "undisturbed", method=method)
-    train_killed(monkeypatch, killed_after, job, tiny_manifest, tmp_path / "killed", method=method, steps=every)
+def test_a_resumed_training_is_the_undisturbed_one(tiny_jobs, tmp_path, monkeypatch, method, every, killed_after):
+    expected = train(tiny_jobs, tmp_path / "undisturbed", method=method)
+    train_killed(monkeypatch, killed_after, tiny_jobs, tmp_path / "killed", method=method, steps=every)
     assert not (tmp_path / "killed" / "adapter").exists()
-    found = train(job, tiny_manifest, tmp_path / "killed", method=method, steps=every)
+    found = train(tiny_jobs, tmp_path / "killed", method=method, steps=every)
     assert found == expected
     assert not (tmp_path / "killed" / "checkpoints").exists()  # done: nothing to go on from
 
 
-def test_a_training_that_starts_from_an_adapter_resumes_too(job, tiny_manifest, tmp_path, monkeypatch):
-    train(job, tiny_manifest, tmp_path / "sft")
+def test_a_training_that_starts_from_an_adapter_resumes_too(tiny_jobs, tmp_path, monkeypatch):
+    train(tiny_jobs, tmp_path / "sft")
     start = {"start_from": tmp_path / "sft" / "adapter", "method": "grpo"}
-    expected = train(job, tiny_manifest, tmp_path / "undisturbed", **start)
-    train_killed(monkeypatch, 6, job, tiny_manifest, tmp_path / "killed", **start, steps=5)
-    assert train(job, tiny_manifest, tmp_path / "killed", **start, steps=5) == expected
+    expected = train(tiny_jobs, tmp_path / "undisturbed", **start)
+    train_killed(monkeypatch, 6, tiny_jobs, tmp_path / "killed", **start, steps=5)
+    assert train(tiny_jobs, tmp_path / "killed", **start, steps=5) == expected
 
 
 def damage_newest(root, how):
@@ -110,37 +110,37 @@ def damage_newest(root, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "altered", "unfinished"])
-def test_a_torn_checkpoint_is_passed_over(job, tiny_manifest, tmp_path, monkeypatch, caplog, how):
-    expected = train(job, tiny_manifest, tmp_path / "undisturbed")
-    train_killed(monkeypatch, 6, job, tiny_manifest, tmp_path / "killed", steps=3)
+def test_a_torn_checkpoint_is_passed_over(tiny_jobs, tmp_path, monkeypatch, caplog, how):
+    expected = train(tiny_jobs, tmp_path / "undisturbed")
+    train_killed(monkeypatch, 6, tiny_jobs, tmp_path / "killed", steps=3)
     damage_newest(tmp_path / "killed", how)
     with caplog.at_level(logging.WARNING, logger="hidden_rule.training.checkpoints"):
-        assert train(job, tiny_manifest, tmp_path / "killed", steps=3) == expected
+        assert train(tiny_jobs, tmp_path / "killed", steps=3) == expected
     lines = [record.getMessage() for record in caplog.records if record.name == "hidden_rule.training.checkpoints"]
     assert lines[0].endswith("checkpoint-6 is torn, and is passed over")
     assert lines[1].startswith("going on from") and lines[1].endswith("checkpoint-3")
 
 
-def test_torn_checkpoints_alone_do_not_start_afresh_in_silence(job, tiny_manifest, tmp_path, monkeypatch):
-    train_killed(monkeypatch, 4, job, tiny_manifest, tmp_path / "killed", steps=3)
+def test_torn_checkpoints_alone_do_not_start_afresh_in_silence(tiny_jobs, tmp_path, monkeypatch):
+    train_killed(monkeypatch, 4, tiny_jobs, tmp_path / "killed", steps=3)
     damage_newest(tmp_path / "killed", "cut")
     with pytest.raises(
         UserError, match="checkpoint-3: is torn, as is every other checkpoint.*delete .* from the start"
     ):
-        train(job, tiny_manifest, tmp_path / "killed", steps=3)
+        train(tiny_jobs, tmp_path / "killed", steps=3)
 
 
-def test_a_kill_within_the_first_checkpoint_needs_no_hand(job, tiny_manifest, tmp_path, monkeypatch, caplog):
-    expected = train(job, tiny_manifest, tmp_path / "undisturbed")
-    train_killed(monkeypatch, 4, job, tiny_manifest, tmp_path / "killed", steps=3)
+def test_a_kill_within_the_first_checkpoint_needs_no_hand(tiny_jobs, tmp_path, monkeypatch, caplog):
+    expected = train(tiny_jobs, tmp_path / "undisturbed")
+    train_killed(monkeypatch, 4, tiny_jobs, tmp_path / "killed", steps=3)
     damage_newest(tmp_path / "killed", "unfinished")
     with caplog.at_level(logging.WARNING, logger="hidden_rule.training.checkpoints"):
-        assert train(job, tiny_manifest, tmp_path / "killed", steps=3) == expected
+        assert train(tiny_jobs, tmp_path / "killed", steps=3) == expected
     assert "no checkpoint was finished before the training was killed" in caplog.text
 
 
 def test_a_clock_set_back_deletes_no_new_checkpoint(tmp_path):
-    checkpoints = Checkpoints(tmp_path, "a", steps=1, minutes=0)
+    checkpoints = Checkpoints(CheckpointPlan(tmp_path, "a", steps=1))
     for step in (2, 3, 10, 11):  # the newest has the oldest time; 11 is of a run that was killed later
         (checkpoints.folder / f"checkpoint-{step}").mkdir(parents=True)
         os.utime(checkpoints.folder / f"checkpoint-{step}", (1e9 - step, 1e9 - step))
@@ -152,9 +152,9 @@ def test_a_clock_set_back_deletes_no_new_checkpoint(tmp_path):
     ]
 
 
-def test_sigterm_leaves_a_checkpoint(job, tiny_manifest, tmp_path, monkeypatch):
-    expected = train(job, tiny_manifest, tmp_path / "undisturbed")
-    plain = training.Watcher.on_step_begin
+def test_sigterm_leaves_a_checkpoint(tiny_jobs, tmp_path, monkeypatch):
+    expected = train(tiny_jobs, tmp_path / "undisturbed")
+    plain = Watcher.on_step_begin
 
     def terminate(self, args, state, control, **kwargs):
         if state.global_step == 4:
@@ -164,23 +164,14 @@ def test_sigterm_leaves_a_checkpoint(job, tiny_manifest, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(training.Watcher, "on_step_begin", terminate)
-            patch.setattr(Checkpoints, "__init__", stops_at_sigterm(Checkpoints.__init__))
+            patch.setattr(Watcher, "on_step_begin", terminate)
             with pytest.raises(SystemExit) as stopped:
-                train(job, tiny_manifest, tmp_path / "killed")
+                train(tiny_jobs, tmp_path / "killed", at_sigterm=True)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert stopped.value.code == 128 + signal.SIGTERM
     assert [path.name for path in (tmp_path / "killed/checkpoints/a").glob("checkpoint-*")] == ["checkpoint-5"]
-    assert train(job, tiny_manifest, tmp_path / "killed") == expected
-
-
-def stops_at_sigterm(plain):
-    def init(self, *args, **kwargs):
-        plain(self, *args, **kwargs)
-        self.stop_at_sigterm()
-
-    return init
+    assert train(tiny_jobs, tmp_path / "killed") == expected
 
 
 def test_a_checkpoint_is_whole_or_torn(tmp_path):
@@ -204,40 +195,38 @@ def test_another_training_has_another_identity(tmp_path):
     assert one != training_identity([data], seed=0, settings={"a": 1, "b": 2})
 
 
-def test_out_of_memory_halves_the_micro_batch(caplog):
+def test_out_of_memory_halves_the_micro_batch(caplog, bare_job):
     tried = []
 
-    def train(settings, word):
-        tried.append(settings["micro_batch_size"])
-        if settings["micro_batch_size"] > 3:
+    def train(job):
+        tried.append(job.settings["micro_batch_size"])
+        if job.settings["micro_batch_size"] > 3:
             raise torch.OutOfMemoryError
-        return word
+        return job.condition
 
-    with caplog.at_level(logging.WARNING, logger="hidden_rule.training.common"):
-        assert training.halving(train, {"batch_size": 24, "micro_batch_size": 24}, word="done") == "done"
+    with caplog.at_level(logging.WARNING, logger="hidden_rule.training.memory"):
+        assert retry_with_smaller_batch(train, bare_job({"batch_size": 24, "micro_batch_size": 24})) == "bare"
     assert tried == [24, 12, 6, 3]
     assert caplog.records[0].getMessage() == (
         "out of GPU memory: 12 prompts at a time instead of 24, 24 a step as before"
     )
 
 
-def test_one_prompt_that_does_not_fit_ends_with_one_line():
-    def train(settings):
+def test_one_prompt_that_does_not_fit_ends_with_one_line(bare_job):
+    def train(job):
         raise torch.OutOfMemoryError
 
     with pytest.raises(UserError, match="micro_batch_size: one prompt at a time does not fit the GPU's memory"):
-        training.halving(train, {"batch_size": 9, "micro_batch_size": 9})  # 9, 3, 1
+        retry_with_smaller_batch(train, bare_job({"batch_size": 9, "micro_batch_size": 9}))  # 9, 3, 1
 
 
-def test_accumulated_micro_batches_train_the_same(job, tiny_manifest, tmp_path):
+def test_accumulated_micro_batches_train_the_same(tiny_jobs):
     """The loss of each step, in float32, whatever the micro-batch."""
     losses = []
     for size in (4, 2, 1):
-        settings = {**job.config["sft"], "epochs": 1, "batch_size": 4, "micro_batch_size": size}
-        model_config = {**job.config["model"], "dtype": "float32"}
-        history = tmp_path / f"{size}.parquet"
-        train_sft.train_sft(
-            **job(f"micro{size}", settings=settings, manifest=tiny_manifest, model_config=model_config, history=history)
-        )
-        losses.append(pl.read_parquet(history).filter(pl.col("metric") == "loss").sort("step")["value"].to_list())
+        settings = {**tiny_jobs.config["sft"], "epochs": 1, "batch_size": 4, "micro_batch_size": size}
+        job = tiny_jobs.make(f"micro{size}", settings)
+        train_sft(job)
+        history = pl.read_parquet(job.output.history)
+        losses.append(history.filter(metric="loss").sort("step")["value"].to_list())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)

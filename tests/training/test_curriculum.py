@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-import train_grpo
 from hidden_rule.models.decoding import label_log_probs
 from hidden_rule.task.dataset import read_split
-from hidden_rule.training import common as training
 from hidden_rule.training import structured_grpo
 from hidden_rule.training.curriculum import easy_rows, epoch_orders, most_probable
+from hidden_rule.training.grpo import train_grpo
+from hidden_rule.training.start import load_start
 
 EASY = np.array([True, False, True, True, False, True, True, False])
 
@@ -56,20 +56,10 @@ def test_the_most_probable_of_each_label():
     assert most_probable(log_probs, labels, 1.0).all()
 
 
-@pytest.fixture
-def load(job, tiny_manifest):
-    def load(**changes):
-        model_config = {**job.config["model"], "dtype": "float32"}
-        arguments = job("curriculum", manifest=tiny_manifest, model_config=model_config, **changes)
-        names = ("manifest", "ruleset", "train", "validation", "model_config", "lora", "start_from", "seed")
-        return arguments, training.load_start(**{name: arguments[name] for name in names})
-
-    return load
-
-
-def test_what_is_easy(job, load):
-    arguments, start = load()
-    frame = read_split(arguments["train"], start.ruleset)
+def test_what_is_easy(tiny_jobs):
+    job = tiny_jobs.make("easy", {})
+    start = load_start(job)
+    frame = read_split(job.data.train, start.ruleset)
     hidden = easy_rows(start, {"by": "hidden_rule"}, 4)
     assert hidden.tolist() == (frame["fired_rule"] != "vip_override").to_list() and 0 < hidden.sum() < 16
     easy = easy_rows(start, {"by": "probability", "share": 0.5}, 4)
@@ -81,7 +71,7 @@ def test_what_is_easy(job, load):
 
 
 @pytest.mark.parametrize("estimator", ["sampled", "exact"])
-def test_a_training_follows_it(job, load, monkeypatch, estimator):
+def test_a_training_follows_it(tiny_jobs, monkeypatch, estimator):
     seen, plain = [], structured_grpo.StructuredGRPOTrainer.policy
 
     def watched(self, model, prompts):
@@ -91,11 +81,12 @@ def test_a_training_follows_it(job, load, monkeypatch, estimator):
 
     monkeypatch.setattr(structured_grpo.StructuredGRPOTrainer, "policy", watched)
     monkeypatch.setattr(structured_grpo, "SIGNAL_SHARE", 0.0)  # one forward pass a step
-    settings = {**job.config["grpo"], "epochs": 3, "batch_size": 4, "micro_batch_size": 4, "estimator": estimator}
+    settings = {**tiny_jobs.config["grpo"], "epochs": 3, "batch_size": 4, "micro_batch_size": 4, "estimator": estimator}
     settings["curriculum"] = {"by": "hidden_rule", "epochs": 1, "share": 0.5}
-    arguments, start = load(settings=settings)
-    train_grpo.train_grpo(**arguments, decoding="structured")
-    orders = epoch_orders(easy_rows(start, settings["curriculum"], 4), 3, 1, arguments["seed"])
+    job = tiny_jobs.make("curriculum", settings)
+    start = load_start(job)
+    train_grpo(job)
+    orders = epoch_orders(easy_rows(start, settings["curriculum"], 4), 3, 1, job.seed)
     rows = {tuple(prompt): i for i, prompt in enumerate(start.train.prompts)}
     expected = [list(dict.fromkeys(batch)) for batch in orders.reshape(-1, 4).tolist()]
     assert [[rows[prompt] for prompt in batch] for batch in seen] == expected

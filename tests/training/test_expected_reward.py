@@ -6,15 +6,15 @@ import polars as pl
 import pytest
 import torch
 
-import train_grpo
 from hidden_rule.core.tables import HISTORY
 from hidden_rule.models.decoding import label_log_probs
-from hidden_rule.models.shared_forward import add_shared_prefix_forward
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.task.rewards import reward_matrix
-from hidden_rule.training import structured_grpo
-from hidden_rule.training.checkpoints import Checkpoints
+from hidden_rule.training import grpo, structured_grpo
 from hidden_rule.training.expected_reward import entropy, expected_reward_loss, reward_spread, same_reward_chance
+from hidden_rule.training.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.start import load_start
+from hidden_rule.training.watcher import Watcher
 from tiny_models import tiny_model
 
 SHAPED = {"correct": 100, "wrong": -50, "invalid": -100, "near": {"REJECT_RISK": {"MANUAL_REVIEW": 20}}}
@@ -67,28 +67,15 @@ def test_wrong_labels_that_earn_the_same_are_one_outcome():
     assert float(same_reward_chance(probabilities, near, 3)) == pytest.approx(0.5**3 + 0.3**3 + 0.2**3)
 
 
-class BuiltError(Exception):
-    """A trainer stands ready; nothing was trained."""
-
-
 @pytest.fixture
-def make_trainer(job, tiny_manifest, monkeypatch):
+def make_trainer(tiny_jobs, tmp_path):
     """The trainer that `train_grpo` would run with these settings, its adapter not at zero."""
 
     def make(**settings):
-        found = []
-
-        def keep(self, trainer, counters):
-            found.append(trainer)
-            raise BuiltError
-
-        monkeypatch.setattr(Checkpoints, "train", keep)
-        settings = {**job.config["grpo"], "batch_size": 2, "micro_batch_size": 2, "reward": SHAPED, **settings}
-        model_config = {**job.config["model"], "dtype": "float32"}
-        arguments = job("x", settings=settings, manifest=tiny_manifest, model_config=model_config)
-        with pytest.raises(BuiltError):
-            train_grpo.train_grpo(**arguments, decoding="structured")
-        trainer = found[0]
+        settings = {**tiny_jobs.config["grpo"], "batch_size": 2, "micro_batch_size": 2, "reward": SHAPED, **settings}
+        job = tiny_jobs.make("x", settings)
+        start = load_start(job)
+        trainer = grpo.make_trainer(job, start, Watcher(start, 2), tmp_path)
         trainer.current_gradient_accumulation_steps = 1
         torch.manual_seed(0)
         for name, weight in trainer.model.named_parameters():
@@ -103,7 +90,7 @@ def gradient(trainer, rows):
     """Of the loss of these rows' groups, all adapters' side by side."""
     batch = [row for row in rows for _ in range(trainer.num_generations)]
     trainer.model.train()
-    loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch))
+    loss = trainer.compute_loss(trainer.model, trainer.prepare_batch(batch))
     return torch.cat([part.flatten() for part in torch.autograd.grad(loss, adapters(trainer.model))])
 
 
@@ -154,42 +141,38 @@ def history(path, metric):
     return pl.read_parquet(path).filter(metric=metric).sort("step")["value"].to_list()
 
 
-def test_it_learns_the_one_reply_that_pays(job, tiny_manifest):
-    settings = {**job.config["grpo"], "estimator": "exact", "epochs": 10, "batch_size": 4, "micro_batch_size": 2}
+def test_it_learns_the_one_reply_that_pays(tiny_jobs):
+    settings = {**tiny_jobs.config["grpo"], "estimator": "exact", "epochs": 10, "batch_size": 4, "micro_batch_size": 2}
     settings |= {"warmup_steps": 0, "learning_rate": 1e-2, "temperature": 0.1}  # a small model's logits are small
-    model_config = {**job.config["model"], "dtype": "float32"}
-    arguments = job("exact", settings=settings, manifest=tiny_manifest, model_config=model_config)
-    arguments["train"] = job.folder / "one_label.parquet"
-    train_grpo.train_grpo(**arguments, decoding="structured")
-    assert pl.read_parquet(arguments["history"]).schema == HISTORY
-    reward = history(arguments["history"], "reward")
+    job = tiny_jobs.make("exact", settings, train="one_label")
+    grpo.train_grpo(job)
+    assert pl.read_parquet(job.output.history).schema == HISTORY
+    reward = history(job.output.history, "reward")
     assert reward[0] < 50 and reward[-1] > 95
-    assert pl.read_parquet(arguments["cost"])["n_tokens_generated"].item() == 0
+    assert pl.read_parquet(job.output.cost)["n_tokens_generated"].item() == 0
 
 
-def test_history_holds_expectations(job, tiny_manifest):
+def test_history_holds_expectations(tiny_jobs):
     """One batch of all rows, computed beside it from the start's own probabilities, in micro-batches."""
-    settings = {**job.config["grpo"], "estimator": "exact", "epochs": 1, "batch_size": 16, "micro_batch_size": 4}
+    settings = {**tiny_jobs.config["grpo"], "estimator": "exact", "epochs": 1, "batch_size": 16, "micro_batch_size": 4}
     settings |= {"reward": SHAPED, "warmup_steps": 0, "learning_rate": 1e-6, "group_size": 3}
-    model_config = {**job.config["model"], "dtype": "float32"}
-    arguments = job("expected", settings=settings, manifest=tiny_manifest, model_config=model_config)
-    names = ("manifest", "ruleset", "train", "validation", "model_config", "lora", "start_from", "seed")
-    start = train_grpo.training.load_start(**{name: arguments[name] for name in names})
+    job = tiny_jobs.make("expected", settings)
+    start = load_start(job)
     network = start.model.eval().get_base_model()
     chances = label_log_probs(network, start.trie, start.train.prompts, 16).exp()
     labels = start.ruleset.labels
     points = torch.tensor(reward_matrix(labels, SHAPED))[[labels.index(label) for label in start.train.labels]]
-    train_grpo.train_grpo(**arguments, decoding="structured")
-    found = pl.read_parquet(arguments["history"]).filter(step=1)
-    assert history(arguments["history"], "reward") == pytest.approx([float((chances * points).sum(1).mean())], rel=1e-5)
+    grpo.train_grpo(job)
+    found = pl.read_parquet(job.output.history).filter(step=1)
+    assert history(job.output.history, "reward") == pytest.approx([float((chances * points).sum(1).mean())], rel=1e-5)
     entropies = -(chances * chances.log()).sum(1)
-    assert history(arguments["history"], "entropy") == pytest.approx([float(entropies.mean())], rel=1e-5)
+    assert history(job.output.history, "entropy") == pytest.approx([float(entropies.mean())], rel=1e-5)
     shares = dict(found.filter(metric="predicted_share").select("label", "value").iter_rows())
     assert shares == pytest.approx(dict(zip(labels, chances.mean(0).tolist(), strict=True)), rel=1e-5)
     groups = list(map(list, itertools.product(range(4), repeat=3)))
     alike = [[group for group in groups if len(set(row[group].tolist())) == 1] for row in points]
     same = [float(row[group].prod()) for row, of in zip(chances, alike, strict=True) for group in of]
-    assert history(arguments["history"], "zero_signal_share") == pytest.approx([sum(same) / 16], rel=1e-4)
+    assert history(job.output.history, "zero_signal_share") == pytest.approx([sum(same) / 16], rel=1e-4)
     assert found["n_tokens"].max() == sum(map(len, start.train.prompts))  # each prompt once, whatever the group size
 
 

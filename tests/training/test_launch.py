@@ -1,7 +1,7 @@
 """A training in two processes is the training in one."""
 
-import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,44 +14,34 @@ import torch
 from safetensors.torch import load_file
 
 from hidden_rule.training import launch
+from hidden_rule.training.job import CheckpointPlan, TrainingOutput
 
 SCRIPT = Path(__file__).parents[1] / "launched.py"
 CURRICULUM = {"by": "probability", "epochs": 1, "share": 0.5}
 VARIANTS = {"exact": {"estimator": "exact", "entropy_coef": 0.1, "curriculum": CURRICULUM}}  # of grpo
 
 
-def prepare(job, tiny_manifest, root, method, processes, strategy="ddp", steps=0):
+def prepare(tiny_jobs, root, method, processes, steps=0):
     """The command of a training of 4 steps an epoch, 4 prompts a step, in float32."""
     root.mkdir()
     variant, method = VARIANTS.get(method, {}), "grpo" if method in VARIANTS else method
-    settings = {**job.config[method], "epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1}
-    settings |= variant
-    paths = {name: str(root / name) for name in ("adapter", "history", "cost")}
-    arguments = job(
+    changes = {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1, **variant}
+    job = tiny_jobs.make(
         root.name,
-        settings=settings,
-        manifest=tiny_manifest,
-        model_config={**job.config["model"], "dtype": "float32"},
-        **paths,
-        **({"decoding": "structured"} if method == "grpo" else {}),
+        {**tiny_jobs.config[method], **changes},
+        output=TrainingOutput(*(root / name for name in ("adapter", "history", "cost"))),
+        checkpoints=CheckpointPlan(root / "checkpoints", "a", steps=steps, at_sigterm=True),
     )
-    spec = {
-        "method": method,
-        "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in arguments.items()},
-        "resources": {"gpu": 0, "processes": processes, "strategy": strategy},
-        "checkpoints": str(root / "checkpoints"),
-        "steps": steps,
-        "log": str(root / "log"),
-    }
-    (root / "spec.json").write_text(json.dumps(spec))
-    return [sys.executable, str(SCRIPT), str(root / "spec.json")]
+    place = launch.Place(root / "log", threads=processes, processes=processes)
+    (root / "job.pickle").write_bytes(pickle.dumps((job, place)))
+    return [sys.executable, str(SCRIPT), method, str(root / "job.pickle")]
 
 
 def train(*arguments, **options):
     """Run `prepare`'s command to its end; the history without seconds, and the adapter's weights."""
     done = subprocess.run(prepare(*arguments, **options), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    return read(arguments[2])
+    return read(arguments[1])
 
 
 def read(root):
@@ -70,15 +60,16 @@ def assert_alike(found, expected):
 
 
 @pytest.mark.parametrize("method", ["sft", "grpo", *VARIANTS])
-def test_two_processes_train_what_one_trains(job, tiny_manifest, tmp_path, method):
-    expected = train(job, tiny_manifest, tmp_path / "one", method, 1)
-    assert_alike(train(job, tiny_manifest, tmp_path / "two", method, 2), expected)
+def test_two_processes_train_what_one_trains(tiny_jobs, tmp_path, method):
+    expected = train(tiny_jobs, tmp_path / "one", method, 1)
+    assert_alike(train(tiny_jobs, tmp_path / "two", method, 2), expected)
 
 
-def test_two_processes_stop_at_sigterm_and_go_on(job, tiny_manifest, tmp_path):
+def test_two_processes_stop_at_sigterm_and_go_on(tiny_jobs, tmp_path):
     root = tmp_path / "stopped"
-    command = prepare(job, tiny_manifest, root, "sft", 2, steps=2)
-    process = subprocess.Popen([*command, "3"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    command = prepare(tiny_jobs, root, "sft", 2, steps=2)
+    held = {**os.environ, "HOLD_AT_STEP": "3"}
+    process = subprocess.Popen(command, env=held, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not (root / "checkpoints/a/checkpoint-2/whole.json").exists():  # from here on both take SIGTERM
         assert process.poll() is None, process.stderr.read()[-4000:]
         time.sleep(0.05)
@@ -88,7 +79,7 @@ def test_two_processes_stop_at_sigterm_and_go_on(job, tiny_manifest, tmp_path):
     assert not (root / "adapter").exists()
     subprocess.run(command, check=True, capture_output=True)
     assert "checkpoint-3" in (root / "log").read_text()  # one that SIGTERM wrote: due were those of steps 2, 4, 6
-    assert_alike(read(root), train(job, tiny_manifest, tmp_path / "undisturbed", "sft", 2))
+    assert_alike(read(root), train(tiny_jobs, tmp_path / "undisturbed", "sft", 2))
 
 
 @pytest.mark.parametrize("strategy", launch.STRATEGIES)

@@ -14,8 +14,8 @@ from test_trie import PROMPTS, REPLIES
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from hidden_rule.models.shared_forward import add_shared_prefix_forward
 from hidden_rule.models.trie import LabelTrie
+from hidden_rule.training.shared_forward import add_shared_prefix_forward
 from tiny_models import padded_batch, random_rows, tiny_model
 
 ROWS = random_rows(random.Random(0), 4, 1, 20)

@@ -3,10 +3,10 @@
 import polars as pl
 import pytest
 
-import train_grpo
-import train_sft
-from hidden_rule.training import common as training
-from hidden_rule.training.checkpoints import Checkpoints
+from hidden_rule.training.grpo import train_grpo
+from hidden_rule.training.job import CheckpointPlan, TrainingOutput
+from hidden_rule.training.sft import train_sft
+from hidden_rule.training.watcher import Watcher
 
 
 class KilledError(Exception):
@@ -14,16 +14,16 @@ class KilledError(Exception):
 
 
 @pytest.fixture
-def train(job, tiny_manifest, tmp_path, monkeypatch):
+def train(tiny_jobs, tmp_path, monkeypatch):
     """Train SFT or GRPO with so many minutes; returns the history. It may be killed before a step."""
-    monkeypatch.setattr(training.Watcher, "clock_s", lambda self: self.wall_s + 10 * self.n_steps, raising=False)
-    plain = training.Watcher.on_train_begin, training.Watcher.on_step_begin
+    monkeypatch.setattr(Watcher, "clock_s", lambda self: self.wall_s + 10 * self.n_steps, raising=False)
+    plain = Watcher.on_train_begin, Watcher.on_step_begin
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.n_steps = 0
         plain[0](self, args, state, control, **kwargs)
 
-    monkeypatch.setattr(training.Watcher, "on_train_begin", on_train_begin)
+    monkeypatch.setattr(Watcher, "on_train_begin", on_train_begin)
 
     def train(method, name="a", killed_before=None, every=0, **settings):
         def on_step_begin(self, args, state, control, **kwargs):
@@ -31,21 +31,15 @@ def train(job, tiny_manifest, tmp_path, monkeypatch):
                 raise KilledError
             self.n_steps += 1
 
-        monkeypatch.setattr(training.Watcher, "on_step_begin", on_step_begin)
-        settings = {**job.config[method], "batch_size": 4, "micro_batch_size": 4, "warmup_steps": 2, **settings}
-        extra = {"decoding": "structured"} if method == "grpo" else {}
+        monkeypatch.setattr(Watcher, "on_step_begin", on_step_begin)
         root = tmp_path / name
-        arguments = job(
+        job = tiny_jobs.make(
             name,
-            settings=settings,
-            manifest=tiny_manifest,
-            adapter=root / "adapter",
-            history=root / "history.parquet",
-            cost=root / "cost.parquet",
-            checkpoints=Checkpoints(root / "checkpoints", "a", steps=every, minutes=0),
-            **extra,
+            {**tiny_jobs.config[method], "batch_size": 4, "micro_batch_size": 4, "warmup_steps": 2, **settings},
+            output=TrainingOutput(root / "adapter", root / "history.parquet", root / "cost.parquet"),
+            checkpoints=CheckpointPlan(root / "checkpoints", "a", steps=every),
         )
-        (train_grpo.train_grpo if method == "grpo" else train_sft.train_sft)(**arguments)
+        (train_grpo if method == "grpo" else train_sft)(job)
         return pl.read_parquet(root / "history.parquet")
 
     return train

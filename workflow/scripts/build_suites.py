@@ -1,27 +1,13 @@
-"""Draw the suites: families of applications that show what of the policy was learnt."""
+"""Draw the suites of applications (`hidden_rule/task/build_suites.py`)."""
 
 from hidden_rule.core.logs import logged
-from hidden_rule.core.tables import write_table
-from hidden_rule.task.dataset import read_split, suites_schema
-from hidden_rule.task.ruleset import load_ruleset
-from hidden_rule.task.suites import SuiteSettings, draw_suites
+from hidden_rule.task.build_suites import build_suites
 
-
-def build_suites(ruleset_path, settings: dict, seed: int, train, suites) -> None:
-    """Write the table of suites to `suites`; `settings` are the config's, `train` the split that it must not hold."""
-    ruleset = load_ruleset(ruleset_path)
-    frame = draw_suites(ruleset, SuiteSettings(**settings, seed=seed), read_split(train, ruleset), source=ruleset_path)
-    write_table(frame, suites, suites_schema(ruleset))
-    for suite, rows in frame.group_by("suite", maintain_order=True):
-        print(f"{suite[0]}: {rows['family'].n_unique()} families, {len(rows)} applications")
-
-
-if "snakemake" in globals():
-    with logged(snakemake.log[0]):
-        build_suites(
-            ruleset_path=snakemake.input.ruleset,
-            settings=snakemake.params.suites,
-            seed=snakemake.params.seed,
-            train=snakemake.input.train,
-            suites=snakemake.output.suites,
-        )
+with logged(snakemake.log[0]):
+    build_suites(
+        ruleset_path=snakemake.input.ruleset,
+        settings=snakemake.params.suites,
+        seed=snakemake.params.seed,
+        train=snakemake.input.train,
+        suites=snakemake.output.suites,
+    )

@@ -1,29 +1,14 @@
-"""Write a condition's own training data: fewer rows than the split has, or labels that are partly wrong."""
+"""Write a condition's own training data (`hidden_rule/task/vary_training.py`)."""
 
 from hidden_rule.core.logs import logged
-from hidden_rule.core.tables import write_table
-from hidden_rule.task.dataset import dataset_schema, read_split
-from hidden_rule.task.ruleset import load_ruleset
-from hidden_rule.task.training_subsets import vary
+from hidden_rule.task.vary_training import vary_training
 
-
-def vary_training(train, ruleset_path, rows: int | None, noise: float, seed: int, output) -> None:
-    """Write the table at `train` with `rows` of its rows (None: all), a share `noise` of their labels replaced."""
-    ruleset = load_ruleset(ruleset_path)
-    split = read_split(train, ruleset)
-    varied = vary(split, ruleset.labels, rows=rows, noise=noise, seed=seed)
-    write_table(varied, output, dataset_schema(ruleset))
-    counts = ", ".join(f"{label} {n}" for label, n in sorted(varied["label"].value_counts().iter_rows()))
-    print(f"{len(varied)} of {len(split)} applications ({counts})")
-
-
-if "snakemake" in globals():
-    with logged(snakemake.log[0]):
-        vary_training(
-            train=snakemake.input.train,
-            ruleset_path=snakemake.input.ruleset,
-            rows=snakemake.params.rows,
-            noise=snakemake.params.noise,
-            seed=snakemake.params.seed,
-            output=snakemake.output.train,
-        )
+with logged(snakemake.log[0]):
+    vary_training(
+        train=snakemake.input.train,
+        ruleset_path=snakemake.input.ruleset,
+        rows=snakemake.params.rows,
+        noise=snakemake.params.noise,
+        seed=snakemake.params.seed,
+        output=snakemake.output.train,
+    )
