@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+import tomllib
 
 import polars as pl
 import pytest
+from yaml import safe_load
 
 from conftest import ROOT
 from hidden_rule.core.tables import COMPARISONS, METRICS, read_table
@@ -87,6 +89,14 @@ def test_the_readme_is_short_and_the_index_complete():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"]({page.name})" not in index]
     assert missing == ["README.md"]
+
+
+def test_one_version_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == project["version"] and citation["license"] == project["license"]
+    latest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert latest[1] == project["version"]
 
 
 @pytest.mark.parametrize("condition", ["grpo", "sft", "sft_then_grpo"])

@@ -92,10 +92,10 @@ def gpu_cost(published: Path) -> str:
     rows = []
     for name, shown in {**NAMES, "sft_then_grpo_free": "SFT → GRPO, free exploration, 1 epoch"}.items():
         of = costs.filter(condition=name)
-        evaluation = of.filter(stage="evaluate")["wall_s"]
+        evaluation = [float(wall) for wall in of.filter(stage="evaluate")["wall_s"]]
         training = (spent[name].seconds, spent[name].least, spent[name].most) if name in spent else None
-        times = [training, (evaluation.mean(), evaluation.min(), evaluation.max())]
-        rows.append([shown, *map(seconds, times), f"{of['peak_bytes'].max() / 1e9:.2f}"])
+        evaluating = (statistics.mean(evaluation), min(evaluation), max(evaluation))
+        rows.append([shown, seconds(training), seconds(evaluating), f"{max(of['peak_bytes']) / 1e9:.2f}"])
     return markdown(["", "training, s", "evaluation, s", "peak memory, GB"], rows)
 
 
