@@ -23,7 +23,7 @@ rule build_dataset:
         code=code_of("build_dataset"),
         content=content_of(config["ruleset"]),
     message:
-        "Draw balanced applications and split them"
+        "Generate balanced applications and split them"
     script:
         "../scripts/build_dataset.py"
 
@@ -46,7 +46,7 @@ rule build_suites:
         code=code_of("build_suites"),
         content=content_of(config["ruleset"]),
     message:
-        "Make the suites that show what was learnt"
+        "Build the diagnostic suites"
     script:
         "../scripts/build_suites.py"
 
@@ -72,6 +72,6 @@ rule vary_training:
         code=code_of("vary_training"),
         content=content_of(config["ruleset"]),
     message:
-        "Choose the rows and labels that {wildcards.condition} is trained on"
+        "Select the training rows and labels of {wildcards.condition}"
     script:
         "../scripts/vary_training.py"

@@ -63,7 +63,7 @@ rule fit_reference:
         code=code_of("fit_reference"),
         content=content_of(config["ruleset"]),
     message:
-        "Fit {wildcards.condition}, a classifier to compare with, seed {wildcards.seed}"
+        "Fit the reference classifier {wildcards.condition}, seed {wildcards.seed}"
     script:
         "../scripts/fit_reference.py"
 

@@ -18,6 +18,6 @@ rule prepare_model:
         model={key: config["model"][key] for key in ["id", "revision", "source"]},
         code=code_of("prepare_model"),
     message:
-        "Make the base model ready: {params.model[id]}"
+        "Prepare the base model: {params.model[id]}"
     script:
         "../scripts/prepare_model.py"

@@ -31,7 +31,7 @@ rule record_run:
         code=code_of("record_run"),
         content=content_of(config["ruleset"], "envs/requirements.txt"),
     message:
-        "Record what the results were made from"
+        "Record the provenance of the results"
     script:
         "../scripts/record_run.py"
 
@@ -67,7 +67,7 @@ rule render_charts:
         code=code_of("render_charts"),
         content=content_of(config["ruleset"]),
     message:
-        "Draw the charts"
+        "Render the charts"
     script:
         "../scripts/render_charts.py"
 
@@ -143,6 +143,6 @@ rule write_manifest:
     params:
         code=code_of("write_manifest"),
     message:
-        "Write down the hash of every result"
+        "Write the manifest of the results"
     script:
         "../scripts/write_manifest.py"

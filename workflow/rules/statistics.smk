@@ -30,7 +30,7 @@ rule assess_feasibility:
         code=code_of("assess_feasibility"),
         content=content_of(config["ruleset"]),
     message:
-        "What the first groups of {wildcards.condition} will hold, seed {wildcards.seed}"
+        "Assess the first groups of {wildcards.condition}, seed {wildcards.seed}"
     script:
         "../scripts/assess_feasibility.py"
 
@@ -53,7 +53,7 @@ rule judge_collapse:
         code=code_of("judge_collapse"),
         content=content_of(config["ruleset"]),
     message:
-        "Judge whether training by reward gave up decisions"
+        "Check RL for collapse"
     script:
         "../scripts/judge_collapse.py"
 
@@ -82,7 +82,7 @@ rule summarize:
         code=code_of("summarize"),
         content=content_of(config["ruleset"]),
     message:
-        "Compute metrics with intervals, and compare conditions pairwise"
+        "Compute metrics and pairwise comparisons"
     script:
         "../scripts/summarize.py"
 
@@ -107,7 +107,7 @@ rule measure_supervision:
         code=code_of("measure_supervision"),
         content=content_of(config["ruleset"]),
     message:
-        "Count what each training was told"
+        "Measure the supervision of each training"
     script:
         "../scripts/measure_supervision.py"
 
@@ -128,6 +128,6 @@ rule summarize_side_effects:
         config=excerpt(config, conditions_of(TRAINED), "side_effects"),
         code=code_of("summarize_side_effects"),
     message:
-        "Compute side effects and leaks with intervals"
+        "Summarize side effects and leaks"
     script:
         "../scripts/summarize_side_effects.py"

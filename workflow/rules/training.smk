@@ -73,6 +73,6 @@ rule sample_start:
         code=code_of("sample_start"),
         content=content_of(config["ruleset"]),
     message:
-        "What {wildcards.condition} replies before its training, seed {wildcards.seed}"
+        "Sample replies before training {wildcards.condition}, seed {wildcards.seed}"
     script:
         "../scripts/sample_start.py"
