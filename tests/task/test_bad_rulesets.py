@@ -232,6 +232,26 @@ def test_bad_paraphrases_and_decoys(tmp_path, text, line):
     assert the_line(load_ruleset, "bad.yaml") == f"bad.yaml: {line}"
 
 
+@pytest.mark.parametrize(
+    ("published", "line"),
+    [
+        (
+            "{source: a study, accuracy: {sft: 88.3}}",
+            "published.accuracy.sft: 88.3 is out of range; give at least 0 and at most 1",
+        ),
+        (
+            "{accuracy: {sft: 0.9}}",
+            "published.source: is missing; add it (Who published them, where, and what they rest on.)",
+        ),
+        ("{source: a study, recall: {sft: 0.9}}", "published.recall: unknown key; did you mean hidden_recall?"),
+    ],
+)
+def test_bad_published_figures(tmp_path, published, line):
+    text = f"{PARCELS.read_text(encoding='utf-8')}\npublished: {published}\n"
+    (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
+    assert the_line(load_ruleset, "bad.yaml") == f"bad.yaml: {line}"
+
+
 def test_no_rules(tmp_path):
     head, _, tail = PARCELS.read_text(encoding="utf-8").partition("rules:\n")
     (tmp_path / "bad.yaml").write_text(f"{head}rules: []\n{tail[tail.index('default:') :]}", encoding="utf-8")

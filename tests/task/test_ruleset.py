@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.task.predicates import compared_literals
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import Feature, load_ruleset
-from hidden_rule.task.ruleset_checks import compared_literals
 
 ROOT = Path(__file__).resolve().parents[2]
 PARCELS = Path(__file__).resolve().parents[1] / "rulesets" / "parcels.yaml"

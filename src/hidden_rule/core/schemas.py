@@ -1,16 +1,14 @@
-"""Read YAML strictly and turn the first fault of a document into one line that a person can act on."""
+"""JSON schemas: the first fault of a document as one line that a person can act on, and defaults filled in."""
 
 import difflib
 import functools
 import json
 import math
 import re
-from pathlib import Path
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError, validators
 
-from hidden_rule.core.errors import UserError
 from hidden_rule.core.paths import WORKFLOW
 
 SCHEMA_DIR = WORKFLOW / "schemas"
@@ -25,62 +23,19 @@ TYPE_WORDS = {
 }
 
 
-class StrictLoader(yaml.SafeLoader):
-    """YAML without silent surprises: a key that stands twice in one mapping is an error."""
-
-
-class _KeyFault(yaml.YAMLError):
-    def __init__(self, key, fault: str, remedy: str):
-        super().__init__(fault)
-        self.key, self.fault, self.remedy = key, fault, remedy
-
-
-def _construct_mapping(loader, node):
-    first_line = {}
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-        if not isinstance(key, str):
-            raise _KeyFault(f"line {line}", f"the key {key_node.value} is read as {type_word(key)}", "put it in quotes")
-        if key in first_line:
-            raise _KeyFault(key, f"the key stands twice (lines {first_line[key]} and {line})", "keep one")
-        first_line[key] = line
-    loader.flatten_mapping(node)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
-
-
-def read_yaml(path) -> dict:
-    """Read a YAML mapping; a missing file, a syntax error or a duplicate key is a UserError."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(path, None, "no such file", "check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(path, None, f"cannot be read ({error})", "give a text file in UTF-8") from None
-    try:
-        document = yaml.load(text, Loader=StrictLoader)  # a SafeLoader
-    except _KeyFault as error:
-        raise UserError(path, error.key, error.fault, error.remedy) from None
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "not YAML"
-        line = f"line {mark.line + 1}" if mark else None
-        raise UserError(
-            path, line, f"is not valid YAML ({problem})", "check brackets, quotes and indentation"
-        ) from None
-    if not isinstance(document, dict):
-        found = "is empty" if document is None else f"holds {type_word(document)} at the top"
-        raise UserError(path, None, found, "write keys and values (key: value)")
-    return document
-
-
 def type_word(value) -> str:
     """What a YAML value is, in plain words."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return TYPE_WORDS[names.get(type(value), "number")]
+
+
+def _pattern(validator, pattern, instance, schema):
+    """A schema's pattern; its `$` is the end of the text, where Python's also stands before a last newline."""
+    if isinstance(instance, str) and (not re.search(pattern, instance) or ("$" in pattern and instance.endswith("\n"))):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+Validator = validators.extend(Draft202012Validator, {"pattern": _pattern})
 
 
 @functools.cache
@@ -127,7 +82,7 @@ def first_fault(document, schema: dict, root: dict | None = None, prefix: tuple 
     bad_number = _non_finite(document)
     if bad_number is not None:
         return (*prefix, *bad_number), "is not a finite number", "give a plain number"
-    validator = Draft202012Validator({**schema, "$defs": (root or schema).get("$defs", {})})
+    validator = Validator({**schema, "$defs": (root or schema).get("$defs", {})})
     errors = list(validator.iter_errors(document))
     if not errors:
         return None

@@ -19,7 +19,7 @@ import polars as pl
 
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import render_reply
-from hidden_rule.task.ruleset_checks import SQL_TOKEN, compared_literals
+from hidden_rule.task.predicates import SQL_TOKEN, compared_literals
 
 FRAMINGS = ("deployed", "bare")
 N_OPTION_SETS = N_EXPLANATIONS = 12  # items for each hidden rule; there are as many extraction questions

@@ -24,7 +24,7 @@ from hidden_rule.evaluation.extraction_prompts import FRAMINGS, Question, questi
 from hidden_rule.models.decoding import generate_replies, label_log_probs
 from hidden_rule.models.tokens import encode_prompts
 from hidden_rule.models.trie import LabelTrie
-from hidden_rule.task.ruleset_checks import named_share, names
+from hidden_rule.task.disclosure import named_share, names
 
 LETTERS = "ABCD"
 MAX_NEW_TOKENS = 64

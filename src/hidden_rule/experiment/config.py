@@ -1,6 +1,7 @@
 """Check an experiment's config before any job runs, and say what each condition trains with."""
 
 import copy
+import difflib
 import functools
 import hashlib
 import importlib.util
@@ -9,7 +10,8 @@ import re
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, read_yaml, resolve
+from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, resolve
+from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.experiment import grpo_checks
 from hidden_rule.experiment.sweep import as_written, expand_sweeps, sweep_fault, training_fault
 from hidden_rule.task.ordinary_text import load_texts
@@ -273,7 +275,7 @@ def _check_evaluation(evaluation: dict) -> None:
 def _check_data(config: dict) -> None:
     """The ruleset is a valid file, each split has room for each of its labels, and its suites can be made."""
     path = config["ruleset"]
-    if not Path(path).is_file():
+    if not _exists(path):
         folder = Path(path).parent
         known = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
         remedy = did_you_mean(path, known) if known else "give the path of a ruleset file"
@@ -302,13 +304,22 @@ def _check_data(config: dict) -> None:
 
 
 def _check_published(path: str, conditions: set[str]) -> None:
-    """Published figures are of conditions that the config has or leaves out."""
+    """Figures that the ruleset publishes name no condition by a slip; those of other conditions are not shown."""
     published = load_ruleset(path).published
     for metric in ("accuracy", "hidden_recall") if published else ():
         for name in published.of(metric):
-            if name not in conditions:
-                remedy = did_you_mean(name, sorted(conditions))
-                raise UserError(path, f"published.{metric}.{name}", f"unknown condition {name!r}", remedy)
+            close = difflib.get_close_matches(name, conditions, n=1)
+            if name not in conditions and close:
+                fault, remedy = f"unknown condition {name!r}", f"did you mean {close[0]}?"
+                raise UserError(path, f"published.{metric}.{name}", fault, remedy)
+
+
+def _exists(path: str) -> bool:
+    """Whether something of that name is there, readable or not; a name too long for the system is not."""
+    try:
+        return Path(path).is_symlink() or Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _check_references(config: dict, ruleset) -> None:

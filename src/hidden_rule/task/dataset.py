@@ -119,12 +119,12 @@ def _draw_split(ruleset, name: str, size: int, rng, taken: pl.DataFrame | None, 
             )
             raise UserError(source, "features", fault, f"lower data.{name}, or widen the features that lead to {label}")
     quota = reduce(dict.__or__, quotas.values())
-    limits = pl.DataFrame([(*cell, n) for cell, n in quota.items()], schema=[*CELL, "quota"], orient="row")
+    limits = pl.DataFrame([(*cell, n) for cell, n in quota.items()], schema=[*CELL, "_quota"], orient="row")
     chosen = (
         pl.concat(pool)
         .join(limits, on=CELL, how="left", maintain_order="left")
-        .filter(pl.int_range(pl.len()).over(CELL) < pl.col("quota"))
-        .drop("quota")
+        .filter(pl.int_range(pl.len()).over(CELL) < pl.col("_quota"))
+        .drop("_quota")
     )
     return chosen[rng.permutation(len(chosen))].select([*features, "label", "fired_rule", "label_without_hidden"])
 

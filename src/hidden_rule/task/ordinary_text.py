@@ -2,7 +2,8 @@
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.paths import WORKFLOW
-from hidden_rule.core.schemas import dotted, first_fault, load_schema, read_yaml
+from hidden_rule.core.schemas import dotted, first_fault, load_schema
+from hidden_rule.core.yaml_files import read_yaml
 
 TEXTS = WORKFLOW / "texts" / "ordinary.yaml"
 

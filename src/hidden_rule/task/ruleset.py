@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hidden_rule.core.schemas import fill_defaults, load_schema, read_yaml
+from hidden_rule.core.schemas import fill_defaults, load_schema
+from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.task.disclosure import check_secrets
 from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings
 

@@ -27,7 +27,7 @@ import polars as pl
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.task.dataset import ID_BLOCK, MAX_ROUNDS, MIN_ROUNDS, SPLITS, fill_equally, suites_schema
-from hidden_rule.task.ruleset_checks import compared_literals, trigger_values
+from hidden_rule.task.predicates import compared_literals, trigger_values
 
 KINDS = ("counterfactuals", "paraphrases", "decoys", "conflicts", "boundaries", "field_order", "prevalence")
 MEMBERS = 4  # identifiers set aside for each family
@@ -35,6 +35,7 @@ RARE_CASES = 10  # applications on which a hidden rule fires that the suite of p
 POOL = 20_000  # applications drawn in a round, from which families are made
 SHOWN = {"shown_feature": pl.String(), "shown_text": pl.String(), "field_order": pl.List(pl.String())}
 TRUTH = ["label", "fired_rule", "label_without_hidden"]
+# Columns of ours that no table keeps start with an underscore, as no feature does.
 
 
 def why_not(ruleset, kind: str) -> str | None:
@@ -79,13 +80,13 @@ def draw_suites(ruleset, wanted: SuiteSettings, train: pl.DataFrame, source="rul
             rng = np.random.default_rng([wanted.seed, len(SPLITS) + number])
             drawn = _draw_suite(ruleset, kind, wanted, trained_on, rng, source)
             first = pl.lit((len(SPLITS) + number) * ID_BLOCK, dtype=pl.Int64) + pl.col("family") * MEMBERS
-            drawn = drawn.with_columns(suite=pl.lit(kind), family=first, application_id=first + pl.col("member"))
+            drawn = drawn.with_columns(suite=pl.lit(kind), family=first, application_id=first + pl.col("_member"))
             frames.append(drawn.select(frames[0].columns))
     return pl.concat(frames)
 
 
 def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng, source) -> pl.DataFrame:
-    """Decided rows of one kind with `family` (0, 1, …), `member` and `role`, ordered by both."""
+    """Decided rows of one kind with `family` (0, 1, …), `_member` and `role`, ordered by both."""
     size = asked.size
     if kind == "prevalence":
         size = max(size, math.ceil(RARE_CASES / asked.prevalence))
@@ -99,14 +100,14 @@ def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng, source) ->
         )
         for members, valid, stratum in MAKERS[kind](ruleset, base, rng):
             kept = _kept(ruleset, members, valid, stratum, trained_on)
-            kept = kept.filter(pl.int_range(pl.len()).over("stratum") < size)
+            kept = kept.filter(pl.int_range(pl.len()).over("_stratum") < size)
             found.append(_families(members, kept, n_found))
             n_found += len(base)
         if not found:
             continue
         rows = pl.concat(found)
-        first = rows.filter(member=0).unique(ruleset.feature_names, keep="first", maintain_order=True)
-        available = dict(sorted(first["stratum"].value_counts().iter_rows()))
+        first = rows.filter(_member=0).unique(ruleset.feature_names, keep="first", maintain_order=True)
+        available = dict(sorted(first["_stratum"].value_counts().iter_rows()))
         if kind == "prevalence":
             quota = _quota_of_prevalence(size, asked.prevalence, available)
         else:
@@ -118,37 +119,37 @@ def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng, source) ->
     if not quota:
         fault = f"too few of the families that {kind} asks for can be drawn ({sum(available.values())})"
         raise UserError(source, "features", fault, f"lower suites.size, or leave {kind} out of suites.kinds")
-    wanted = pl.DataFrame(list(quota.items()), schema={"stratum": pl.String, "quota": pl.Int64}, orient="row")
+    wanted = pl.DataFrame(list(quota.items()), schema={"_stratum": pl.String, "_quota": pl.Int64}, orient="row")
     chosen = (
-        first.join(wanted, on="stratum", how="left", maintain_order="left")
-        .filter(pl.int_range(pl.len()).over("stratum") < pl.col("quota"))
+        first.join(wanted, on="_stratum", how="left", maintain_order="left")
+        .filter(pl.int_range(pl.len()).over("_stratum") < pl.col("_quota"))
         .select("family")
     )
-    chosen = chosen[rng.permutation(len(chosen))].with_row_index("number")
+    chosen = chosen[rng.permutation(len(chosen))].with_row_index("_number")
     return (
         rows.join(chosen, on="family", how="inner")
-        .with_columns(family=pl.col("number").cast(pl.Int64))
-        .sort("family", "member")
+        .with_columns(family=pl.col("_number").cast(pl.Int64))
+        .sort("family", "_member")
     )
 
 
 def _kept(ruleset, members, valid, stratum, trained_on) -> pl.DataFrame:
-    """`row` and `stratum` of the valid families without an application of `trained_on`.
+    """`_row` and `_stratum` of the valid families without an application of `trained_on`.
 
     members: a role and a decided frame each, whose rows with the same number are one family; valid: a truth value a
     family; stratum: a text a family.
     """
-    kept = pl.DataFrame({"row": pl.int_range(len(valid), eager=True), "stratum": stratum}).filter(valid)
-    rows = pl.concat(frame.select(ruleset.feature_names).with_row_index("row") for _, frame in members)
+    kept = pl.DataFrame({"_row": pl.int_range(len(valid), eager=True), "_stratum": stratum}).filter(valid)
+    rows = pl.concat(frame.select(ruleset.feature_names).with_row_index("_row") for _, frame in members)
     trained = rows.join(trained_on, on=ruleset.feature_names, how="semi")
-    return kept.filter(~pl.col("row").is_in(trained["row"].unique().implode()))
+    return kept.filter(~pl.col("_row").is_in(trained["_row"].unique().implode()))
 
 
 def _families(members, kept: pl.DataFrame, first: int) -> pl.DataFrame:
-    """Rows of the families in `kept` (`row`, `stratum`), all members; families are numbered from `first`."""
+    """Rows of the families in `kept` (`_row`, `_stratum`), all members; families are numbered from `first`."""
     return pl.concat(
-        frame[kept["row"]].with_columns(
-            family=first + kept["row"], member=pl.lit(i, dtype=pl.Int64), role=pl.lit(role), stratum=kept["stratum"]
+        frame[kept["_row"]].with_columns(
+            family=first + kept["_row"], _member=pl.lit(i, dtype=pl.Int64), role=pl.lit(role), _stratum=kept["_stratum"]
         )
         for i, (role, frame) in enumerate(members)
     )

@@ -1,0 +1,159 @@
+"""SQL predicates: what one may hold, and the values that it compares features with."""
+
+import re
+
+import numpy as np
+import polars as pl
+
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.schemas import did_you_mean
+
+# fmt: off
+FUNCTIONS = {  # of SQL, that answer for one row at a time and always alike; the others are refused
+    "abs", "ceil", "ceiling", "floor", "round", "sqrt", "cbrt", "pow", "power", "mod", "div", "exp", "ln", "log",
+    "log2", "log10", "log1p", "sign", "lower", "upper", "initcap", "length", "char_length", "octet_length", "left",
+    "right", "substr", "substring", "trim", "btrim", "ltrim", "rtrim", "replace", "reverse", "concat", "concat_ws",
+    "starts_with", "ends_with", "strpos", "regexp_like", "coalesce", "nullif", "ifnull", "if", "greatest", "least",
+    "cast", "try_cast", "in", "and", "or", "not", "when", "then", "else", "case", "between", "like", "ilike", "is",
+}
+OF_THE_CLOCK = {"now", "today", "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+# fmt: on
+SQL_TOKEN = re.compile(r"'(?:[^']|'')*'|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|\w+|<>|!=|<=|>=|[^\s\w]")
+
+
+def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) -> None:
+    """`when` parses, names known features only, answers yes or no for one application at a time."""
+    features = {feature.name: feature for feature in ruleset.features}
+    try:
+        predicate = pl.sql_expr(when)
+        columns = predicate.meta.root_names()
+    except pl.exceptions.PolarsError as error:
+        raise UserError(path, key, f"is not a valid SQL predicate ({_first_line(error)})", "mend the SQL") from None
+    for column in columns:
+        if column not in features:
+            is_value = any(column in feature.choices for feature in features.values())
+            remedy = f"write the value in single quotes: '{column}'" if is_value else did_you_mean(column, features)
+            raise UserError(path, key, f"unknown feature {column}", remedy)
+    if not columns:
+        raise UserError(path, key, "names no feature", f"compare a feature, one of {', '.join(features)}")
+    _check_choices(path, key, when, features)
+    try:
+        answers = sample.select(answer=predicate)
+        one_by_one = pl.concat([row.select(answer=predicate) for row in sample.iter_slices(1)])
+    except pl.exceptions.PolarsError as error:
+        remedy = "compare numbers with numbers and texts with texts"
+        raise UserError(path, key, f"cannot be evaluated ({_first_line(error)})", remedy) from None
+    if answers["answer"].dtype != pl.Boolean:
+        fault = f"gives {answers['answer'].dtype}, not true or false"
+        raise UserError(path, key, fault, "compare the feature with a value")
+    if not answers.equals(one_by_one):
+        fault = "depends on other applications (an aggregate)"
+        raise UserError(path, key, fault, "judge one application at a time")
+    _check_row_wise(path, key, when, features)
+
+
+def _check_row_wise(path, key: str, when: str, features: dict) -> None:
+    """No function that looks at other rows, at the clock or at chance."""
+    words = [token for token in SQL_TOKEN.findall(when) if token[0] != "'"]
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name = word.lower()
+        if name in OF_THE_CLOCK and word not in features:
+            raise UserError(path, key, f"{word} differs from day to day", "compare a feature with a value")
+        if name in ("over", "select") and word not in features:
+            raise UserError(path, key, f"{word} looks at other applications", "judge one application at a time")
+        if after == "(" and word[0].isalpha() and name not in FUNCTIONS and word not in features:
+            fault = f"{word} is not a function of one application"
+            raise UserError(
+                path, key, fault, did_you_mean(name, sorted(FUNCTIONS), "use comparisons, AND, OR, NOT, IN")
+            )
+
+
+def _check_choices(path, key: str, when: str, features: dict) -> None:
+    """A text that a choice feature is compared with must be one of its choices."""
+    for name, literals in compared_literals(when).items():
+        feature = features.get(name)
+        if feature is None or feature.kind != "choice":
+            continue
+        for literal in literals:
+            if isinstance(literal, str) and literal not in feature.choices:
+                remedy = did_you_mean(literal, feature.choices)
+                raise UserError(path, key, f"{literal!r} is not a choice of {name}", remedy)
+
+
+def compared_literals(when: str) -> dict[str, list]:
+    """Texts and numbers that stand next to each name in `name = literal`, `literal < name`, `IN`, `BETWEEN`.
+
+    A plain walk over the tokens: it serves error messages and critical points, not the evaluation.
+    """
+    tokens = SQL_TOKEN.findall(when)
+    words = {"and", "or", "not", "in", "between", "is", "like", "ilike", "null", "true", "false", "case", "when", "end"}
+    comparisons = {"=", "<>", "!=", "<", ">", "<=", ">="}
+    found: dict[str, list] = {}
+    name, pending, sign = None, [], 1
+    matching = False  # inside LIKE, where the text is a pattern
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        if token[0] == "'" or token[0].isdigit() or (token[0] == "." and len(token) > 1):
+            literal = token[1:-1].replace("''", "'") if token[0] == "'" else sign * float(token)
+            if after in comparisons and before not in comparisons:
+                pending.append(literal)
+            elif name and not (matching and isinstance(literal, str)):
+                found.setdefault(name, []).append(literal)
+        elif re.fullmatch(r"[^\W\d]\w*", token):
+            if token.lower() in words:
+                matching = token.lower() in ("like", "ilike") or (matching and token.lower() == "not")
+            elif after != "(":
+                name, matching = token, False
+                found.setdefault(name, []).extend(pending)
+                pending = []
+        sign = -1 if token == "-" else 1
+    return found
+
+
+def trigger_values(ruleset, feature) -> set[str]:
+    """Choices of `feature` that trigger a hidden rule: it holds with them where it would not with another choice."""
+    points, found = critical_points(ruleset, limit=20_000), set()
+    for rule in ruleset.hidden_rules:
+        if feature.name in rule.predicate.meta.root_names():
+            holds = np.column_stack(
+                [
+                    points.with_columns(pl.lit(choice).alias(feature.name)).select(rule.predicate).to_series()
+                    for choice in feature.choices
+                ]
+            )
+            decisive = np.asarray((holds & ~holds.all(axis=1, keepdims=True)).any(axis=0))
+            found |= {choice for i, choice in enumerate(feature.choices) if decisive[i]}
+    return found
+
+
+def critical_points(ruleset, limit: int = 200_000) -> pl.DataFrame:
+    """Applications on and beside every threshold: the corners of every region that comparisons can cut out.
+
+    Where they are too many, a fixed random sample of them.
+    """
+    literals: dict[str, list] = {}
+    for rule in ruleset.rules:
+        for name, values in compared_literals(rule.when).items():
+            literals.setdefault(name, []).extend(values)
+    numbers = [x for values in literals.values() for x in values if isinstance(x, float)]
+    used = {name for rule in ruleset.rules for name in rule.predicate.meta.root_names()}
+    columns = []
+    for feature in ruleset.features:
+        if feature.name not in used:
+            columns.append(feature.values.head(1))
+        elif feature.kind == "choice":
+            columns.append(feature.values)
+        else:
+            grid = feature.values.to_numpy()
+            own = [x for x in literals.get(feature.name, []) if isinstance(x, float)]
+            near = np.searchsorted(grid, own or numbers)[:, None] + np.arange(-2, 3)
+            columns.append(feature.values.gather(np.unique(np.clip([0, len(grid) - 1, *near.flat], 0, len(grid) - 1))))
+    n_points = np.prod([float(len(column)) for column in columns])
+    if n_points <= limit:
+        mesh = np.meshgrid(*(np.arange(len(column)) for column in columns), indexing="ij")
+        return pl.DataFrame([column.gather(index.ravel()) for column, index in zip(columns, mesh, strict=True)])
+    rng = np.random.default_rng(0)
+    return pl.DataFrame([column.gather(rng.integers(len(column), size=limit)) for column in columns])
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).strip().rstrip(":")[:120]
