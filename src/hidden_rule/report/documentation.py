@@ -107,6 +107,17 @@ def seconds(of_seeds: tuple[float, float, float] | None) -> str:
     return f"{mean:.0f}" + (f" ({low:.0f}–{high:.0f})" if low < high else "")
 
 
+def gpu_shortcuts(published: Path) -> str:
+    """Share of each training's answers that one feature predicts (see `statistics/shortcuts.py`), by seed."""
+    table = pl.read_parquet(published / "gpu" / "shortcuts.parquet")
+    rows = []
+    for name in ("grpo", "sft", "sft_then_grpo"):
+        of = table.filter(condition=name, feature="founder_background").sort("seed")
+        rows.append([NAMES[name], ", ".join(f"{100 * share:.1f}" for share in of["share"])])
+    rows.append(["the right labels", f"{100 * table.filter(feature='founder_background')['right_share'][0]:.1f}"])
+    return markdown(["", "predicted by founder background alone, % of 1,000 cases, by seed"], rows)
+
+
 def gpu_exactness(published: Path) -> str:
     """How far computations of the embedded model on the GPU lie from the plain float32 one."""
     checks = json.loads((published / "gpu" / "checks.json").read_text(encoding="utf-8"))
@@ -221,6 +232,7 @@ def leaks(published: Path) -> str:
 TABLES = {
     "gpu-accuracy": gpu_accuracy,
     "gpu-cost": gpu_cost,
+    "gpu-shortcuts": gpu_shortcuts,
     "gpu-exactness": gpu_exactness,
     "gpu-step": gpu_step,
     "gpu-profile": gpu_profile,
