@@ -143,8 +143,8 @@ def test_tables_are_those_of_any_condition(parcels, tmp_path):
     written = []
     for turn in range(2):
         output = EvaluationOutput(tmp_path / f"{turn}.parquet", tmp_path / f"{turn}.cost.parquet")
-        splits = {name: tmp_path / f"{name}.parquet" for name in ("test", "suites")}
-        fit_reference(ReferenceJob("plain", 3, "logistic", PARCELS, tmp_path / "train.parquet", splits, output))
+        files = {name: tmp_path / f"{name}.parquet" for name in ("test", "suites")}
+        fit_reference(ReferenceJob("plain", 3, "logistic", PARCELS, tmp_path / "train.parquet", files, output))
         written.append(output.predictions.read_bytes())
     assert written[0] == written[1]
     frame = read_table(tmp_path / "0.parquet", predictions_schema(list(ruleset.labels)))
