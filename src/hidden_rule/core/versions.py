@@ -14,6 +14,7 @@ from hidden_rule.core.errors import UserError
 TESTED = {  # library: the first version that was tested, and the first that was not
     "gguf": ("0.19", "0.20"),
     "peft": ("0.21", "0.22"),
+    "snakemake": ("9.27", "9.28"),  # in workflow/: workflow.basedir, workflow.config_settings; see there
     "torch": ("2.11", "2.14"),  # 2.11 on a GPU, 2.13 on CPUs
     "transformers": ("5.23", "5.24"),
     "trl": ("1.16", "1.17"),
@@ -36,3 +37,9 @@ def check_version(library: str) -> None:
     if not parts(first) <= parts(installed) < parts(beyond):
         fault = f"version {installed} is installed; its internals are used as versions {first} to below {beyond} have"
         raise UserError("envs/requirements.txt", library, f"{fault} them", remedy)
+
+
+def check_versions() -> None:
+    """`check_version` for every library of `TESTED`; imports none of them."""
+    for library in TESTED:
+        check_version(library)
