@@ -1,5 +1,6 @@
 """The record of a run holds facts; one that cannot be found out stops it."""
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 import yaml
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.files import file_sha256
+from hidden_rule.core.files import file_sha256, write_text
 from hidden_rule.core.tables import COSTS, write_table
+from hidden_rule.experiment.results import Results
 from hidden_rule.report import provenance
+from hidden_rule.task.dataset import SPLITS
 from record_run import record_run
 
 
@@ -25,17 +28,20 @@ def inputs(tmp_path, monkeypatch):
         "ruleset.yaml": "name: x\n",
     }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    pl.DataFrame({"application_id": [1, 2, 3]}).write_parquet("train.parquet")
+    config = {"seeds": [0], "experiment": "x", "ruleset": "ruleset.yaml", "conditions": {"sft": {"method": "sft"}}}
+    config |= {"sft": {}, "evaluation": {"structured": ["test"], "free": []}}
+    results = Results(tmp_path / "results", config)
+    (tmp_path / "results" / "data").mkdir(parents=True)
+    for split in SPLITS:
+        pl.DataFrame({"application_id": [1, 2, 3]}).write_parquet(results.layout.split(split))
     costs = {"condition": "sft", "seed": 0, "stage": "train", "wall_s": 1.5, "device": "cpu"}
     costs |= {"n_tokens_trained": 1, "n_tokens_generated": 0, "peak_bytes": 1}
-    write_table(pl.DataFrame([costs]).select(COSTS.names()), "costs.parquet", COSTS)
+    write_table(pl.DataFrame([costs]).select(COSTS.names()), results.layout.table("costs"), COSTS)
+    write_text("weights", results.layout.adapter(results.trained[0]) / "adapter_model.safetensors")
     return {
-        "config": {"seeds": [0], "experiment": "x"},
-        "lock_path": "lock.txt",
-        "manifest_path": "manifest.json",
-        "ruleset_path": "ruleset.yaml",
-        "data_paths": {"train": "train.parquet"},
-        "costs_path": "costs.parquet",
+        "results": results,
+        "lock": "lock.txt",
+        "model": "manifest.json",
         "provenance_path": "provenance.json",
         "config_path": "config.resolved.yaml",
     }
@@ -54,11 +60,13 @@ def test_the_record_holds_what_the_result_came_from(inputs):
     record = json.loads(Path("provenance.json").read_text(encoding="utf-8"))
     assert len(record["git"]["commit"]) == 40 and record["git"]["dirty"] is False
     assert record["packages"] == {"polars": pl.__version__}  # what is installed, not what the lock says
-    assert record["data"]["train"] == {"sha256": file_sha256("train.parquet"), "rows": 3}
+    train = inputs["results"].layout.split("train")
+    assert record["data"]["train"] == {"sha256": file_sha256(train), "rows": 3} and len(record["data"]) == 4
+    assert record["adapters"] == {"sft/seed0": hashlib.sha256(b"weights").hexdigest()}
     assert record["timings"] == [{"condition": "sft", "seed": 0, "stage": "train", "wall_s": 1.5}]
     assert record["hardware"]["cpu"] and record["hardware"]["memory_bytes"] > 2**20
     assert record["model"] == {"id": "tiny", "licence": None}
-    assert yaml.safe_load(Path("config.resolved.yaml").read_text(encoding="utf-8")) == inputs["config"]
+    assert yaml.safe_load(Path("config.resolved.yaml").read_text(encoding="utf-8")) == inputs["results"].config
 
 
 def test_a_changed_file_makes_the_checkout_dirty(inputs):

@@ -14,7 +14,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 import simulate
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, predictions_schema
+from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, predictions_schema, write_table
+from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.intervals import (
     Spread,
@@ -32,7 +33,7 @@ from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.statistics.outcomes import count_patterns
 from hidden_rule.statistics.suites_comparisons import clustered
 from summarize import summarize
-from synthetic import make_costs, make_predictions, make_ruleset, write_world
+from synthetic import make_costs, make_predictions, make_ruleset, world_config, write_world
 
 RULESET = make_ruleset(3)
 A, B, C = RULESET.labels  # hidden, stated, default
@@ -368,16 +369,19 @@ def test_other_applications_or_truth_are_refused(tmp_path):
 def test_summarize_writes_the_same_bytes_again(tmp_path):
     ruleset = make_ruleset(4)
     made = write_world(tmp_path, ruleset, seeds=(0, 1))
-    costs = []
-    for i, row in enumerate(made.costs.iter_slices(1)):
-        costs.append(tmp_path / f"cost{i}")
-        row.write_parquet(costs[-1])
+    config = world_config(seeds=(0, 1), evaluation={"structured": ["test", "holdout"], "free": ["test"]})
+    results = Results(tmp_path, config, ruleset=ruleset)
+    for run in results.runs:
+        of_run = made.costs.filter(**run.columns).cast(dict(COSTS))
+        write_table(of_run.filter(stage="evaluate"), results.layout.evaluation_cost(run), COSTS)
+        if run.method:
+            write_table(of_run.filter(stage="train"), results.layout.training_cost(run), COSTS)
     written = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for again in ("1", "2"):
             outputs = [tmp_path / f"{name}{again}.parquet" for name in ("metrics", "comparisons", "costs")]
-            summarize(made.predictions, made.jobs, costs, ruleset, *outputs)
+            summarize(results, *outputs)
             written.append([path.read_bytes() for path in outputs])
     assert written[0] == written[1]
     assert pl.read_parquet(outputs[2]).equals(make_costs(made.trained, made.jobs).cast(dict(COSTS)))

@@ -8,37 +8,29 @@ import yaml
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256, read_json, write_text
 from hidden_rule.core.logs import logged
+from hidden_rule.experiment.results import Results
 from hidden_rule.report import provenance
 
 
-def record_run(
-    config: dict,
-    lock_path,
-    manifest_path,
-    ruleset_path,
-    data_paths: dict,
-    costs_path,
-    provenance_path,
-    config_path,
-    adapter_paths: dict | None = None,
-) -> None:
-    """Write both records; `data_paths` by split (and `suites`), `adapter_paths` by `condition/seed` (may be left out).
+def record_run(results: Results, lock, model, provenance_path, config_path) -> None:
+    """Write both records; lock: path of the pip lock; model: path of the base model's manifest.
 
     Raises UserError where a fact cannot be found out.
     """
+    config = results.config
     record = {
         "experiment": config["experiment"],
         "created": provenance.creation_time(),
         "git": provenance.git_state(),
-        "lock": {"path": str(lock_path), "sha256": file_sha256(lock_path)},
+        "lock": {"path": str(lock), "sha256": file_sha256(lock)},
         "python": platform.python_version(),
-        "packages": provenance.locked_packages(lock_path),
-        "model": read_json(manifest_path),
-        "ruleset": {"path": str(ruleset_path), "sha256": file_sha256(ruleset_path)},
-        "data": provenance.data_hashes(data_paths),
-        "adapters": {name: file_sha256(path) for name, path in (adapter_paths or {}).items()},
+        "packages": provenance.locked_packages(lock),
+        "model": read_json(model),
+        "ruleset": {"path": config["ruleset"], "sha256": file_sha256(results.declared(config["ruleset"]))},
+        "data": provenance.data_hashes(results),
+        "adapters": provenance.adapter_hashes(results),
         "hardware": provenance.hardware(),
-        "timings": provenance.timings(costs_path),
+        "timings": provenance.timings(results.costs),
         "config": config,
     }
     _refuse_unknown(provenance_path, record)
@@ -57,16 +49,13 @@ def _refuse_unknown(provenance_path, record, key: str = "") -> None:
 
 
 if "snakemake" in globals():
+    from pathlib import Path
+
     with logged(snakemake.log[0]):
         record_run(
-            config=snakemake.params.config,
-            lock_path=snakemake.input.lock,
-            manifest_path=snakemake.input.model,
-            ruleset_path=snakemake.input.ruleset,
-            data_paths={split: snakemake.input[split] for split in ("train", "validation", "test", "holdout")}
-            | ({"suites": snakemake.input.suites[0]} if snakemake.input.suites else {}),
-            costs_path=snakemake.input.costs,
-            adapter_paths=dict(zip(snakemake.params.adapters, snakemake.input.adapters, strict=True)),
+            Results(Path(snakemake.output.config).parent, snakemake.params.config, snakemake.input),
+            lock=snakemake.input.lock,
+            model=snakemake.input.model,
             provenance_path=snakemake.output.provenance,
             config_path=snakemake.output.config,
         )

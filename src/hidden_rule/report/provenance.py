@@ -9,11 +9,14 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import psutil
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256
-from hidden_rule.core.tables import COSTS, read_table
+from hidden_rule.core.tables import read_table
+from hidden_rule.experiment.results import Results
+from hidden_rule.task.dataset import SPLITS
 
 
 def git_state(folder=".") -> dict:
@@ -86,15 +89,23 @@ def _gpus() -> list[dict]:
     return [{"name": name, "memory_bytes": int(mib) * 2**20, "driver": driver} for name, mib, driver in rows]
 
 
-def timings(costs_path) -> list[dict]:
-    """Wall seconds of each condition, seed and stage, from the costs table."""
+def timings(costs: pl.DataFrame) -> list[dict]:
+    """Wall seconds of each condition, seed and stage, from table COSTS."""
     columns = ["condition", "seed", "stage", "wall_s"]
-    return read_table(costs_path, COSTS).select(columns).sort(columns[:3]).to_dicts()
+    return costs.select(columns).sort(columns[:3]).to_dicts()
 
 
-def data_hashes(data_paths: dict) -> dict:
-    """`sha256` and `rows` of each split."""
-    return {split: {"sha256": file_sha256(path), "rows": read_table(path).height} for split, path in data_paths.items()}
+def data_hashes(results: Results) -> dict:
+    """`sha256` and `rows` of each split, and of the suites where there are any."""
+    names = [*SPLITS, "suites"] if results.has_suites else SPLITS
+    paths = {name: results.declared(results.layout.split(name)) for name in names}
+    return {name: {"sha256": file_sha256(path), "rows": read_table(path).height} for name, path in paths.items()}
+
+
+def adapter_hashes(results: Results) -> dict[str, str]:
+    """SHA-256 of each trained run's weights, by `condition/seed{seed}`."""
+    paths = {run: results.layout.adapter(run) / "adapter_model.safetensors" for run in results.trained}
+    return {f"{run.condition}/seed{run.seed}": file_sha256(results.declared(path)) for run, path in paths.items()}
 
 
 def creation_time() -> str:
