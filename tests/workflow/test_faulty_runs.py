@@ -7,14 +7,12 @@ import sys
 import time
 
 import pytest
+from smoke_jobs import AGGREGATED, EVERYTHING, MANIFEST
 from test_faults import mount
-from test_pipeline import AGGREGATED, EVERYTHING
 
 from conftest import SMOKE, Checkout
 from hidden_rule.core import manifest as verify
 from torture import fingerprints
-
-MANIFEST = {"Write down the hash of every result"}
 
 
 def said(done: subprocess.CompletedProcess) -> str:
@@ -159,7 +157,7 @@ def test_an_edit_under_a_clock_set_back_is_seen(smoke, times):
     ruleset, module = smoke.folder / "rulesets/fincorp.yaml", smoke.folder / "src/hidden_rule/statistics/intervals.py"
     for path, old, new, expected in [
         (ruleset, "nps >= 80", "nps >= 70", EVERYTHING | MANIFEST),
-        (module, "import ", "# edited\nimport ", AGGREGATED | MANIFEST),
+        (module, "import ", "CHANGED = 1\nimport ", AGGREGATED | MANIFEST),
     ]:
         before = path.read_text()
         assert old in before

@@ -1,19 +1,17 @@
-"""The whole pipeline: one command, the same bytes twice, another policy, and reruns of what an edit touches."""
+"""The whole pipeline: one command, the same bytes twice, another policy."""
 
 import itertools
 import json
 import re
 
 import polars as pl
-import pytest
 import yaml
+from smoke_jobs import CONDITIONS
 
-from conftest import ROOT, SMOKE, Checkout
+from conftest import ROOT, SMOKE
 from hidden_rule.core.tables import COLLAPSE, COMPARISONS, COSTS, HISTORY, METRICS, predictions_schema, read_table
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.task.suites import KINDS
-
-CONDITIONS = ["baseline", "grpo", "sft", "sft_then_grpo"]
 
 
 def test_smoke_run_writes_every_table_in_its_schema(smoke):
@@ -92,7 +90,7 @@ def test_another_policy_runs_and_no_code_knows_this_one(smoke, tmp_path):
     overlay = tmp_path / "parcels.yaml"
     overlay.write_text(
         "experiment: parcels\nruleset: tests/rulesets/parcels.yaml\n"
-        "charts: {published: {}}\nsuites: {kinds: [counterfactuals, conflicts, boundaries, field_order, prevalence]}\n"
+        "suites: {kinds: [counterfactuals, conflicts, boundaries, field_order, prevalence]}\n"
         "data: {train: 24, test: 12, validation: 12, holdout: 12}\nseeds: [0, 7]\n"
         "conditions: {grpo: false, sft_then_grpo: false, plain: {reference: logistic}, told: {prompt: oracle},\n"
         "  shots: {prompt: {examples: 3}, start_from: sft}}\n"
@@ -118,151 +116,9 @@ def test_another_policy_runs_and_no_code_knows_this_one(smoke, tmp_path):
         assert [word for word in words if re.search(rf"\b{word.lower()}\b", text)] == [], path
 
 
-AGGREGATED = {
-    "Compute metrics with intervals, and compare conditions pairwise",
-    "Draw the charts",
-    "Record what the results were made from",
-    "Write the report",
-}
-TRAIN = {
-    "sft": "Train sft with SFT, seed 0",
-    "grpo": "Train grpo with GRPO, seed 0",
-    "sft_then_grpo": "Train sft_then_grpo with GRPO, seed 0",
-}
-EVALUATE = {name: f"Evaluate {name}, seed 0" for name in CONDITIONS}
-ASSESS = {  # by the condition whose answers it looks at
-    "baseline": "What the first groups of grpo will hold, seed 0",
-    "sft": "What the first groups of sft_then_grpo will hold, seed 0",
-}
-
-
-JUDGE = "Judge whether training by reward gave up decisions"
-
-
-def retrained(*conditions):
-    judged = {JUDGE for name in conditions if name != "sft"}
-    return {TRAIN[name] for name in conditions} | judged | evaluated(*conditions)
-
-
-def evaluated(*conditions):
-    assessed = {ASSESS[name] for name in conditions if name in ASSESS}
-    return {EVALUATE[name] for name in conditions} | assessed | AGGREGATED
-
-
-DATA = {"Draw balanced applications and split them", "Make the suites that show what was learnt"}
-EVERYTHING = retrained("sft", "grpo", "sft_then_grpo") | evaluated("baseline") | DATA
-SMOKE_FILE = "experiments/smoke.yaml"
-EDITS = [
-    ("nothing", SMOKE_FILE, "", set()),
-    ("sft.learning_rate", SMOKE_FILE, "\nsft: {learning_rate: 1.0e-4}", retrained("sft", "sft_then_grpo")),
-    ("grpo.beta", SMOKE_FILE, "\ngrpo: {beta: 0.1}", retrained("grpo", "sft_then_grpo")),
-    ("lora.r", SMOKE_FILE, "\nlora: {r: 8}", retrained("sft", "grpo", "sft_then_grpo")),
-    (
-        "the way RL explores",
-        SMOKE_FILE,
-        "\ndecoding: free",
-        retrained("grpo", "sft_then_grpo") | {*ASSESS.values()}
-        | {f"What {name} replies before its training, seed 0" for name in ("grpo", "sft_then_grpo")},
-    ),
-    (
-        "an override of one condition",
-        SMOKE_FILE,
-        "\nconditions: {grpo: {method: grpo, with: {group_size: 8}}}",
-        retrained("grpo") | {ASSESS["baseline"]},  # other groups
-    ),
-    (
-        "chart settings",
-        SMOKE_FILE,
-        "\ncharts: {width: 700}",
-        AGGREGATED - {"Compute metrics with intervals, and compare conditions pairwise"},
-    ),
-    ("evaluation.max_new_tokens", SMOKE_FILE, "\nevaluation: {max_new_tokens: 9}", evaluated(*CONDITIONS)),
-    (
-        "the suites' size",
-        SMOKE_FILE,
-        "\nsuites: {size: 5}",
-        {"Make the suites that show what was learnt"} | evaluated(*CONDITIONS),
-    ),
-    (
-        "one more seed",
-        SMOKE_FILE,
-        "\nseeds: [0, 1]",
-        {message.replace("seed 0", "seed 1") for message in EVERYTHING - AGGREGATED - DATA} | AGGREGATED,
-    ),
-    (
-        "one more condition",
-        SMOKE_FILE,
-        "\nconditions: {sft_twice: {method: sft, start_from: sft}}",
-        {"Train sft_twice with SFT, seed 0", "Evaluate sft_twice, seed 0"} | AGGREGATED,
-    ),
-    (
-        "one more condition with fewer rows",
-        SMOKE_FILE,
-        "\nconditions: {sft_few: {method: sft, with: {train_rows: 16, label_noise: 0.25}}}",
-        {
-            "Choose the rows and labels that sft_few is trained on",
-            "Train sft_few with SFT, seed 0",
-            "Evaluate sft_few, seed 0",
-            "Count what each training was told",
-        }
-        | AGGREGATED,
-    ),
-    ("a split's size", SMOKE_FILE, "\ndata: {holdout: 44}", EVERYTHING),
-    ("a rule's threshold", "rulesets/fincorp.yaml", ("nps >= 80", "nps >= 70"), EVERYTHING),
-    (
-        "the rewards' code",
-        "src/hidden_rule/task/rewards.py",
-        "\n# edited",
-        retrained("grpo", "sft_then_grpo") | {*ASSESS.values()},
-    ),
-    (
-        "the charts' code",
-        "src/hidden_rule/report/charts/build.py",
-        "\n# edited",
-        {"Draw the charts", "Write the report"},
-    ),
-    (
-        "the statistics' code",
-        "src/hidden_rule/statistics/intervals.py",
-        "\n# edited",
-        AGGREGATED,
-    ),
-    ("a rule's script", "workflow/scripts/summarize.py", "\n# edited", AGGREGATED),
-    ("the report's template", "workflow/report/report.html.j2", "\n", {"Write the report"}),
-    (
-        "side effects asked for",
-        SMOKE_FILE,
-        "\nside_effects: true",
-        {f"Measure side effects of {name}, seed 0" for name in CONDITIONS[1:]}
-        | {"Compute side effects and leaks with intervals"}
-        | {"Record what the results were made from", "Write the report"},
-    ),
-    ("a docstring of the readme", "README.md", "\nedited", set()),
-]  # fmt: skip
-
-
-def edited(text: str, edit) -> str:
-    """`text` with `edit`: a pair (old, new) replaces; YAML that starts with a line break merges; else it is added."""
-    if isinstance(edit, tuple):
-        assert edit[0] in text
-        return text.replace(*edit)
-    if ":" in edit:
-        merged = yaml.safe_load(text)
-        for key, value in yaml.safe_load(edit).items():
-            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-        return yaml.safe_dump(merged)
-    return text + edit
-
-
-@pytest.mark.parametrize(("what", "file", "edit", "expected"), EDITS, ids=[edit[0] for edit in EDITS])
-def test_an_edit_reruns_what_depends_on_it_and_nothing_else(smoke: Checkout, what, file, edit, expected):
-    path = smoke.folder / file
-    before = path.read_bytes()
-    try:
-        path.write_text(edited(before.decode(), edit))
-        assert smoke.planned(*SMOKE) == (expected and expected | {"Write down the hash of every result"})
-    finally:
-        path.write_bytes(before)
+def test_a_finished_run_runs_nothing_again(smoke):
+    """What an edit reruns is in test_reruns.py."""
+    assert smoke.planned(*SMOKE) == set()
 
 
 def test_a_wrong_setting_stops_with_one_line(smoke):

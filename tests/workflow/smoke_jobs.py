@@ -1,0 +1,40 @@
+"""The jobs of the smoke experiment, by their messages, in the groups that an edit reruns."""
+
+CONDITIONS = ["baseline", "grpo", "sft", "sft_then_grpo"]
+RL = ["grpo", "sft_then_grpo"]
+
+MANIFEST = {"Write the manifest of the results"}
+SUMMARY = {"Compute metrics and pairwise comparisons"}
+CHARTS = {"Render the charts"}
+REPORT = {"Write the report"}
+PROVENANCE = {"Record the provenance of the results"}
+AGGREGATED = SUMMARY | CHARTS | REPORT | PROVENANCE
+COLLAPSE = {"Check RL for collapse"}
+SUITES = {"Build the diagnostic suites"}
+DATA = SUITES | {"Generate balanced applications and split them"}
+TRAIN = {
+    "sft": "Train sft with sft, seed 0",
+    "grpo": "Train grpo with grpo, seed 0",
+    "sft_then_grpo": "Train sft_then_grpo with grpo, seed 0",
+}
+ASSESS = {  # by the condition whose predictions are looked at
+    "baseline": "Assess the first groups of grpo, seed 0",
+    "sft": "Assess the first groups of sft_then_grpo, seed 0",
+}
+ASSESSED = {*ASSESS.values()}
+
+
+def evaluated(*conditions):
+    """What runs again where only the evaluation of conditions changed."""
+    assessed = {ASSESS[name] for name in conditions if name in ASSESS}
+    return {f"Evaluate {name}, seed 0" for name in conditions} | assessed | AGGREGATED
+
+
+def retrained(*conditions):
+    """What runs again where the training of conditions changed."""
+    collapse = COLLAPSE if {*conditions} & {*RL} else set()
+    return {TRAIN[name] for name in conditions} | collapse | evaluated(*conditions)
+
+
+MODELS = retrained(*TRAIN) | evaluated("baseline")  # all that trains or evaluates, and what follows
+EVERYTHING = MODELS | DATA
