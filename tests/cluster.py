@@ -53,7 +53,7 @@ PartitionName=gpu Nodes=ALL State=UP DefMemPerCPU=500
 GPUS = f"{MARK}\nName=gpu Type=a100 File=/dev/null\nName=gpu Type=a100 File=/dev/zero\n"
 # which GPU a job got; Slurm's record of it forgets that when the job ends
 PROLOG = '#!/bin/sh\necho "$SLURM_JOB_ID $SLURM_JOB_GPUS" >> {folder}/gpus\n'
-ONE_THREAD = ("--set-threads", "train_sft=1", "train_grpo=1", "evaluate=1")
+ONE_THREAD = ("--set-threads", "train=1", "evaluate=1")
 # quicker than a cluster with users wants it
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
 
@@ -131,9 +131,9 @@ def records() -> list[dict[str, str]]:
     return sorted(jobs, key=lambda job: int(job["JobId"]))
 
 
-def of_rule(jobs: list[dict[str, str]], name: str) -> list[dict[str, str]]:
-    """The jobs of a rule, by their comment: `rule_<name>_wildcards_…`."""
-    return [job for job in jobs if job["Comment"].startswith(f"rule_{name}_")]
+def of_rule(jobs: list[dict[str, str]], name: str, wildcards: str = "") -> list[dict[str, str]]:
+    """The jobs of a rule, or of one condition and seed (`sft_0`), by their comment: `rule_<name>_wildcards_…`."""
+    return [job for job in jobs if job["Comment"].startswith(f"rule_{name}_wildcards_{wildcards}")]
 
 
 def submit(checkout: Checkout, log: Path, *arguments: str) -> subprocess.Popen:
@@ -156,7 +156,7 @@ def finish(run: subprocess.Popen, log: Path) -> None:
 def take_in_the_changes(profile: Path) -> None:
     """What the profile says to change for another cluster: its lines for GPU nodes and for one without accounting."""
     text = profile.read_text()
-    for key in ("set-resources:", "  train_sft:", "  train_grpo:", "  evaluate:", "slurm-status-command:"):
+    for key in ("set-resources:", "  train:", "  evaluate:", "slurm-status-command:"):
         assert f"\n#{key}" in text
         text = text.replace(f"\n#{key}", f"\n{key}")
     profile.write_text(text)
@@ -170,7 +170,7 @@ def hang(checkout: Checkout, run: subprocess.Popen) -> dict[str, str]:
     while not list(checkout.folder.glob("results/smoke/checkpoints/sft/seed0/*/checkpoint-*/whole.json")):
         assert run.poll() is None, "the run ended before a checkpoint was seen"
         time.sleep(0.1)
-    (job,) = [job for job in of_rule(records(), "train_sft") if job["JobState"] == "RUNNING"]
+    (job,) = [job for job in of_rule(records(), "train", "sft_0") if job["JobState"] == "RUNNING"]
     output("scancel", "--signal=STOP", job["JobId"])
     output("scontrol", "update", f"JobId={job['JobId']}", "TimeLimit=1")
     return job
@@ -179,7 +179,7 @@ def hang(checkout: Checkout, run: subprocess.Popen) -> dict[str, str]:
 def check_records(folder: Path, jobs: list[dict[str, str]]) -> None:
     """What Slurm's records have to say of a run."""
     gpus = dict(line.split(" ") for line in (folder / "gpus").read_text().splitlines())
-    assert len(of_rule(jobs, "train_sft") + of_rule(jobs, "train_grpo") + of_rule(jobs, "evaluate")) == len(jobs)
+    assert len(of_rule(jobs, "train") + of_rule(jobs, "evaluate")) == len(jobs)
     spans = []
     for job in jobs:
         assert re.fullmatch(r"gres:gpu(:a100)?:1", job["TresPerJob"]) and job["JOB_GRES"] == "gpu:a100:1", job
@@ -192,16 +192,16 @@ def check_records(folder: Path, jobs: list[dict[str, str]]) -> None:
 
 def check_retry(checkout: Checkout, log: Path, hung: dict[str, str], jobs: list[dict[str, str]]) -> None:
     """What was killed for its time ran again with more, from its checkpoint; and where its logs are was said."""
-    first, second = of_rule(jobs, "train_sft")
+    first, second = of_rule(jobs, "train", "sft_0")
     assert (first["JobId"], first["JobState"]) == (hung["JobId"], "TIMEOUT")
     assert (hung["TimeLimit"], second["TimeLimit"]) == ("12:00:00", "1-00:00:00")
     assert (hung["MinMemoryNode"], second["MinMemoryNode"]) == ("62.50G", "125G")
-    rule_log = "results/smoke/logs/train_sft/sft_seed0.log"
+    rule_log = "results/smoke/logs/train/sft_seed0.log"
     assert re.search(r"going on from .*checkpoint-\d", (checkout.folder / rule_log).read_text())
-    slurm_log = checkout.folder / f".snakemake/slurm_logs/rule_train_sft/sft_0/{first['JobId']}.log"
+    slurm_log = checkout.folder / f".snakemake/slurm_logs/rule_train/sft_0/{first['JobId']}.log"
     said = slurm_log.read_text()
     assert "DUE TO TIME LIMIT" in said and "stopped by SIGTERM after step" in said  # Slurm's words and the training's
-    _, _, error = log.read_text().partition("Error in rule train_sft")
+    _, _, error = log.read_text().partition("Error in rule train")
     assert rule_log in error and str(slurm_log) in error
 
 
