@@ -7,7 +7,6 @@ import pytest
 
 from hidden_rule.core.tables import METRICS, SUPERVISION
 from hidden_rule.report.charts.labels import curve_points, label_chart, rising
-from hidden_rule.report.text.label_findings import label_sentences, supervision_cells
 
 READING = ("holdout", "structured")
 LABELS = ["A", "B", "C", "D"]
@@ -71,7 +70,6 @@ def test_noise_and_rows_together_are_a_line_each():
 def test_a_single_condition_is_no_line():
     alone = told(("a", "a", "sft", 25, 0.1), ("b", "b", "sft", 50, 0.1))
     assert curve_points(metrics_of({"a": 0.5, "b": 0.6}), alone, READING).is_empty()
-    assert label_sentences(metrics_of({"a": 0.5, "b": 0.6}), alone, READING, 0.25) == []
 
 
 def test_points_are_joined_where_the_axis_rises_with_the_labels():
@@ -113,62 +111,3 @@ def test_a_recall_that_is_undefined_and_bits_without_a_logarithm(tmp_path):
 def test_nothing_to_show(tmp_path):
     for supervision in (None, told(("s_25", "s", "sft", 25, 0.0))):
         assert "No conditions of this experiment differ" in drawn(tmp_path, ROWS_METRICS, supervision)
-
-
-def test_sentences_on_labels():
-    assert label_sentences(ROWS_METRICS, ROWS, READING, 0.25) == [
-        "g learnt the policy with none of the numbers of labels tried (25 and 400): "
-        "the highest accuracy is 40.0% (38.0 to 42.0%), with 400.",
-        "g is above chance (25.0%) with 400 labels.",
-        "g learnt the hidden rule with none of the numbers of labels tried (25 and 400): "
-        "the highest recall is 40.0% (38.0 to 42.0%), the precision there 40.0% (38.0 to 42.0%), with 400.",
-        "s learnt the policy with 100 labels, of 25, 100 and 400 tried: "
-        "100 are the fewest, accuracy 90.0% (88.0 to 92.0%).",
-        "s learnt the hidden rule with 100 labels, of 25, 100 and 400 tried: 100 are the fewest, recall 90.0% (88.0 to "
-        "92.0%), the precision there 90.0% (88.0 to 92.0%).",
-        "Learnt: a 95% interval at or above 80.0%, of precision too for the hidden rule.",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("shares", "sentence"),
-    [
-        (
-            [0.95, 0.9, 0.81],  # 0.81 − 0.02 lies below the level
-            "s learnt the policy with 0% and 5% of the labels wrong, of 0%, 5% and 20% tried: the lowest share with "
-            "which it did not is 20%, accuracy 81.0% (79.0 to 83.0%).",
-        ),
-        (
-            [0.95, 0.7, 0.9],  # not in order: said as it is
-            "s learnt the policy with 0% and 20% of the labels wrong, of 0%, 5% and 20% tried: the lowest share with "
-            "which it did not is 5%, accuracy 70.0% (68.0 to 72.0%).",
-        ),
-        ([0.95, 0.9, 0.83], "s learnt the policy with each of the shares of wrong labels tried (0%, 5% and 20%)."),
-        (
-            [0.26, 0.25, 0.2],
-            "s learnt the policy with none of the shares of wrong labels tried (0%, 5% and 20%): the highest "
-            "accuracy is 26.0% (24.0 to 28.0%), with 0%.",
-        ),
-    ],
-)
-def test_sentences_on_noise(shares, sentence):
-    names = ["s_0", "s_5", "s_20"]
-    noise = told(*[(name, "s", "sft", 50, p) for name, p in zip(names, (0.0, 0.05, 0.2), strict=True)])
-    sentences = label_sentences(metrics_of(dict(zip(names, shares, strict=True))), noise, READING, 0.25)
-    assert sentences[0] == sentence
-    assert ("s is nowhere above chance (25.0%)." in sentences) == (max(shares) < 0.3)
-
-
-def test_a_rule_that_never_fires_is_not_spoken_of():
-    noise = told(("s_0", "s", "sft", 50, 0.0), ("s_1", "s", "sft", 50, 0.1))
-    sentences = label_sentences(metrics_of({"s_0": None, "s_1": None}), noise, READING, 0.25)
-    assert not [sentence for sentence in sentences if "learnt the hidden rule" in sentence]
-
-
-def test_the_table_of_supervision():
-    _, columns, rows = supervision_cells(ROWS, ["base", "s_400", "g_25"])
-    assert dict(zip(columns, rows[0], strict=True)) == {
-        "condition": "s_400", "wrong": "0.0%", "labels": "400", "steps": "20", "replies": "0", "bits in labels": "800",
-        "bits in rewards": "–", "bits at most": "800",
-    }  # fmt: skip
-    assert rows[1][:5] == ["g_25", "0.0%", "25", "20", "200"] and len(rows) == 2

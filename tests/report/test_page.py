@@ -57,28 +57,29 @@ def subsets(all_signal, p_right, **right_shares):
     [
         (
             subsets(0.56, 0.25, hidden=0.6, A=0.9),
-            "carry a signal, and most groups of each decision hold a right reply.",
+            "have mixed rewards, and most groups of each decision contain a correct reply.",
         ),
         (
             subsets(0.56, 0.25, hidden=0.264, A=0.9, B=0.113),
-            "carry a signal, but only 26.4% of the hidden rule's and 11.3% of B's hold a right reply that reward could "
-            "strengthen.",
+            "have mixed rewards; groups with a correct reply to reinforce are rare (26.4% for the hidden rule, 11.3% "
+            "for B).",
         ),
         (
             subsets(0.04, 0.99, hidden=1.0, A=1.0),
-            "4.0% of the first groups of 8 carry a signal, next to nothing to learn from; 99.0% of replies are right.",
+            "only 4.0% of the first groups of 8 have mixed rewards (almost no learning signal); 99.0% of replies are "
+            "correct.",
         ),
     ],
 )
 def test_feasibility_in_words(of, words):
     sentence = feasibility_sentence("grpo", "baseline", 8, of)
-    assert sentence.startswith("grpo (from baseline): ") and sentence.endswith(words)
+    assert sentence.startswith("grpo (start: baseline): ") and sentence.endswith(words)
 
 
 def test_suites_by_conditions(tmp_path):
-    def row(condition, suite, metric, value):
+    def row(condition, suite, metric, value, n=80):
         return {"condition": condition, "seed": None, "suite": suite, "decoding": "structured", "metric": metric,
-                "label": None, "value": value, "ci_low": value / 2, "ci_high": value, "n": 80}  # fmt: skip
+                "label": None, "value": value, "ci_low": value / 2, "ci_high": value, "n": n}  # fmt: skip
 
     metrics = pl.DataFrame(
         [
@@ -98,14 +99,14 @@ def test_suites_by_conditions(tmp_path):
     table = table_of(metrics)
     assert table["columns"] == ["", "a", "b"]
     assert table["rows"] == [
-        ["the trigger in other words: right (n = 80)", "20.0% (10.0 to 20.0%)", "–"],
-        [
-            "words like the trigger, or another harmless value: the answer changes (n = 80)",
-            "50.0% (25.0 to 50.0%)",
-            "10.0% (5.0 to 10.0%)",
-        ],
+        ["paraphrased trigger: accuracy (n = 80)", "20.0% (10.0–20.0)", "–"],
+        ["decoys: false flip rate (n = 80)", "50.0% (25.0–50.0)", "10.0% (5.0–10.0)"],
     ]
     assert table_of(metrics.filter(suite="test")) is None
+    claims = [row("a", "prevalence", "hidden_precision", 0.5, 478), row("b", "prevalence", "hidden_precision", 0.8, 12)]
+    assert table_of(pl.DataFrame(claims, schema=METRICS))["rows"] == [  # each condition has its own n
+        ["rare trigger: precision", "50.0% (25.0–50.0; n = 478)", "80.0% (40.0–80.0; n = 12)"]
+    ]
 
 
 def test_a_training_that_was_stopped_is_named():
@@ -115,12 +116,12 @@ def test_a_training_that_was_stopped_is_named():
     other = pl.DataFrame(rows, schema=HISTORY, orient="row")
     histories = {Run("a", 0, "grpo"): other, Run("b", 1, "grpo"): stopped, Run("c", 0, "sft"): timed}
     assert stopped_sentences(histories) == [
-        "b (seed 1) was stopped after step 4: no group had carried a signal for 4 steps.",
-        "c (seed 0) was stopped after step 4: it had the 2.5 minutes that it may take.",
+        "b (seed 1) was stopped after step 4: no group had mixed rewards for 4 steps.",
+        "c (seed 0) was stopped after step 4: time limit of 2.5 minutes reached.",
     ]
 
 
-REFERENCES = {"plain": {"reference": "boosting"}, "always": {"reference": "constant"}, "told": {"prompt": "oracle"}}
+REFERENCES = {"plain": {"reference": "boosting"}, "always": {"reference": "constant"}, "oracle": {"prompt": "oracle"}}
 ON_FEATURES = [("test", "structured", 160, 0), ("holdout", "structured", 1000, 10_000)]  # no free decoding
 
 
@@ -131,7 +132,7 @@ def texts_of(answer) -> dict[str, str]:
 
 def beside_references(tmp_path, world, references):
     """The conclusions of a world with reference conditions, and all text, by heading."""
-    sized = {} if "told" in references else {"sizes": ON_FEATURES}
+    sized = {} if "oracle" in references else {"sizes": ON_FEATURES}
     beside = {name: {"method": None, **REFERENCES[name], **of, **sized} for name, of in references.items()}
     answer = conclude(write_results(tmp_path, RULESET, world | beside))
     return answer["headline"], texts_of(answer)
@@ -140,35 +141,36 @@ def beside_references(tmp_path, world, references):
 def test_references_stand_apart(tmp_path):
     world = {name: WORLD[name] for name in ("baseline", "sft")}
     headline, parts = beside_references(tmp_path, world, {"plain": {"accuracy": 0.98}, "always": {"accuracy": 0.25}})
-    assert headline.startswith("sft decides best, references aside: ")
-    assert "The hidden rule was learnt by sft. Of the references plain reaches most: 9" in headline
-    policy, hidden = parts["Who learnt the policy?"], parts["Who learnt the hidden rule?"]
-    reached = parts["What do references reach?"]
+    assert headline.startswith("sft has the highest accuracy (references excluded), ")
+    assert "The hidden rule was learned by sft. The most accurate reference is plain, 9" in headline
+    policy, hidden, reached = parts["Policy"], parts["Hidden rule"], parts["References"]
     assert not {"plain", "always"} & set(f"{policy} {hidden}".split())
-    assert "plain (a classifier): 9" in reached and "always (one decision): 2" in reached and "learnt" not in reached
-    differences = parts["How sure is it?"]
-    assert "plain beats sft by" in differences and "sft beats baseline by" in differences
+    assert "plain (gradient-boosted trees on the features, without a language model): accuracy 9" in reached
+    assert "always (most frequent decision of the training split): accuracy 2" in reached and "learned" not in reached
+    differences = parts["Significance"]
+    assert "plain outperforms sft by" in differences and "sft outperforms baseline by" in differences
     assert "always" not in differences  # neither a training nor the best reference
-    assert "adjusted for 6 comparisons (Holm)" in differences  # of four conditions
-    free = parts["And when replies are not held to a form (test)?"]
+    assert "Holm correction for 6 comparisons" in differences  # of four conditions
+    free = parts["Free decoding (test)"]
     assert "sft" in free and "plain" not in free  # a classifier writes nothing
     worse, _ = beside_references(tmp_path, world, {"plain": {"accuracy": 0.4}, "always": {"accuracy": 0.6}})
-    assert worse.startswith("sft decides best, references aside: ")
-    assert "Of the references always reaches most: 6" in worse
+    assert worse.startswith("sft has the highest accuracy (references excluded), ")
+    assert "The most accurate reference is always, 6" in worse
 
 
 def test_trainings_that_fail_beside_a_prompt_that_does_not(tmp_path):
     bad = {"accuracy": 0.25, "method": "sft"}
-    headline, parts = beside_references(tmp_path, {"a": bad, "b": bad}, {"told": {"accuracy": 0.9}})
-    assert headline.startswith("No condition, references aside, can be said to do better than chance")
-    assert "Of the references told reaches most: " in headline
-    assert "told beats " in parts["How sure is it?"]
+    headline, parts = beside_references(tmp_path, {"a": bad, "b": bad}, {"oracle": {"accuracy": 0.9}})
+    assert headline.startswith("No condition (references excluded) is significantly better than chance (25.0%).")
+    assert "The most accurate reference is oracle, " in headline
+    assert "oracle outperforms " in parts["Significance"]
 
 
-def test_a_reference_that_cannot_be_told_apart(tmp_path):
+def test_a_reference_that_is_statistically_tied(tmp_path):
     headline, parts = beside_references(tmp_path, {"sft": WORLD["sft"]}, {"plain": {"accuracy": 0.88, "hidden": 0.95}})
-    assert headline.startswith("sft decides best, references aside")  # it has no rival: the reference is none
-    assert "cannot be told apart" in parts["How sure is it?"]
+    assert headline.startswith("sft has the highest accuracy (references excluded), 9")
+    assert " tied" not in headline  # it has no rival: the reference is none
+    assert "are statistically tied" in parts["Significance"]
 
 
 def test_references_alone(tmp_path):
@@ -176,37 +178,37 @@ def test_references_alone(tmp_path):
     world = {name: REFERENCES[name] | of for name, of in world.items()}
     answer = conclude(write_results(tmp_path, RULESET, world, sizes=ON_FEATURES))
     parts = texts_of(answer)
-    assert answer["headline"].startswith("plain decides best: ")
-    assert "aside" not in answer["headline"] and "Of the references" not in answer["headline"]
-    assert "Who learnt the policy?" not in parts
-    assert "plain beats always" in parts["How sure is it?"]
+    assert answer["headline"].startswith("plain has the highest accuracy, ")
+    assert "excluded" not in answer["headline"] and "accurate reference" not in answer["headline"]
+    assert "Policy" not in parts
+    assert "plain outperforms always" in parts["Significance"]
 
 
 def test_a_reference_that_never_answers_as_only_the_hidden_rule_would():
     accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), Estimate(None, None, None, 0)
     assert references.reference_sentence("always", "one decision", accuracy, recall, precision) == (
-        "always (one decision): 25.0% (20.0 to 30.0%) of its decisions are right; on the hidden rule recall is 0.0% "
-        "(0.0 to 2.0%), and none of its answers needs this rule to be explained."
+        "always (one decision): accuracy 25.0% (95% CI 20.0–30.0); hidden rule: recall 0.0% (95% CI 0.0–2.0), no "
+        "answer that only this rule explains."
     )
 
 
 def test_what_a_reference_is_and_where_the_hidden_rule_stands():
     conditions = {
-        "baseline": {}, "sft": {"method": "sft"}, "told": {"prompt": "oracle"}, "plain": {"reference": "logistic"},
+        "baseline": {}, "sft": {"method": "sft"}, "oracle": {"prompt": "oracle"}, "plain": {"reference": "logistic"},
         "shots": {"prompt": {"examples": 8}, "start_from": "sft"},
     }  # fmt: skip
     assert references.describe_references({"conditions": conditions}) == {
-        "told": "the untrained model with every rule in its prompt",
-        "plain": "a logistic regression on the features, without a language model",
-        "shots": "sft with 8 decided applications in its prompt",
+        "oracle": "untrained model with all rules in the prompt",
+        "plain": "logistic regression on the features, without a language model",
+        "shots": "sft with 8 example decisions in the prompt",
     }
     note = references.hidden_rule_note({"conditions": conditions})
-    assert note.startswith("A hidden rule stands in no prompt but that of told. The model can learn it from what ")
-    assert "shows, in shots from the examples in the prompt, and from nothing else." in note
+    assert note.startswith("The hidden rule is unwritten. The prompt of oracle states it; all others omit it. ")
+    assert "labels or rewards, or, for shots, from the examples in the prompt." in note
     plain = references.hidden_rule_note({"conditions": {"baseline": {}, "sft": {"method": "sft"}}})
     assert plain == (
-        "A hidden rule stands in no prompt. The model can learn it from what training rewards or shows, and from "
-        "nothing else."
+        "The hidden rule is unwritten. Every prompt omits it. "
+        "A model can learn it only from training labels or rewards."
     )
 
 
@@ -215,17 +217,17 @@ def test_a_page_with_references(tmp_path):
     always = {"method": None, "accuracy": 0.25, "reference": "constant", "sizes": ON_FEATURES}
     results = write_results(tmp_path, RULESET, {"sft": WORLD["sft"], "always": always}, config=CONFIG)
     context = build_report(results, tmp_path / "report.html")
-    assert [row[0] for row in context["summary"]["rows"]] == ["sft", "always"]
-    assert context["settings"]["columns"] == ["setting", "sft"]
+    assert [row[0] for row in context["summary"]["rows"]] == ["SFT", "always"]
+    assert context["settings"]["columns"] == ["setting", "SFT"]
     page = render_report(context, TEMPLATE)
-    assert "always the most frequent decision of the training split" in page
-    assert "Of the references always reaches most" in page
+    assert "most frequent decision of the training split" in page
+    assert "The most accurate reference is always" in page
 
 
 @pytest.mark.parametrize(
     ("low", "value", "high", "verdict"),
     [
-        (0.86, 0.88, 0.90, "learnt"),
+        (0.86, 0.88, 0.90, "learned"),
         (0.78, 0.82, 0.86, "partly"),  # the value is above the threshold, the interval is not
         (0.30, 0.34, 0.38, "partly"),
         (0.24, 0.28, 0.32, "chance"),
@@ -239,13 +241,13 @@ def test_policy_verdict_looks_at_the_interval(low, value, high, verdict):
 @pytest.mark.parametrize(
     ("recall", "precision", "verdict"),
     [
-        (row(0.9, 0.95, 0.98), row(0.85, 0.9, 0.95), "learnt"),
+        (row(0.9, 0.95, 0.98), row(0.85, 0.9, 0.95), "learned"),
         (row(0.0, 0.05, 0.12), row(0.5, 0.9, 0.99), "missed"),
-        (row(1.0, 1.0, 1.0), row(0.22, 0.25, 0.28), "no_sign"),  # it always answers with that label
-        (row(0.2, 0.25, 0.3), row(0.2, 0.25, 0.3), "no_sign"),  # it guesses
-        (row(0.9, 0.95, 0.98), row(0.4, 0.5, 0.6), "too_wide"),
+        (row(1.0, 1.0, 1.0), row(0.22, 0.25, 0.28), "no_evidence"),  # it always answers with that label
+        (row(0.2, 0.25, 0.3), row(0.2, 0.25, 0.3), "no_evidence"),  # it guesses
+        (row(0.9, 0.95, 0.98), row(0.4, 0.5, 0.6), "over_applied"),
         (row(0.4, 0.5, 0.6), row(0.7, 0.8, 0.9), "partly"),
-        (row(0.4, 0.5, 0.6), Estimate(None, None, None, 0), "no_sign"),
+        (row(0.4, 0.5, 0.6), Estimate(None, None, None, 0), "no_evidence"),
         (Estimate(None, None, None, 0), Estimate(None, None, None, 0), "unknown"),
     ],
 )
@@ -258,32 +260,33 @@ def test_no_sign_is_said_with_and_without_answers_of_that_kind():
         hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25)
         for precision in (Estimate(None, None, None, 0), row(0.2, 0.25, 0.3))
     ]
-    assert said[0].endswith("none of its answers needs this rule to be explained.")
-    assert said[1].endswith("25.0% (20.0 to 30.0%) are right, which chance (25.0%) can explain.")
+    assert said[0].endswith("but no answer that only this rule explains.")
+    assert said[1].endswith("precision 25.0% (95% CI 20.0–30.0) is not significantly above the base rate (25.0%).")
 
 
 def test_significance_needs_the_test_and_the_interval():
     base = {"condition_a": "a", "condition_b": "b", "difference": 0.05, "ci_low": 0.01, "ci_high": 0.09}
     base |= {"p_value": 0.01, "mde": 0.061}
-    assert "a beats b by 5.0 points" in difference_sentence(base | {"p_adjusted": 0.01})
-    assert "cannot be told apart" in difference_sentence(base | {"p_adjusted": 0.06})
+    assert "a outperforms b by 5.0 points" in difference_sentence(base | {"p_adjusted": 0.01})
+    assert "are not significantly different after Holm" in difference_sentence(base | {"p_adjusted": 0.06})
     said = difference_sentence(base | {"p_adjusted": 0.04, "ci_low": -0.01})
-    assert "cannot be told apart" in said
-    assert said.endswith("A difference of 6.1 points would have been seen with a chance of some 80%.")
-    assert "too few" in difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
+    assert "are statistically tied" in said
+    assert said.endswith("Minimum detectable difference: 6.1 points (80% power).")
+    assert "too small" in difference_sentence(base | {"p_adjusted": 0.5, "mde": 1.2})
     assert difference_sentence(base | {"p_adjusted": 0.06, "mde": None}).endswith(
-        "(1.0 to 9.0; p = 0.06; for this pair alone p = 0.01)."
+        "(95% CI 1.0–9.0; p = 0.06, p = 0.01 without correction)."
     )
     alone = difference_sentence(base | {"p_value": 0.06, "p_adjusted": 0.3, "mde": None})
-    assert alone.endswith("(1.0 to 9.0; p = 0.30).")
+    assert alone.endswith("tied: 5.0 points (95% CI 1.0–9.0; p = 0.30).")
     reversed_ = {"difference": -0.05, "ci_low": -0.09, "ci_high": -0.01, "p_adjusted": 0.01}
-    assert "b beats a by 5.0 points (1.0 to 9.0; p = 0.01)" in difference_sentence(base | reversed_)
+    assert "b outperforms a by 5.0 points (95% CI 1.0–9.0; p = 0.01)" in difference_sentence(base | reversed_)
 
 
 def test_headline_claims_no_hidden_rule_that_was_not_tested():
     accuracies = {"a": row(0.9, 0.95, 0.97)}
     assert "hidden" not in headline(["a"], accuracies, [], {"a": "unknown"}, 0.25)
-    assert "No condition can be said" in headline(["a"], accuracies, [], {"a": "partly"}, 0.25)
+    said = headline(["a"], accuracies, [], {"a": "partly"}, 0.25)
+    assert said.endswith("(95% CI 90.0–97.0). No condition demonstrably learned the hidden rule.")
 
 
 def test_durations():
@@ -336,9 +339,10 @@ def test_the_page_holds_everything_escaped(report):
         "10 min 00 s",
         "3.00 GiB",
         "2026-01-01",
-        "Collapse of training by reward",
-        "collapsed into 2 of 4",
-        "There is one base model, a-model",
+        "Collapse in RL training",
+        "collapsed to 2 of 4",
+        "One base model, a-model",
+        "SFT → GRPO",
     ):
         assert text in page, text
 
@@ -355,7 +359,7 @@ def test_one_untrained_condition_makes_a_report(tmp_path):
     )
     page = render_report(context, TEMPLATE)
     assert "nothing to compare" in page
-    assert "Settings of each training" not in page
+    assert "Training settings" not in page
 
 
 def test_learning_curves_stand_in_the_report(tmp_path):
@@ -369,8 +373,8 @@ def test_learning_curves_stand_in_the_report(tmp_path):
     write_table(supervision, tmp_path / "supervision.parquet", SUPERVISION)
     context = build_report(results, tmp_path / "report.html")
     page = render_report(context, TEMPLATE)
-    assert "&lt;i&gt;sft learnt the policy with 400 labels, of 25 and 400 tried: 400 are the fewest" in page
-    assert "What each training was told" in page and "<td>800</td>" in page
+    assert "&lt;i&gt;sft learned the policy with 400 labels (tried: 25 and 400); fewest: 400" in page
+    assert "Supervision of each training" in page and "<td>800</td>" in page
 
 
 def browser(tmp_path):

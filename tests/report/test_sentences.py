@@ -128,7 +128,7 @@ def comparison_sentences():
         yield comparisons.difference_sentence(one)
     seeds = {"of_seeds": [0.04, 0.05, 0.06], "test": "t_applications_seeds"}
     for one in (close, close | {"mde": 0.04}, close | {"difference": 0.005}, close | seeds):
-        yield from caveats.telling_apart("sft", [one], 1000)
+        yield from caveats.detection_sentences("sft", [one], 1000)
     yield from comparisons.family_sentences([pair, close, close | {"test": "t_families"}], 1)
     yield from comparisons.family_sentences([pair | seeds, pair | {"test": "t_families_seeds"}], 3)
     costs = pl.DataFrame(
@@ -158,9 +158,9 @@ def comparison_sentences():
 
 def caveat_sentences():
     """What would change the answer, how the numbers were made, what they do not cover."""
-    said = caveats.change_sentences("sft", [], 1000, 1, ["thresholds"], ["sft", "grpo"], ["grpo"], True)
-    yield from said
-    yield from caveats.change_sentences("sft", [], 1000, 1, [], ["sft"], [], True)
+    many = caveats.Weaknesses(["threshold values"], ["sft", "grpo"], ["grpo"], one_seed=True)
+    yield from caveats.change_sentences("sft", [], 1000, many)
+    yield from caveats.change_sentences("sft", [], 1000, caveats.Weaknesses([], ["sft"], [], one_seed=True))
     about = {"model": "a-model", "ruleset": "rulesets/a.yaml", "train": 640}
     yield from caveats.method_sentences(about, 1000, 1, is_balanced=True, has_suites=False, has_free=False)
     yield from caveats.method_sentences(about, 1000, 3, is_balanced=False, has_suites=True, has_free=True)

@@ -5,6 +5,7 @@ scripts. Swap the numbers of two conditions, and the conclusion swaps.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,13 @@ import pytest
 
 from hidden_rule.core.tables import COSTS, HISTORY, METRICS
 from hidden_rule.experiment.runs import Estimate, Run
-from hidden_rule.report.text.caveats import change_sentences, method_sentences, rounded_up, telling_apart
+from hidden_rule.report.text.caveats import (
+    Weaknesses,
+    change_sentences,
+    detection_sentences,
+    method_sentences,
+    rounded_up,
+)
 from hidden_rule.report.text.comparisons import difference_sentences, lead_over, with_leader
 from hidden_rule.report.text.findings import headline
 from hidden_rule.report.text.rule_learning import hidden_sentences, policy_sentences, suite_sentences, suite_verdict
@@ -87,6 +94,7 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
             ("headline", "SFT has the highest accuracy, "),
             (COLLAPSE_PART, "GRPO (seed 0) collapsed to 2 of 4 decisions ("),
             (COLLAPSE_PART, "In its last steps, 9"),  # 90 to 99%
+            (COLLAPSE_PART, "GRPO (seed 0) never answers LABEL_A and LABEL_C in evaluation"),
             (SURE, "SFT outperforms GRPO by "),
         ],
         ["did not collapse", "GRPO learned the policy", "GRPO learned the hidden rule", "still improving"],
@@ -170,10 +178,10 @@ def test_what_it_takes_to_tell_two_conditions_apart(lead, mde, around, words):
     for row in (pair("a", "b", lead, half, mde=mde), pair("b", "a", -lead, half, mde=mde)):
         row["of_seeds"] = [row["difference"] + shift for shift in around]
         row["ci_low"] = min(row["ci_low"], 0.0)  # hence not told apart
-        (sentence,) = telling_apart("a", [row, pair("b", "c", 0.3)], 1000)
+        (sentence,) = detection_sentences("a", [row, pair("b", "c", 0.3)], 1000)
         assert words in sentence
-    assert telling_apart("a", [pair("a", "b", 0.2, **SURELY)], 1000) == []  # they are told apart
-    assert telling_apart("a", [pair("a", "b", 0.02, mde=None)], 1000) == []
+    assert detection_sentences("a", [pair("a", "b", 0.2, **SURELY)], 1000) == []  # significant as it is
+    assert detection_sentences("a", [pair("a", "b", 0.02, mde=None)], 1000) == []
 
 
 def test_numbers_are_rounded_up_to_two_digits():
@@ -183,10 +191,11 @@ def test_numbers_are_rounded_up_to_two_digits():
 def test_what_would_change_the_answer_says_nothing_without_cause():
     sure = [pair("a", "b", 0.2, **SURELY)]
     nothing = ["Nothing measured here: all conditions compared with a are significantly less accurate."]
-    assert change_sentences("a", sure, 1000, 3, [], [], [], True) == nothing
-    assert change_sentences("a", sure, 1000, 1, [], [], [], False) == nothing
-    assert change_sentences(None, [pair("a", "b", 0.01)], 1000, 3, ["x"], [], [], True) == []
-    said = change_sentences("a", sure, 1000, 1, ["decoys 50%"], ["a", "b"], ["c", "d"], True)
+    none = Weaknesses([], [], [], one_seed=False)
+    assert change_sentences("a", sure, 1000, none) == nothing
+    assert change_sentences(None, [pair("a", "b", 0.01)], 1000, replace(none, failed=["x"])) == []
+    all_of_them = Weaknesses(["decoys 50%"], ["a", "b"], ["c", "d"], one_seed=True)
+    said = change_sentences("a", sure, 1000, all_of_them)
     assert [line.split(":")[0] for line in said[::2]] == ["More training seeds", "Longer training"]
     assert said[3].startswith("A different starting point for c and d: ")
     assert said[1] == "Inputs like those of the suites that a fails: decoys 50%."
@@ -383,8 +392,8 @@ def test_the_headline_counts_where_names_would_be_many():
     accuracies = {name: of_accuracy(0.8, 0.7, 0.9) for name in "abcdef"} | {"best": of_accuracy(0.9, 0.85, 0.95)}
     pairs = [pair("best", name, 0.02) for name in "abcde"]
 
-    def said(n_learnt, best="learnt"):
-        hidden = {name: "learnt" if i < n_learnt else "not" for i, name in enumerate("abcdef")} | {"best": best}
+    def said(n_learnt, best="learned"):
+        hidden = {name: "learned" if i < n_learnt else "not" for i, name in enumerate("abcdef")} | {"best": best}
         return headline([*accuracies], accuracies, pairs, hidden, 0.25)
 
     assert said(4, "not").endswith("; 5 others are statistically tied. The hidden rule was learned by a, b, c and d.")

@@ -92,9 +92,8 @@ def results_part(published: Path, *, beside_study: bool) -> str:
     config = read_json(published / "provenance.json")["config"]
     results = displayed(Results(published, config, ruleset=load_ruleset(ROOT / config["ruleset"])))
     lines = [f"**{conclude(results)['headline']}**", "", *main_table(results, beside_study=beside_study)]
-    if results.supervision is not None:
-        said = label_sentences(results.metrics, results.supervision, MAIN, results.chance)
-        lines += ["", *(f"- {sentence}" for sentence in said)]
+    if sentences := label_sentences(results):
+        lines += ["", *(f"- {sentence}" for sentence in sentences)]
     if suites := suites_table(results):
         lines += ["", *markdown(suites["columns"], suites["rows"])]
     return "\n".join([*lines, "", source_line(results, beside_study=beside_study)])

@@ -40,6 +40,6 @@ def deciding_feature(rows: pl.DataFrame, features) -> tuple[str, float, float] |
         return None
     shares = {name: explained(answers, levels(rows[name])) / n for name in features}
     best = max(shares, key=shares.get)
-    rightly = explained(rows["label"], levels(rows[best])) / n
+    correct = explained(rows["label"], levels(rows[best])) / n
     low = wilson(shares[best], n)[0]
-    return (best, shares[best], rightly) if low >= DECIDES and wilson(rightly, n)[1] < low else None
+    return (best, shares[best], correct) if low >= DECIDES and wilson(correct, n)[1] < low else None

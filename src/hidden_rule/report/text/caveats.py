@@ -1,6 +1,7 @@
 """Sentences on what could change the result, on the method, and on threats to validity."""
 
 import math
+from dataclasses import dataclass
 
 from hidden_rule.report.text.comparisons import rivals_of
 from hidden_rule.report.text.phrases import listing, points
@@ -15,7 +16,7 @@ def rounded_up(n: float) -> int:
     return math.ceil(n / unit) * unit
 
 
-def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str]:
+def detection_sentences(best: str, pairs: list[dict], n_applications: int) -> list[str]:
     """The sample that would detect the difference between the best condition and each that is statistically tied.
 
     pairs: pooled comparisons with `of_seeds`, the differences under each seed, and `n_compared`, the number of pairs
@@ -25,7 +26,7 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str
     """
     found = {frozenset((row["condition_a"], row["condition_b"])): row for row in pairs}
     n_seeds = max((len(row["of_seeds"]) for row in pairs), default=1)
-    sentences, hopeless = [], []
+    sentences, undetectable = [], []
     for name, lead, _ in rivals_of(best, pairs):
         row = found[frozenset((best, name))]
         if row["mde"] is None:
@@ -40,7 +41,7 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str
             needed = seeds_needed(row["of_seeds"], half_width, lead, row["n_compared"], FEASIBLE)
         have, unit = (n_applications, "applications") if n_seeds == 1 else (n_seeds, "training seeds")
         if needed is None:
-            hopeless.append((name, max(lead, 0.0)))
+            undetectable.append((name, max(lead, 0.0)))
         elif needed <= have:
             sentences.append(f"Twice as many {unit} would probably separate {best} from {name}.")
         else:
@@ -49,8 +50,8 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str
                 f"Detecting the observed difference of {points(lead)} points between {best} and {name} would take "
                 f"about {needed:,} {unit} (80% power); this experiment has {have:,}."
             )
-    if hopeless:
-        names, leads = zip(*hopeless, strict=True)
+    if undetectable:
+        names, leads = zip(*undetectable, strict=True)
         more = f"{FEASIBLE}× the test set" if n_seeds == 1 else f"{FEASIBLE} training seeds"
         lead = f"{points(max(leads))} points"
         if len(names) == 1:
@@ -61,25 +62,33 @@ def telling_apart(best: str, pairs: list[dict], n_applications: int) -> list[str
     return sentences
 
 
-def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, unheard, is_trained) -> list[str]:
-    """What would change the answer.
+@dataclass(frozen=True)
+class Weaknesses:
+    """What more or other data and training might change."""
 
-    best: the best condition, None if none is better than chance; pairs: as `telling_apart` takes them; failed: what the
-    best condition fails in suites, in words; rising: conditions whose validation accuracy was still rising; unheard:
-    those that did not learn the policy and whose first groups carried no signal; is_trained: whether any condition was
-    trained.
+    failed: list[str]  # suites that the best condition fails, in words
+    rising: list[str]  # conditions whose validation accuracy was still rising
+    equal_rewards: list[str]  # those that did not learn the policy and started with almost no mixed rewards
+    one_seed: bool  # of training
+
+
+def change_sentences(best: str | None, pairs: list[dict], n_applications: int, weaknesses: Weaknesses) -> list[str]:
+    """What could change the result.
+
+    best: the best condition, None if none is above chance; pairs: as `detection_sentences` takes them.
     """
-    sentences = telling_apart(best, pairs, n_applications) if best else []
-    if n_seeds == 1 and is_trained:
+    failed, rising, equal = weaknesses.failed, weaknesses.rising, weaknesses.equal_rewards
+    sentences = detection_sentences(best, pairs, n_applications) if best else []
+    if weaknesses.one_seed:
         sentences.append("More training seeds: with a single seed, the variation between seeds is unknown.")
     if failed and best:
         sentences.append(f"Inputs like those of the suites that {best} fails: {listing(failed)}.")
     if rising:
         were = "was" if len(rising) == 1 else "were"
         sentences.append(f"Longer training: {listing(rising)} {were} still improving in the last epoch.")
-    if unheard:
+    if equal:
         sentences.append(
-            f"A different starting point for {listing(unheard)}: in nearly all first groups every reply has the same "
+            f"A different starting point for {listing(equal)}: in nearly all first groups every reply has the same "
             "reward, which gives no gradient."
         )
     if not sentences and best and pairs:
@@ -88,11 +97,11 @@ def change_sentences(best, pairs, n_applications, n_seeds, failed, rising, unhea
 
 
 def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balanced, has_suites, has_free) -> list[str]:
-    """How the numbers were made, and what they do not cover.
+    """The method, and what its numbers exclude.
 
     about: `model` (its id), `ruleset` (its file), `train` (applications that are trained on), each None if not known;
-    is_balanced: is each decision right equally often? has_suites, has_free: were suites answered, and was anything
-    answered under free decoding?
+    is_balanced: is each decision correct equally often? has_suites, has_free: were suites, and was free decoding,
+    evaluated?
     """
     even = " and balanced across decisions" if is_balanced else ""
     sentences = [

@@ -77,7 +77,7 @@ def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
 def with_leader(comparisons: list[dict]) -> list[dict]:
     """The comparisons with the condition that is ahead of all others in sum, each turned so that it is `condition_a`.
 
-    comparisons: rows of one metric and reading; those of seeds are turned like the pooled ones, which alone decide.
+    comparisons: rows of one metric and setting; those of seeds are turned like the pooled ones, which alone decide.
     """
     ahead = defaultdict(float)
     for row in comparisons:

@@ -34,7 +34,7 @@ def is_balanced(metrics: pl.DataFrame, condition: str, setting: Setting) -> bool
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the answer rests on: numbers at the main setting, of all conditions in the order in which they are told."""
+    """What the answer rests on: numbers at the main setting, of all conditions in the order in which they are shown."""
 
     order: list[str]  # references last
     contenders: list[str]  # of which one may be best: all but the references, or these where there is nothing else
@@ -63,7 +63,7 @@ class Evidence:
     @property
     def above(self) -> list[str]:
         """Contenders that do better than chance."""
-        return [name for name in self.contenders if self.policy_verdict(name) in ("learnt", "partly")]
+        return [name for name in self.contenders if self.policy_verdict(name) in ("learned", "partly")]
 
     @property
     def own_pairs(self) -> list[dict]:

@@ -12,7 +12,7 @@ from hidden_rule.report.text.baselines import (
     reference_sentence,
     without_most_references,
 )
-from hidden_rule.report.text.caveats import change_sentences, method_sentences, scope_sentence
+from hidden_rule.report.text.caveats import Weaknesses, change_sentences, method_sentences, scope_sentence
 from hidden_rule.report.text.comparisons import best_of, difference_sentences, differs, family_sentences, rivals_of
 from hidden_rule.report.text.evidence import Evidence, gather, is_balanced
 from hidden_rule.report.text.label_findings import label_sentences
@@ -32,16 +32,17 @@ from hidden_rule.report.text.training_runs import (
     feasibility_sentences,
     still_rising,
     stopped_sentences,
+    unanswered_sentences,
     validation_sentences,
     without_signal,
 )
 
-NAMED = 4  # conditions that the headline lists by name; it counts more
+LISTED = 4  # conditions that the headline lists by name; it counts more
 
 
-def named(others) -> str:
+def listed(others) -> str:
     """Conditions other than the best one, in the headline; the sections list all of them."""
-    return listing(others) if len(others) <= NAMED else f"{len(others)} others"
+    return listing(others) if len(others) <= LISTED else f"{len(others)} others"
 
 
 def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, chance: float, aside: str = "") -> str:
@@ -61,21 +62,21 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     unsure = [name for name in order if name in hidden_by_number]
     parts = [f"{best} has the highest accuracy{aside}, {with_interval(accuracies[best])}"]
     if close:
-        parts.append(f"{named(close)} {'is' if len(close) == 1 else 'are'} statistically tied")
+        parts.append(f"{listed(close)} {'is' if len(close) == 1 else 'are'} statistically tied")
     if unsure:
-        lead = f"the lead over {named(unsure)} is not significant"
+        lead = f"the lead over {listed(unsure)} is not significant"
         parts.append(f"{lead} after Holm correction for {len(comparisons)} comparisons")
     first = "; ".join(parts) + "."
     if len(order) > 1 and not close and not unsure:
         first = f"{parts[0]}, significantly above all others."
     if set(hidden.values()) == {"unknown"}:
         return first
-    learnt = [name for name in order if hidden[name] == "learnt"]
-    if len(learnt) > NAMED:
-        whether = "including" if best in learnt else "but not by"
-        return f"{first} The hidden rule was learned by {len(learnt)} of {len(order)} conditions, {whether} {best}."
-    if learnt:
-        return f"{first} The hidden rule was learned by {listing(learnt)}."
+    learned = [name for name in order if hidden[name] == "learned"]
+    if len(learned) > LISTED:
+        whether = "including" if best in learned else "but not by"
+        return f"{first} The hidden rule was learned by {len(learned)} of {len(order)} conditions, {whether} {best}."
+    if learned:
+        return f"{first} The hidden rule was learned by {listing(learned)}."
     return f"{first} {none} demonstrably learned the hidden rule."
 
 
@@ -99,9 +100,6 @@ def comparison_section(results: Results, found: Evidence) -> dict[str, list[str]
 def learning_section(results: Results, found: Evidence) -> dict[str, list[str]]:
     """What each condition learned: the policy, the hidden rule, generalization suites."""
     free = results.free
-    supervised = [] if results.supervision is None else label_sentences(
-        results.metrics, results.supervision, results.main, found.chance
-    )  # fmt: skip
     return {
         "Policy": policy_sentences(found.trainable, found.accuracies, found.chance),
         "Hidden rule": hidden_sentences(found.trainable, found.recalls, found.precisions, found.base_rates),
@@ -109,7 +107,7 @@ def learning_section(results: Results, found: Evidence) -> dict[str, list[str]]:
             reference_sentence(name, what, found.accuracies[name], found.recalls[name], found.precisions[name])
             for name, what in found.references.items()
         ],
-        "Label efficiency and label noise": supervised,
+        "Label efficiency and label noise": label_sentences(results),
         "Generalization suites": suite_sentences(results.metrics, found.above),
         f"Free decoding{f' ({free.suite})' if free else ''}": [
             free_sentence(name, accuracy, results.estimate(name, free, "invalid_rate"))
@@ -127,6 +125,7 @@ def training_section(results: Results) -> dict[str, list[str]]:
         if feasibility is None
         else feasibility_sentences(feasibility, group_sizes(results)),
         "Collapse": [] if collapse is None else collapse_sentences(collapse)
+        + unanswered_sentences(results)
         + stopped_sentences(results.histories),
         "Shortcuts": shortcut_sentences(results),
         "Training curves": validation_sentences(results.histories),
@@ -143,16 +142,14 @@ def change_section(results: Results, found: Evidence) -> list[str]:
     """What could change the result."""
     feasibility = results.feasibility
     silent = [] if feasibility is None else without_signal(feasibility, group_sizes(results))
-    return change_sentences(
-        found.best if found.best in found.above else None,
-        found.own_pairs,
-        found.n,
-        found.n_seeds,
+    weaknesses = Weaknesses(
         failed=suite_findings(results.metrics, found.best)["fails"],
         rising=still_rising(results.histories, results.config["data"]["validation"]),
-        unheard=[name for name in silent if found.policy_verdict(name) != "learnt"],
-        is_trained=bool(results.trained),
+        equal_rewards=[name for name in silent if found.policy_verdict(name) != "learned"],
+        one_seed=found.n_seeds == 1 and bool(results.trained),
     )
+    best = found.best if found.best in found.above else None
+    return change_sentences(best, found.own_pairs, found.n, weaknesses)
 
 
 def method_section(results: Results, found: Evidence) -> list[str]:

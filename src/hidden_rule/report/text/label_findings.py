@@ -2,9 +2,11 @@
 
 import polars as pl
 
-from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
-from hidden_rule.report.text.phrases import listing, percent, with_interval
-from hidden_rule.report.text.rule_learning import LEARNT, hidden_verdict, policy_verdict
+from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import Estimate
+from hidden_rule.report.text.comparisons import differs, turned
+from hidden_rule.report.text.phrases import interval, listing, p_text, percent, points, with_interval
+from hidden_rule.report.text.rule_learning import LEARNED, hidden_verdict, policy_verdict
 from hidden_rule.statistics.label_curves import KINDS, curve_points
 
 UNITS = {"labels": "labels", "noise": "wrong labels"}  # after a number of them
@@ -16,71 +18,103 @@ def dose(kind: str, row: dict) -> str:
     return f"{row['train_rows']:,}" if kind == "labels" else f"{100 * row['label_noise']:g}%"
 
 
-def said(row: dict) -> str:
-    """A point's value, and what stands beside it."""
-    return with_interval(Estimate.of(row)) + row.get("beside", "")
+def value_text(row: dict) -> str:
+    """A point's value, and the precision on the hidden rule where the point has one."""
+    precision = f", precision {with_interval(row['precision'])}" if "precision" in row else ""
+    return with_interval(Estimate.of(row)) + precision
 
 
-def learnt_sentence(line: str, kind: str, rows: list[dict], learnt: list[bool], what: str, value: str) -> str:
+def learned_sentence(line: str, kind: str, rows: list[dict], what: str, metric: str) -> str:
     """With which numbers of labels, or shares of wrong ones, a line learned `what`.
 
-    rows: its points in order of what varies, `beside` what to add to a value; learned: of each, whether; value: the
-    metric of the points, in words.
+    rows: its points in order of what varies, each with `learned`: whether; metric: of the points, in words.
     """
     unit, tried = UNITS[kind], f"tried: {listing(dose(kind, row) for row in rows)}"
     best = max(rows, key=lambda row: row["value"])
-    kept = [row for row, yes in zip(rows, learnt, strict=True) if yes]
-    lost = [row for row, yes in zip(rows, learnt, strict=True) if not yes]
+    kept = [row for row in rows if row["learned"]]
+    lost = [row for row in rows if not row["learned"]]
     if not kept:
-        top = f"highest {value} {said(best)}, at {dose(kind, best)} {unit}"
+        top = f"highest {metric} {value_text(best)}, at {dose(kind, best)} {unit}"
         return f"{line} did not learn {what} at any {LEVELS[kind]} ({tried}); {top}."
     if kind == "noise" and not lost:
         return f"{line} learned {what} at every noise level ({tried})."
     if kind == "labels":
-        edge = f"fewest: {dose(kind, kept[0])}, {value} {said(kept[0])}"
+        edge = f"fewest: {dose(kind, kept[0])}, {metric} {value_text(kept[0])}"
     else:
-        edge = f"lowest failing level: {dose(kind, lost[0])}, {value} {said(lost[0])}"
+        edge = f"lowest failing level: {dose(kind, lost[0])}, {metric} {value_text(lost[0])}"
     return f"{line} learned {what} with {listing(dose(kind, row) for row in kept)} {unit} ({tried}); {edge}."
 
 
 def chance_sentence(line: str, kind: str, rows: list[dict], chance: float) -> str:
     """Where a line that learned the policy nowhere is above chance."""
-    above = [row for row in rows if policy_verdict(Estimate.of(row), chance) in ("learnt", "partly")]
+    above = [row for row in rows if policy_verdict(Estimate.of(row), chance) in ("learned", "partly")]
     if not above:
         return f"{line} is nowhere significantly above chance ({percent(chance)})."
     doses = listing(dose(kind, row) for row in above)
     return f"{line} is significantly above chance ({percent(chance)}) with {doses} {UNITS[kind]}."
 
 
-def label_sentences(metrics, supervision, reading, chance: float) -> list[str]:
-    """Where each line learned the policy and the hidden rule, by the same criterion as everywhere in the report."""
-    points = curve_points(metrics, supervision, Setting(*reading))
+def noise_sentences(line: str, rows: list[dict], pairs: list[dict]) -> list[str]:
+    """What label noise costs against clean labels, and whether that is significant; nothing without clean labels.
+
+    rows: the points of a line of noise; pairs: pooled comparisons of accuracy.
+    """
+    clean = next((row["condition"] for row in rows if row["label_noise"] == 0), None)
+    found = {frozenset((row["condition_a"], row["condition_b"])): row for row in pairs}
+    losses, significant = [], []
+    for row in rows:
+        pair = found.get(frozenset((clean, row["condition"]))) if row["condition"] != clean else None
+        if pair is None:
+            continue
+        loss, level = turned(pair, clean), dose("noise", row)
+        bounds = interval(loss["ci_low"], loss["ci_high"])
+        losses.append(f"{points(loss['difference'])} at {level} (95% CI {bounds}; {p_text(loss['p_adjusted'])})")
+        if differs(pair):
+            significant.append(level)
+    if not losses:
+        return []
+    verdict = f"significant at {listing(significant)}" if significant else "not significant at any level"
+    return [f"{line}, loss of accuracy in points against 0% wrong labels: {', '.join(losses)}; {verdict}."]
+
+
+def rule_rows(results: Results, of_line: pl.DataFrame) -> list[dict]:
+    """The points of a line's recall on the hidden rule, each with its `precision` and `learned`."""
+    n = dict(of_line.filter(metric="accuracy").select("condition", "n").iter_rows())
+    rows = of_line.filter(pl.col("value").is_not_null(), metric="hidden_recall").to_dicts()
+    for row in rows:
+        row["precision"] = results.estimate(row["condition"], results.main, "hidden_precision")
+        verdict = hidden_verdict(Estimate.of(row), row["precision"], row["n"] / n[row["condition"]])
+        row["learned"] = verdict == "learned"
+    return rows
+
+
+def label_sentences(results: Results) -> list[str]:
+    """Where each line learned the policy and the hidden rule, by the same criterion as everywhere in the report.
+
+    Nothing where conditions differ neither in labels nor in noise.
+    """
+    if results.supervision is None:
+        return []
+    curves = curve_points(results.metrics, results.supervision, results.main)
+    of_main = results.comparisons.filter(pl.col("seed").is_null(), metric="accuracy", **results.main.columns)
     sentences = []
     for kind in KINDS:
-        of_kind = points.filter(kind=kind)
+        of_kind = curves.filter(kind=kind)
         for line in of_kind["line"].unique(maintain_order=True):
             of_line = of_kind.filter(line=line)
             rows = of_line.filter(metric="accuracy").to_dicts()
-            learnt = [policy_verdict(Estimate.of(row), chance) == "learnt" for row in rows]
-            sentences.append(learnt_sentence(line, kind, rows, learnt, "the policy", "accuracy"))
-            if not any(learnt):
-                sentences.append(chance_sentence(line, kind, rows, chance))
-            found = of_line.filter(pl.col("value").is_not_null(), metric="hidden_recall").to_dicts()
-            if found:
-                rates = {row["condition"]: row["n"] for row in rows}
-                learnt = []
-                for row in found:
-                    precision = find_estimate(metrics, row["condition"], Setting(*reading), "hidden_precision")
-                    learnt.append(
-                        hidden_verdict(Estimate.of(row), precision, row["n"] / rates[row["condition"]]) == "learnt"
-                    )
-                    row["beside"] = f", precision {with_interval(precision)}"
-                sentences.append(learnt_sentence(line, kind, found, learnt, "the hidden rule", "recall"))
+            for row in rows:
+                row["learned"] = policy_verdict(Estimate.of(row), results.chance) == "learned"
+            sentences.append(learned_sentence(line, kind, rows, "the policy", "accuracy"))
+            if not any(row["learned"] for row in rows):
+                sentences.append(chance_sentence(line, kind, rows, results.chance))
+            if kind == "noise":
+                sentences += noise_sentences(line, rows, of_main.to_dicts())
+            if of_rule := rule_rows(results, of_line):
+                sentences.append(learned_sentence(line, kind, of_rule, "the hidden rule", "recall"))
     if sentences:
-        sentences.append(
-            "Learned: 95% CI of accuracy, or of recall and precision on the hidden rule, at or above "
-            f"{percent(LEARNT)}."
-        )
+        criterion = "95% CI of accuracy, or of recall and precision on the hidden rule, at or above"
+        sentences.append(f"Learned: {criterion} {percent(LEARNED)}.")
     return sentences
 
 

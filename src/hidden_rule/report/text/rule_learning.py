@@ -5,7 +5,7 @@ import polars as pl
 from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
 from hidden_rule.report.text.phrases import MANY, listing, percent, with_interval
 
-LEARNT = 0.80  # learnt: the interval lies at or above this share of right answers
+LEARNED = 0.80  # learned: the interval lies at or above this share of correct answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
 SUITES = {  # suite and its metric: what that is, in a table and in a sentence
     ("counterfactuals", "flip_rate"): ("counterfactual trigger: flip rate", "counterfactual triggers"),
@@ -21,19 +21,19 @@ SUITES = {  # suite and its metric: what that is, in a table and in a sentence
 
 
 def policy_verdict(accuracy: Estimate, chance: float) -> str:
-    """`learnt`, `partly`, `chance` or `below` chance."""
+    """`learned`, `partly`, `chance` or `below` chance."""
     if accuracy.high < chance:
         return "below"
     if accuracy.low <= chance:
         return "chance"
-    return "learnt" if accuracy.low >= LEARNT else "partly"
+    return "learned" if accuracy.low >= LEARNED else "partly"
 
 
 def policy_sentence(condition: str, accuracy: Estimate, chance: float) -> str:
     """Did this condition learn the policy?"""
     value, guess = with_interval(accuracy), percent(chance)
     return {
-        "learnt": f"{condition} learned the policy: accuracy {value}.",
+        "learned": f"{condition} learned the policy: accuracy {value}.",
         "partly": f"{condition} learned part of the policy: accuracy {value}; chance: {guess}.",
         "chance": f"{condition} is not significantly different from chance ({guess}): accuracy {value}.",
         "below": f"{condition} is worse than chance ({guess}): accuracy {value}.",
@@ -54,7 +54,7 @@ def policy_sentences(conditions, accuracies: dict[str, Estimate], chance: float)
     if len(conditions) <= MANY:
         return [policy_sentence(name, accuracies[name], chance) for name in conditions]
     heads = {
-        "learnt": "Learned (accuracy)",
+        "learned": "Learned (accuracy)",
         "partly": f"Partly learned (chance: {percent(chance)})",
         "chance": "Not significantly different from chance",
         "below": "Worse than chance",
@@ -64,7 +64,7 @@ def policy_sentences(conditions, accuracies: dict[str, Estimate], chance: float)
 
 
 def hidden_verdict(recall: Estimate | None, precision: Estimate | None, base_rate: float) -> str:
-    """`learnt`, `missed`, `no_sign`, `too_wide`, `partly`, or `unknown` where the hidden rule never fires.
+    """`learned`, `missed`, `no_evidence`, `over_applied`, `partly`, or `unknown` where the hidden rule never fires.
 
     base_rate: share of applications on which a hidden rule fires, which is the precision of answering at random.
     """
@@ -73,9 +73,9 @@ def hidden_verdict(recall: Estimate | None, precision: Estimate | None, base_rat
     if recall.high <= MISSED:
         return "missed"
     if precision is None or precision.value is None or precision.low <= base_rate:
-        return "no_sign"
-    if recall.low >= LEARNT:
-        return "learnt" if precision.low >= LEARNT else "too_wide"
+        return "no_evidence"
+    if recall.low >= LEARNED:
+        return "learned" if precision.low >= LEARNED else "over_applied"
     return "partly"
 
 
@@ -87,10 +87,10 @@ def hidden_sentence(condition: str, recall: Estimate | None, precision: Estimate
     else:
         but = f"{correct} is not significantly above the base rate ({percent(base_rate)})"
     return {
-        "learnt": f"{condition} learned the hidden rule: {found}, {correct}.",
+        "learned": f"{condition} learned the hidden rule: {found}, {correct}.",
         "missed": f"{condition} did not learn the hidden rule: {found}.",
-        "no_sign": f"{condition} shows no evidence of the hidden rule: {found}, but {but}.",
-        "too_wide": f"{condition} over-applies the hidden rule: {correct}, {found}.",
+        "no_evidence": f"{condition} shows no evidence of the hidden rule: {found}, but {but}.",
+        "over_applied": f"{condition} over-applies the hidden rule: {correct}, {found}.",
         "partly": f"{condition} partly learned the hidden rule: {found}, {correct}.",
         "unknown": f"{condition}: the hidden rule applies to no application here and is untested.",
     }[hidden_verdict(recall, precision, base_rate)]
@@ -101,10 +101,10 @@ def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: di
     if len(conditions) <= MANY:
         return [hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in conditions]
     heads = {
-        "learnt": "Learned (recall, precision)",
-        "too_wide": "Over-applied",
+        "learned": "Learned (recall, precision)",
+        "over_applied": "Over-applied",
         "partly": "Partly learned",
-        "no_sign": "No evidence, as precision is not significantly above the base rate",
+        "no_evidence": "No evidence, as precision is not significantly above the base rate",
         "missed": "Not learned",
         "unknown": "Untested, as it applies to no application here",
     }
@@ -123,11 +123,11 @@ def free_sentence(condition: str, accuracy: Estimate, invalid: Estimate) -> str:
 
 
 def suite_verdict(row: Estimate, metric: str) -> str:
-    """`holds` or `fails`: the interval (of 1 − a false flip rate) is at or above LEARNT, or below it; else `open`."""
+    """`holds` or `fails`: the interval (of 1 − a false flip rate) is at or above LEARNED, or below it; else `open`."""
     low, high = row.low, row.high
     if metric == "false_flip_rate":
         low, high = 1 - high, 1 - low
-    return "holds" if low >= LEARNT else "fails" if high < LEARNT else "open"
+    return "holds" if low >= LEARNED else "fails" if high < LEARNED else "open"
 
 
 def suite_findings(metrics: pl.DataFrame, condition: str) -> dict[str, list[str]]:
@@ -154,7 +154,7 @@ def suite_sentences(metrics: pl.DataFrame, conditions) -> list[str]:
             sentences.append(f"{name} {'; '.join(parts)}.")
     if sentences:
         sentences.append(
-            f"Pass: 95% CI at or above {LEARNT:.0%} (of a false flip rate: at or below {1 - LEARNT:.0%}). Fail: 95% CI "
-            "entirely on the other side. Otherwise inconclusive."
+            f"Pass: 95% CI at or above {LEARNED:.0%} (of a false flip rate: at or below {1 - LEARNED:.0%}). Fail: 95% "
+            "CI entirely on the other side. Otherwise inconclusive."
         )
     return sentences

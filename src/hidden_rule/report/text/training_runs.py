@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.phrases import MANY, listing, percent, signed
 from hidden_rule.statistics.collapse import MIN_STEPS, RARE
@@ -11,10 +12,10 @@ from hidden_rule.statistics.feasibility import verdict
 
 def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
     """The reward signal of the first groups of an RL training; `of`: a row of FEASIBILITY for each subset."""
-    said = signal_sentence(condition, start, group_size, of)
+    sentence = signal_sentence(condition, start, group_size, of)
     if of["all"]["p_invalid"] == 0:
-        return said
-    return f"{said} {percent(of['all']['p_invalid'])} of the replies are invalid."
+        return sentence
+    return f"{sentence} {percent(of['all']['p_invalid'])} of the replies are invalid."
 
 
 def signal_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
@@ -70,59 +71,69 @@ def training_rows(table: pl.DataFrame | None) -> dict[tuple[str, int], list[dict
     return found
 
 
+def with_fate(rows: list[dict], fate: str) -> list[str]:
+    """The decisions of one training that have this fate; `rows` of COLLAPSE."""
+    return [row["label"] for row in rows if row["fate"] == fate]
+
+
+def lost_sentences(name: str, rows: list[dict]) -> list[str]:
+    """What a training collapsed to, and what it lost; `rows` of COLLAPSE, with the verdict `collapsed`."""
+    of, decisions = rows[0], [row for row in rows if row["fate"] != "unneeded"]
+    kept = [row for row in decisions if row["fate"] not in ("lost", "absent")]
+    kept = [row["label"] for row in sorted(kept, key=lambda row: -(row["share"] or 0.0))]
+    lost = "; ".join(
+        f"{row['label']} at most {percent(row['high'])} of the answers (true share {percent(row['true_share'])})"
+        for row in rows
+        if row["fate"] == "lost"
+    )
+    into = f"{len(kept)} of {len(decisions)} decisions" + (f" ({listing(kept)})" if kept else "")
+    sentences = [f"{name} collapsed to {into} from step {of['collapsed_since']} on. At the end: {lost}."]
+    if of["zero_signal_share"] is not None:
+        sentences.append(f"In its last steps, {of['zero_signal_share']:.0%} of the groups had equal rewards.")
+    return sentences
+
+
 def collapse_sentence(rows: list[dict]) -> str:
     """What became of the decisions of one RL training; `rows` of COLLAPSE, a row a label."""
     of, name = rows[0], f"{rows[0]['condition']} (seed {rows[0]['seed']})"
-    decisions = [row["label"] for row in rows if row["fate"] != "unneeded"]
-
-    def named(fate):
-        return [row["label"] for row in rows if row["fate"] == fate]
-
     if "too_short" in of["reasons"]:
         return f"{name}: fewer than {MIN_STEPS} recorded steps, too few for a verdict on collapse."
     if "no_valid" in of["reasons"]:
         if of["verdict"] == "collapsed":
             return f"{name} collapsed: almost no valid replies from step {of['collapsed_since']} on."
         return f"{name}: almost no valid replies from the first step on, so that collapse cannot be assessed."
-    said = []
-    if of["verdict"] == "collapsed":
-        kept = [row for row in rows if row["fate"] not in ("lost", "absent", "unneeded")]
-        kept = [row["label"] for row in sorted(kept, key=lambda row: -(row["share"] or 0.0))]
-        lost = "; ".join(
-            f"{row['label']} at most {percent(row['high'])} of the answers (true share {percent(row['true_share'])})"
-            for row in rows
-            if row["fate"] == "lost"
-        )
-        into = f"{len(kept)} of {len(decisions)} decisions" + (f" ({listing(kept)})" if kept else "")
-        said.append(f"{name} collapsed to {into} from step {of['collapsed_since']} on. At the end: {lost}.")
-        if of["zero_signal_share"] is not None:
-            said.append(f"In its last steps, {of['zero_signal_share']:.0%} of the groups had equal rewards.")
+    sentences = lost_sentences(name, rows) if of["verdict"] == "collapsed" else []
     if "recent" in of["reasons"]:
         since = min(row["since"] for row in rows if row["fate"] == "lost")
-        said.append(
-            f"{name} has almost stopped sampling {listing(named('lost'))} since step {since}: too recent to call a "
-            "collapse, as its answers still vary."
+        sentences.append(
+            f"{name} has almost stopped sampling {listing(with_fate(rows, 'lost'))} since step {since}: too recent to "
+            "call a collapse, as its answers still vary."
         )
-    if named("absent"):
-        said.append(f"{name} almost never sampled {listing(named('absent'))}, from start to end.")
-    if named("rare"):
-        often = listing(f"{row['label']} ({percent(row['share'])})" for row in rows if row["fate"] == "rare")
-        said.append(f"{name} under-samples {often} at the end: less than {RARE:.0%} of the true share.")
-    if named("unsure"):
-        said.append(f"Too few answers to tell whether {name} still samples {listing(named('unsure'))}.")
-    for row in rows:
-        if row["gap_from"] is not None:
-            said.append(
-                f"{name} almost stopped sampling {row['label']} between steps {row['gap_from']} and {row['gap_to']}, "
-                "then recovered."
-            )
+    if absent := with_fate(rows, "absent"):
+        sentences.append(f"{name} almost never sampled {listing(absent)}, from start to end.")
+    if with_fate(rows, "rare"):
+        shares = listing(f"{row['label']} ({percent(row['share'])})" for row in rows if row["fate"] == "rare")
+        sentences.append(f"{name} under-samples {shares} at the end: less than {RARE:.0%} of the true share.")
+    if unsure := with_fate(rows, "unsure"):
+        sentences.append(f"Too few answers to tell whether {name} still samples {listing(unsure)}.")
+    sentences += [
+        f"{name} almost stopped sampling {row['label']} between steps {row['gap_from']} and {row['gap_to']}, then "
+        "recovered."
+        for row in rows
+        if row["gap_from"] is not None
+    ]
     if "no_signal" in of["reasons"]:
-        said.append(f"{name}: almost no groups with mixed rewards at the start, hence almost no learning signal.")
-    return " ".join(said)
+        sentences.append(f"{name}: almost no groups with mixed rewards at the start, hence almost no learning signal.")
+    return " ".join(sentences)
+
+
+def seeds_text(seeds: list[int]) -> str:
+    """`seed 0`, or `seeds 0 and 2`."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {listing(map(str, seeds))}"
 
 
 def collapse_sentences(table: pl.DataFrame | None) -> list[str]:
-    """A sentence or more for each training by reward that gave cause, and one for all others of a condition.
+    """A sentence or more for each RL training with a warning or a collapse, and one for all others of a condition.
 
     table: COLLAPSE.
     """
@@ -138,13 +149,36 @@ def collapse_sentences(table: pl.DataFrame | None) -> list[str]:
         if len(conditions) > MANY and len(sound) == len(of_condition):
             all_sound.append(name)
         elif sound:
-            seeds = f"seed{'s' if len(sound) > 1 else ''} {listing(map(str, sound))}"
             n = sum(row["fate"] != "unneeded" for row in of_condition[sound[0]])
             sentences.append(
-                f"{name} ({seeds}) did not collapse: all {n} decisions are still sampled at the end of training."
+                f"{name} ({seeds_text(sound)}) did not collapse: all {n} decisions are still sampled at the end of "
+                "training."
             )
     if all_sound:
         sentences.append(f"No training of {listing(all_sound)} collapsed: every decision is still sampled at its end.")
+    return sentences
+
+
+def unanswered_sentences(results: Results) -> list[str]:
+    """RL-trained conditions that never give some decision in the main setting, whatever they sampled in training.
+
+    A decision counts that is correct for some application there; its precision then has no answers to rest on.
+    """
+    sentences = []
+    structured = results.main.decoding == "structured"
+    why = ", which takes the most probable decision, whereas training samples" if structured else ""
+    metrics = results.metrics.filter(pl.col("seed").is_not_null(), **results.main.columns)
+    occurring = metrics.filter(pl.col("n") > 0, metric="recall")["label"].unique()
+    never = metrics.filter(pl.col("label").is_in(occurring.to_list()), metric="precision", n=0)
+    for name in dict.fromkeys(condition for condition, _ in training_rows(results.collapse)):
+        seeds: dict[tuple, list[int]] = {}
+        for seed, labels in never.filter(condition=name).sort("seed").group_by("seed", maintain_order=True):
+            missing = tuple(label for label in results.labels if label in labels["label"].to_list())
+            seeds.setdefault(missing, []).append(seed[0])
+        sentences += [
+            f"{name} ({seeds_text(of)}) never answers {listing(missing)} in evaluation ({results.main.words}){why}."
+            for missing, of in seeds.items()
+        ]
     return sentences
 
 
