@@ -44,7 +44,8 @@ KINDS = (  # of torch's operators, by name, for the breakdown; the first that fi
 
 def inputs(configfiles: list):
     """Config and the model's manifest, which is prepared where missing."""
-    from hidden_rule.experiment.config import load_config, model_slug
+    from hidden_rule.experiment.conditions import model_slug
+    from hidden_rule.experiment.config import load_config
     from hidden_rule.models.prepare import prepare_model
 
     config = load_config(["config.yaml", *configfiles])

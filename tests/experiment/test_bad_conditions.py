@@ -1,5 +1,7 @@
 """Wrong conditions, references and sweeps stop with one line, as wrong settings do."""
 
+import re
+
 import pytest
 
 from bad_inputs import breakable, the_line  # noqa: F401 - a fixture
@@ -244,3 +246,29 @@ CONFIG = [
 def test_bad_config(tmp_path, text, line):
     (tmp_path / "overlay.yaml").write_text(text, encoding="utf-8")
     assert the_line(load_config, ["config.yaml", tmp_path / "overlay.yaml"]) == line
+
+
+def published(tmp_path, overlay: str, figures: str) -> list:
+    """FinCorp's ruleset with other published figures, and a config that uses it."""
+    text = (tmp_path / "rulesets/fincorp.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"accuracy: \{baseline.*", f"accuracy: {figures}", text)
+    (tmp_path / "rulesets/fincorp.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "overlay.yaml").write_text(overlay, encoding="utf-8")
+    return ["config.yaml", tmp_path / "overlay.yaml"]
+
+
+def test_published_figures_of_an_unknown_condition(tmp_path):
+    assert the_line(load_config, published(tmp_path, "seeds: [1]", "{stf: 0.9}")) == (
+        "rulesets/fincorp.yaml: published.accuracy.stf: unknown condition 'stf'; did you mean sft?"
+    )
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        "conditions: {grpo: false, sft_then_grpo: false}",
+        "conditions: {grpo: {method: grpo, sweep: {epochs: [1, 2]}}}",  # in its place grpo_1 and grpo_2
+    ],
+)
+def test_published_figures_of_a_condition_that_is_left_out(tmp_path, overlay):
+    load_config(published(tmp_path, overlay, "{grpo: 0.4, sft: 0.9}"))

@@ -51,8 +51,8 @@ CONFIG = [
     ),
     ("sft: {learning_rate: .nan}", "overlay.yaml: sft.learning_rate: is not a finite number; give a plain number"),
     (
-        "charts: {published: {accuracy: {sft: 88.3}}}",
-        "overlay.yaml: charts.published.accuracy.sft: 88.3 is out of range; give at least 0 and at most 1",
+        "charts: {width: 56}",
+        "overlay.yaml: charts.width: 56 is out of range; give a whole number, at least 200 and at most 4000",
     ),
     ("lora: {target_modules: []}", "overlay.yaml: lora.target_modules: is empty; add more"),
     ("seeds: []", "overlay.yaml: seeds: is empty; add more"),

@@ -8,7 +8,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from hidden_rule.core.schemas import load_schema, resolve
-from hidden_rule.experiment.config import check_config, condition_settings, in_order, load_config, model_slug
+from hidden_rule.experiment.conditions import condition_settings, in_order, model_slug
+from hidden_rule.experiment.config import check_config, load_config
 from hidden_rule.task.ruleset import load_ruleset
 
 ROOT = Path(__file__).resolve().parents[2]

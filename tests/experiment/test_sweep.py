@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hidden_rule.experiment.config import condition_settings, load_config
+from hidden_rule.experiment.conditions import condition_settings
+from hidden_rule.experiment.config import load_config
 from hidden_rule.experiment.sweep import as_written, expand_sweeps, member_name
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.tables import FEASIBILITY, SAMPLES
-from hidden_rule.experiment.config import start_of
+from hidden_rule.experiment.conditions import start_of
 from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.training_runs import feasibility_sentences, without_signal
 from hidden_rule.statistics import feasibility

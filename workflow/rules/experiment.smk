@@ -1,6 +1,6 @@
 # The experiment: its conditions and runs, where its files lie, and what one condition differs by from another.
 
-from hidden_rule.experiment.config import condition_settings, in_order, model_slug, start_of
+from hidden_rule.experiment.conditions import condition_settings, in_order, model_slug, start_of
 from hidden_rule.experiment.layout import Layout
 from hidden_rule.experiment.results import excerpt
 from hidden_rule.experiment.runs import Run

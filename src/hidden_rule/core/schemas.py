@@ -56,7 +56,8 @@ def dotted(path) -> str:
     """`("rules", 0, "when")` as `rules[0].when`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = part if isinstance(part, int) or len(part) <= 100 else f"{part[:80]}…"
+        text += f"[{name}]" if isinstance(part, int) else f".{name}" if text else name
     return text
 
 
@@ -107,6 +108,8 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
             return (*path, missing), "is missing", f"add it ({about})" if about else "add it"
         case "type":
             wanted = TYPE_WORDS[limit]
+            if isinstance(value, str) and limit == "number" and re.fullmatch(r"[+-]?\d+,\d+", value):
+                return path, f"{quoted(value)} is read as text, not a number", f"write {value.replace(',', '.')}"
             if isinstance(value, str) and limit in ("number", "integer") and _exponent_without_point(value):
                 return path, f"{quoted(value)} is read as text, not a number", f"write {_exponent_without_point(value)}"
             remedy = "put it in quotes" if limit == "string" and value is not None else f"give {wanted}"

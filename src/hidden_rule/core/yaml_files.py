@@ -27,6 +27,9 @@ def _construct_mapping(loader, node):
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
         line = key_node.start_mark.line + 1
+        if isinstance(key_node, yaml.ScalarNode) and node.flow_style and re.fullmatch(r"\d+", key_node.value):
+            fault = f"{key_node.value} is read as a key"
+            raise _YamlFault(f"line {line}", fault, "write decimals with a point, as in 0.5, or put the key in quotes")
         if not isinstance(key_node, yaml.ScalarNode):
             raise _YamlFault(f"line {line}", "a key is a list or a mapping", "write a plain word as the key")
         key = loader.construct_object(key_node, deep=True)
@@ -115,7 +118,8 @@ def read_text(path) -> str:
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UserError(quoted(str(path)), None, f"cannot be read ({reason})", "check the path") from None
+        name = str(path) if len(str(path)) <= 200 and str(path).isprintable() else quoted(str(path))
+        raise UserError(name, None, f"cannot be read ({reason})", "check the path") from None
 
 
 def read_yaml(path) -> dict:

@@ -28,7 +28,7 @@ from hidden_rule.core.tables import (
     read_table,
     scan_table,
 )
-from hidden_rule.experiment.config import condition_settings, in_order, start_of
+from hidden_rule.experiment.conditions import condition_settings, in_order, start_of
 from hidden_rule.experiment.layout import Layout
 from hidden_rule.experiment.runs import Estimate, Run, Setting, find_estimate, settings_of
 from hidden_rule.task.dataset import read_split, read_suites

@@ -1,0 +1,80 @@
+"""Conditions: what each trains with, where it starts, in which order they are shown."""
+
+import copy
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from hidden_rule.core.schemas import load_schema
+from hidden_rule.task.training_subsets import passes
+
+SCHEMA = "config.schema.yaml"
+
+
+def condition_settings(config: dict, name: str) -> dict:
+    """What condition `name` trains with: `method` (None: untrained), `start_from` (None: base model), `settings`.
+
+    `settings` are the method's own with the condition's `with` over them; where `steps` are given, `epochs` are
+    the passes that come nearest to them. Keys are sorted.
+    """
+    condition = config["conditions"][name]
+    method = condition.get("method")
+    settings = copy.deepcopy(config[method]) if method else {}
+    merge(settings, condition.get("with", {}))
+    if "steps" in settings:
+        settings["epochs"] = passes(settings, settings.get("train_rows", config["data"]["train"]))
+    return canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
+
+
+def methods() -> list[str]:
+    """The training methods: what the schema allows as a condition's `method`, each with settings of that name."""
+    return load_schema(SCHEMA)["$defs"]["condition"]["properties"]["method"]["enum"]
+
+
+def in_order(names) -> list[str]:
+    """Conditions in the order in which they are shown: by name, numbers in it by their value (`0_05` is 0.05)."""
+
+    def parts(name: str) -> list:
+        split = re.split(r"(0_\d+|\d+)", name)
+        return [float(part.replace("_", ".")) if i % 2 else part for i, part in enumerate(split)]
+
+    return sorted(names, key=parts)
+
+
+def start_of(config: dict, name: str) -> str | None:
+    """Where GRPO's condition `name` starts, if that determines what its first groups contain.
+
+    Another trained condition, an untrained one, or `the base model`. Under structured decoding its predictions tell, so
+    that it has to be a condition, and the temperature 1; under free decoding replies are drawn. None elsewhere, and for
+    what draws no groups.
+    """
+    own = condition_settings(config, name)
+    if own["settings"].get("estimator") != "sampled":
+        return None
+    free = config["decoding"] == "free"
+    if not free and own["settings"]["temperature"] != 1:
+        return None
+    untrained = (other for other, condition in config["conditions"].items() if not condition)
+    return own["start_from"] or next(untrained, "the base model" if free else None)
+
+
+def model_slug(model: dict) -> str:
+    """A folder name for a model: its own name, and a hash of its source and revision."""
+    name = re.sub(r"[^a-z0-9.]+", "-", Path(model["id"]).name.lower()).strip("-.") or "model"
+    identity = json.dumps([model["source"], model["id"], model["revision"]])
+    return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def merge(target: dict, source: dict) -> None:
+    """Merge `source` into `target`, dictionaries deep, as Snakemake merges config files."""
+    for key, value in source.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            merge(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)
+
+
+def canonical(value):
+    """A plain copy with sorted keys: equal settings have equal `repr`, which Snakemake compares."""
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
