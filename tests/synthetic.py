@@ -16,10 +16,13 @@ def make_ruleset(n_labels: int = 4, prefix: str = "LABEL") -> SimpleNamespace:
     """A ruleset of `n_labels` labels; the first is the hidden rule's, the last the default."""
     labels = tuple(f"{prefix}_{chr(65 + i)}" for i in range(n_labels))
     rules = [
-        SimpleNamespace(name=f"rule_{i}", label=label, hidden=i == 0, when=f"x = {i}")
+        SimpleNamespace(
+            name=f"rule_{i}", label=label, hidden=i == 0, when=f"x = {i}", predicate=pl.sql_expr(f"x = {i}")
+        )
         for i, label in enumerate(labels[:-1])
     ]
-    return SimpleNamespace(labels=labels, default=labels[-1], rules=rules, hidden_rules=rules[:1])
+    facts = {"labels": labels, "default": labels[-1], "rules": rules, "hidden_rules": rules[:1]}
+    return SimpleNamespace(**facts, features=(), paraphrases=(), decoys=(), published=None)
 
 
 def make_truth(ruleset, n: int, first_id: int = 0) -> pl.DataFrame:
