@@ -48,11 +48,12 @@ UNSEEN = {
 }
 
 
-# What results depend on. Snakemake notices an input whose content changed only if it is newer than the results, which a
-# file that was moved here, or edited under a clock set back, is not; and of code it notices the script's own file alone.
-# So both are params too: `code`, by meaning (see core/sources.py), and `content`, of the inputs that no job makes.
-# That is why profiles/default leaves out Snakemake's own trigger `code`. Where it is on (--workflow-profile none), a
-# script that was touched runs again as well: more than is needed, never less.
+# What results depend on. Snakemake looks into an input only if it is newer than the results, which a file that was moved
+# here, or edited under a clock set back, is not; and of code it sees the time of the script's own file alone. So both are
+# params too: `code`, the script and the modules that it imports, by meaning (core/sources.py), and `content`, the inputs
+# that no job makes. profiles/default therefore leaves out Snakemake's trigger `code`. Where a run has it all the same
+# (--workflow-profile none), a script that was touched runs again too, and Snakemake says why: more than is needed, never
+# less. No results are missed either way; only --rerun-triggers without `params` would miss an edit, as it would settings.
 
 
 def code_of(script):
