@@ -4,6 +4,7 @@ The experiment has not run here: its results are empty files that Snakemake was 
 """
 
 import contextlib
+import re
 
 import pytest
 import yaml
@@ -147,7 +148,7 @@ INPUTS = [  # files that no job makes
     ("envs/requirements.txt", lambda text: text + "# edited\n", PROVENANCE | REPORT),
     (
         "workflow/schemas/ruleset.schema.yaml",
-        lambda text: text.replace("description: ", "description: Edited. "),
+        lambda text: re.sub(r"description: (\w)", r"description: Edited. \1", text),
         set(),
     ),
     ("README.md", lambda text: text + "\nedited\n", set()),

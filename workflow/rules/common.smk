@@ -53,7 +53,7 @@ UNSEEN = {
 # params too: `code`, the script and the modules that it imports, by meaning (core/sources.py), and `content`, the inputs
 # that no job makes. profiles/default therefore leaves out Snakemake's trigger `code`. Where a run has it all the same
 # (--workflow-profile none), a script that was touched runs again too, and Snakemake says why: more than is needed, never
-# less. No results are missed either way; only --rerun-triggers without `params` would miss an edit, as it would settings.
+# less. Only --rerun-triggers without `params` misses an edit of code, as it misses one of settings.
 
 
 def code_of(script):
