@@ -1,0 +1,63 @@
+"""Configs that nobody expects: each is accepted with the right value or stops with one line, whatever its length."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bad_inputs import breakable, the_line  # noqa: F401 - a fixture
+from hidden_rule.experiment.config import load_config
+
+pytestmark = pytest.mark.usefixtures("breakable")
+
+BOMB = "\n".join(  # ten anchors, each nine times the one before: some 10^9 values
+    ["a: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [f"b{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+)
+ODD = [  # an overlay, and words of the line that it ends with
+    ('experiment: "zz\\n"', "experiment: 'zz\\n' is not valid"),  # Python's `$` stands before a last newline too
+    ("conditions: {'a\\n': {method: sft}}", "is not a valid name"),
+    ('lora: {target_modules: [q_proj, "x\\n"]}', "lora.target_modules[1]: 'x\\n' is not valid"),
+    ("experiment: published", "experiment: results/published is not an experiment's folder"),
+    ("experiment: models", "experiment: results/models is not an experiment's folder"),
+    (f"ruleset: {'a' * 5000}", "ruleset: no such file: aaa"),
+    (f"model: {{source: path, id: {'b' * 5000}}}", "model.id: no such folder: bbb"),
+    ('model: {source: path, id: "\\0"}', "model.id: no such folder: '\\x00'"),
+    ("ruleset: loop.yaml", "loop.yaml: cannot be read (Too many levels of symbolic links)"),
+    ("ruleset: empty_folder", "empty_folder: is a folder; name a file"),
+    ("ruleset: latin.yaml", "latin.yaml: is not text in UTF-8"),
+    (f"seeds: {'[' * 3000}{']' * 3000}", "is nested too deeply to be read; flatten it"),
+    (BOMB, "once its aliases are written out, of at most 100,000; use fewer aliases"),
+    ("seeds: &x [*x]", "line 1: an anchor contains itself"),
+    ('experiment: "\\ud800x"', "experiment: '\\ud800x' is not valid"),  # half of a surrogate pair is no text
+    (f"conditions: {{{'a' * 300}: {{method: sft}}}}", "is not a valid name"),  # no folder may be called so
+    (
+        "model: {chat_template_kwargs: {tokenize: false}}",
+        "chat_template_kwargs.tokenize: is set by the pipeline itself",
+    ),
+    ("experiment: 2020-01-01", "line 1: 2020-01-01 is read as a date; put it in quotes"),
+    ("data: {seed: 0640}", "line 1: 0640 is read as the number 416; put it in quotes"),
+    ("data: {seed: 1:30}", "line 1: 1:30 is read as the number 90; put it in quotes"),
+    ("sft: {learning_rate: 1:30.5}", "line 1: 1:30.5 is read as a number to the base of 60"),
+    ("sft:\n  learning_rate: 0,0002", "sft.learning_rate: '0,0002' is read as text, not a number; write 0.0002"),
+    ("sft: {learning_rate: 0,0002}", "line 1: 0002 is read as a key; write decimals with a point, as in 0.5"),
+    ("? [a, b]\n: 1", "line 1: a key is a list or a mapping; write a plain word as the key"),
+    ("sft: !!int x", "is not valid YAML"),
+    ("sft: !!python/object:os.system {}", "is not valid YAML"),
+    ("conditions: {a: {method: sft, sweep: {label_noise: [-0.1]}}}", "sweep.label_noise[0]: -0.1 is out of range"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), ODD, ids=[text[:40] for text, _ in ODD])
+def test_an_odd_config_is_one_line(tmp_path, text, words):
+    os.symlink("loop.yaml", "loop.yaml")
+    Path("latin.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
+    (tmp_path / "overlay.yaml").write_text(text, encoding="utf-8")
+    assert words in the_line(load_config, ["config.yaml", tmp_path / "overlay.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("data: {seed: 0}", 0), ("data: {seed: 0x10}", 16), ("data: {seed: +7}", 7)]
+)
+def test_plain_numbers_are_still_read(tmp_path, text, value):
+    (tmp_path / "overlay.yaml").write_text(text, encoding="utf-8")
+    assert load_config(["config.yaml", tmp_path / "overlay.yaml"])["data"]["seed"] == value
