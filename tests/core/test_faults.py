@@ -14,9 +14,8 @@ from hidden_rule.core import manifest as verify
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import check_times, read_json, scratch_folder, whole, write_text
 from hidden_rule.core.logs import logged
-from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, read_table, write_table
+from hidden_rule.core.tables import COMPARISONS, COSTS, HISTORY, METRICS, read_table, write_table
 from hidden_rule.experiment.runs import Run
-from hidden_rule.report.charts.training import read_curves
 from hidden_rule.report.provenance import data_hashes
 from hidden_rule.statistics.outcomes import load_outcomes
 from hidden_rule.task.dataset import read_split
@@ -135,7 +134,7 @@ READERS = {  # a file of a finished run, and how the jobs read it
     "smoke/data/test.parquet": lambda path: read_split(path, ruleset()),
     "smoke/data/train.parquet": lambda path: data_hashes({"train": path}),
     "smoke/predictions/sft/seed0.parquet": lambda path: list(load_outcomes({Run("sft", 0): path}, ruleset().labels)),
-    "smoke/training/sft/seed0/history.parquet": lambda path: read_curves([path], [["sft", 0, "sft"]]),
+    "smoke/training/sft/seed0/history.parquet": lambda path: read_table(path, HISTORY),
     "smoke/training/sft/seed0/cost.parquet": lambda path: read_table(path, COSTS),
     "smoke/metrics.parquet": lambda path: read_table(path, METRICS),
     "smoke/comparisons.parquet": lambda path: read_table(path, COMPARISONS),

@@ -1,23 +1,28 @@
 """What the charts show, worked out by hand: the tables that they are drawn from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 
 from hidden_rule.core.tables import COMPARISONS, COSTS, HISTORY, METRICS
-from hidden_rule.report.charts.calibration import confidences, reliability
-from hidden_rule.report.charts.cost import cost_points, time_axis, training_seconds
+from hidden_rule.experiment.runs import Run, Setting, find_estimate
+from hidden_rule.report.charts.cost import cost_points, time_axis
 from hidden_rule.report.charts.forest import forest_rows
-from hidden_rule.report.charts.learning import learning_curves, time_unit
+from hidden_rule.report.charts.learning import time_unit
 from hidden_rule.report.charts.placement import overlap, place_labels
 from hidden_rule.report.charts.style import wrapped
-from hidden_rule.report.charts.suites import ROWS, suite_cells, suites_chart
-from hidden_rule.report.page import SUITES
+from hidden_rule.report.charts.suites import ROWS, heat_map, suite_cells
+from hidden_rule.report.text.rule_learning import SUITES
+from hidden_rule.statistics.calibration import confidences, reliability
 from hidden_rule.statistics.intervals import wilson
-from synthetic import WORLD, make_ruleset, write_world
+from hidden_rule.statistics.learning_curves import learning_curves
+from hidden_rule.statistics.training_costs import training_costs
+from synthetic import WORLD, make_ruleset, write_results
 
-MAIN = ("holdout", "structured")
+MAIN = Setting("holdout", "structured")
 
 
 def frame(schema, *rows) -> pl.DataFrame:
@@ -31,23 +36,22 @@ def metric(condition, value, suite="holdout", name="accuracy", seed=None, n=100,
     return at | {"value": value, "n": n} | interval
 
 
-def history(path, values, seconds=10.0):
-    """Write a history of validation accuracies {step: value}, `seconds` a step; its path."""
+def history(values, seconds=10.0) -> pl.DataFrame:
+    """A history of validation accuracies {step: value}, `seconds` a step."""
     rows = [
         {"step": step, "wall_s": step * seconds, "n_tokens": 0, "metric": "validation_accuracy", "value": value}
         for step, value in values.items()
     ]
-    frame(HISTORY, *rows).write_parquet(path)
-    return path
+    return frame(HISTORY, *rows)
 
 
 # --- forest -----------------------------------------------------------------------------------------------------------
 
 
 def test_forest_rows_have_the_better_one_on_the_side_of_the_sign():
-    def pair(a, b, difference, p, seed=None, name="accuracy", suite="holdout"):
+    def pair(a, b, difference, p, seed=None):
         return {
-            "condition_a": a, "condition_b": b, "seed": seed, "suite": suite, "decoding": "structured", "metric": name,
+            "condition_a": a, "condition_b": b, "seed": seed, **MAIN.columns, "metric": "accuracy",
             "difference": difference, "ci_low": difference - 0.1, "ci_high": difference + 0.1, "p_value": p,
             "p_adjusted": p, "n": 100, "test": "mcnemar_exact", "mde": 0.1,
         }  # fmt: skip
@@ -59,11 +63,8 @@ def test_forest_rows_have_the_better_one_on_the_side_of_the_sign():
             pair("a", "b", -0.2, 0.001),
             pair("a", "b", -0.25, 0.5, seed=3),
             pair("a", "c", 0.2, 0.06),  # the interval says so, p does not
-            pair("a", "b", 0.9, 0.001, name="hidden_recall"),
-            pair("a", "b", 0.9, 0.001, suite="test"),
         ),
         ["a", "b", "c"],
-        MAIN,
     )
     assert rows.select("row", "left", "right", "seed", "significant").rows() == [
         (0, "b", "a", None, True),  # right, a, is worse: the difference is below 0
@@ -100,9 +101,9 @@ def test_suite_cells_say_what_is_good_and_why_there_is_none():
     assert found["paraphrases", "accuracy", "y"]["reason"] == lacking
     assert found["boundaries", "accuracy", "x"]["reason"] == "not evaluated: not among suites.kinds"
     assert decoys["reason"] is None
-    assert suite_cells(metrics, ["x", "z"]).filter(condition="z", row=3)["reason"].item() == "not evaluated"
-    assert suite_cells(metrics.filter(suite="test"), ["x"]).is_empty()
-    text = str(suites_chart(metrics, ["x", "y"], {"width": 300}, {"paraphrases": "lists no paraphrases"}).to_dict())
+    assert suite_cells(metrics, ["x", "z"], {}).filter(condition="z", row=3)["reason"].item() == "not evaluated"
+    assert suite_cells(metrics.filter(suite="test"), ["x"], {}).is_empty()
+    text = str(heat_map(cells).to_dict())
     assert "'30%'" in text and "'70%'" not in text  # the value is written, its goodness shaded
 
 
@@ -113,15 +114,14 @@ def test_the_picture_and_the_table_show_the_same_suites():
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
-def test_learning_curves_by_hand(tmp_path):
-    paths = [
-        history(tmp_path / "a0", {0: 0.2, 4: 0.5, 8: 0.8}),
-        history(tmp_path / "a1", {0: 0.3, 4: 0.7, 8: 0.9}, seconds=20.0),
-        history(tmp_path / "a2", {0: 0.4, 4: 0.6, 6: 0.65}),  # stopped after step 6
-        history(tmp_path / "b0", {0: 0.25, 2: 0.75}),
-    ]
-    trained = [["a", 0, "sft"], ["a", 1, "sft"], ["a", 2, "sft"], ["b", 0, "grpo"]]
-    curves = learning_curves(paths, trained, {"b": 100.0})
+def test_learning_curves_by_hand():
+    histories = {
+        Run("a", 0, "sft"): history({0: 0.2, 4: 0.5, 8: 0.8}),
+        Run("a", 1, "sft"): history({0: 0.3, 4: 0.7, 8: 0.9}, seconds=20.0),
+        Run("a", 2, "sft"): history({0: 0.4, 4: 0.6, 6: 0.65}),  # stopped after step 6
+        Run("b", 0, "grpo"): history({0: 0.25, 2: 0.75}),
+    }
+    curves = learning_curves(histories, {"b": 100.0})
     assert curves.select("condition", "step", "n_seeds").rows() == [
         ("a", 0, 3), ("a", 4, 3), ("a", 8, 3), ("b", 0, 1), ("b", 2, 1)
     ]  # fmt: skip
@@ -169,16 +169,15 @@ def test_calibrated_answers_have_a_small_error_and_overconfident_ones_a_large_on
 
 
 def test_confidence_is_the_most_probable_label_s(tmp_path):
-    ruleset = make_ruleset(3)
-    made = write_world(tmp_path, ruleset, {"sft": WORLD["sft"]}, sizes=[("test", "structured", 3, 0)])
-    rows = pl.read_parquet(made.predictions[0]).sort("application_id")
+    ruleset, run, setting = make_ruleset(3), Run("sft", 0, "sft"), Setting("test", "structured")
+    made = write_results(tmp_path, ruleset, {"sft": WORLD["sft"]}, sizes=[(*setting, 3, 0)])
+    rows = made.predictions(run).collect().sort("application_id")
     p = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]])  # truth: the labels in turn
     rows = rows.with_columns(pl.Series(f"p_{label}", p[:, i]) for i, label in enumerate(ruleset.labels))
-    rows.write_parquet(made.predictions[0])
-    found = confidences(made.predictions, made.jobs, list(ruleset.labels), ("test", "structured"))
+    found = confidences({run: rows.lazy()}, made.labels, setting)
     assert found["sft"][0][:, 0].tolist() == [0.5, 0.6, 0.6] and found["sft"][1][:, 0].tolist() == [1, 0, 1]
-    rows.with_columns(p_LABEL_A=pl.lit(None, pl.Float64)).write_parquet(made.predictions[0])
-    assert confidences(made.predictions, made.jobs, list(ruleset.labels), ("test", "structured")) == {}
+    without = rows.with_columns(p_LABEL_A=pl.lit(None, pl.Float64))
+    assert confidences({run: without.lazy()}, made.labels, setting) == {}
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
@@ -192,23 +191,25 @@ def test_cost_counts_what_a_training_starts_from():
         COSTS, spent("sft", 0, 100.0), spent("sft", 1, 120.0), spent("more", 0, 50.0), spent("more", 1, 10.0),
         spent("last", 0, 1.0), spent("last", 1, 1.0), spent("base", 0, 9.0, "evaluate"),
     )  # fmt: skip
-    starts = {"base": None, "sft": None, "more": "sft", "last": "more"}
-    seconds = training_seconds(costs, starts)
+    starts = {"sft": None, "more": "sft", "last": "more"}
+    seconds = {name: (of.seconds, of.least, of.most) for name, of in training_costs(costs, starts).items()}
     assert seconds == {"sft": (110.0, 100.0, 120.0), "more": (140.0, 130.0, 150.0), "last": (141.0, 131.0, 151.0)}
     metrics = frame(METRICS, metric("base", 0.3), metric("sft", 0.8), metric("more", 0.7), metric("last", 0.8))
-    points = cost_points(metrics, costs, starts, ["base", "sft", "more", "last"], MAIN)
+    results = SimpleNamespace(costs=costs, starts=starts, conditions=["base", "sft", "more", "last"], main=MAIN)
+    results.estimate = lambda *of: find_estimate(metrics, *of)
+    points = cost_points(results)
     assert points["seconds"].to_list() == [0.0, 110.0, 140.0, 141.0]
     assert points["frontier"].to_list() == [True, True, False, False]  # as accurate in more time: beaten
 
 
 def test_the_time_axis_is_logarithmic_where_times_are_far_apart():
-    at, ticks, ends, kind = time_axis([0.0, 60.0, 240.0])
-    assert kind == "linear" and at[0.0] == 0.0 and at[240.0] == 240.0
-    assert ticks == [(0.0, "no training"), (60.0, "1 min"), (120.0, "2 min"), (180.0, "3 min"), (240.0, "4 min")]
-    at, ticks, ends, kind = time_axis([0.0, 30.0, 6000.0])
-    assert kind == "log" and ticks[0] == (at[0.0], "no training")
-    assert ends[0] < at[0.0] < at[30.0] < at[6000.0] < ends[1]
-    assert {text: x for x, text in ticks}["10 min"] == pytest.approx(np.log10(600))
+    axis = time_axis([0.0, 60.0, 240.0])
+    assert axis.kind == "linear" and axis.at[0.0] == 0.0 and axis.at[240.0] == 240.0
+    assert axis.ticks == {0.0: "no training", 60.0: "1 min", 120.0: "2 min", 180.0: "3 min", 240.0: "4 min"}
+    axis = time_axis([0.0, 30.0, 6000.0])
+    assert axis.kind == "log" and axis.ticks[axis.at[0.0]] == "no training"
+    assert axis.ends[0] < axis.at[0.0] < axis.at[30.0] < axis.at[6000.0] < axis.ends[1]
+    assert {text: x for x, text in axis.ticks.items()}["10 min"] == pytest.approx(np.log10(600))
 
 
 def test_labels_overlap_neither_each_other_nor_points():
@@ -216,7 +217,7 @@ def test_labels_overlap_neither_each_other_nor_points():
     for _ in range(20):
         points = [tuple(xy) for xy in generator.uniform((20, 20), (540, 100), (8, 2))]
         sizes = [(90, 14)] * 8
-        corners = place_labels(points, sizes, 560, 360)
+        corners = place_labels(zip(points, sizes, strict=True), (560, 360))
         boxes = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners, sizes, strict=True)]
         dots = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
         for i, box in enumerate(boxes):

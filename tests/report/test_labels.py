@@ -1,18 +1,20 @@
-"""Learning curves: which conditions are points of which line, the chart of them, and what may be said of them."""
+"""Learning curves over labels and label noise: which conditions are points of which line, and the chart of them."""
 
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import polars as pl
 import pytest
 
 from hidden_rule.core.tables import METRICS, SUPERVISION
-from hidden_rule.report.charts.labels import curve_points, label_chart, rising
+from hidden_rule.experiment.runs import Setting
+from hidden_rule.report.charts.labels import label_chart
+from hidden_rule.statistics.label_curves import curve_points, rising
 
-READING = ("holdout", "structured")
-LABELS = ["A", "B", "C", "D"]
+MAIN = Setting("holdout", "structured")
 
 
-def told(*rows):
+def supervision_of(*rows):
     """SUPERVISION of (condition, curve, method, rows, noise), two seeds each, whose cost is 10 and 30 s."""
     made = []
     for condition, curve, method, n, noise in rows:
@@ -31,19 +33,19 @@ def metrics_of(shares: dict, half: float = 0.02):
             value = (None, None, None) if share is None and metric != "accuracy" else (share or 0.5,) * 3
             low, high = (None, None) if value[0] is None else (value[0] - half, value[0] + half)
             for seed in (None, 0):
-                rows.append((condition, seed, *READING, metric, None, value[0], low, high, n))
+                rows.append((condition, seed, *MAIN, metric, None, value[0], low, high, n))
     return pl.DataFrame(rows, schema=METRICS, orient="row")
 
 
-ROWS = told(
+ROWS = supervision_of(
     *[(f"s_{n}", "s", "sft", n, 0.0) for n in (25, 400, 100)], *[(f"g_{n}", "g", "grpo", n, 0.0) for n in (25, 400)]
 )
 ROWS_METRICS = metrics_of({"base": 0.25, "s_25": 0.5, "s_100": 0.9, "s_400": 0.7, "g_25": 0.24, "g_400": 0.4})
-NOISE = told(*[(f"s_{n}_{p}", "s", "sft", n, p) for n in (50, 100) for p in (0.0, 0.2, 0.05)])
+NOISE = supervision_of(*[(f"s_{n}_{p}", "s", "sft", n, p) for n in (50, 100) for p in (0.0, 0.2, 0.05)])
 
 
 def test_points_by_hand():
-    points = curve_points(ROWS_METRICS, ROWS, READING)
+    points = curve_points(ROWS_METRICS, ROWS, MAIN)
     accuracy = points.filter(metric="accuracy")
     assert accuracy.select("line", "train_rows", "value").rows() == [
         ("g", 25, 0.24), ("g", 400, 0.4), ("s", 25, 0.5), ("s", 100, 0.9), ("s", 400, 0.7)
@@ -56,7 +58,7 @@ def test_points_by_hand():
 
 def test_noise_and_rows_together_are_a_line_each():
     shares = dict.fromkeys(NOISE["condition"].unique(), 0.5)
-    points = curve_points(metrics_of(shares), NOISE, READING).filter(metric="accuracy")
+    points = curve_points(metrics_of(shares), NOISE, MAIN).filter(metric="accuracy")
     lines = points.group_by("kind", "line", maintain_order=True).agg("train_rows", "label_noise").rows()
     assert lines == [
         ("labels", "s, 0.0% wrong", [50, 100], [0.0, 0.0]),
@@ -68,21 +70,24 @@ def test_noise_and_rows_together_are_a_line_each():
 
 
 def test_a_single_condition_is_no_line():
-    alone = told(("a", "a", "sft", 25, 0.1), ("b", "b", "sft", 50, 0.1))
-    assert curve_points(metrics_of({"a": 0.5, "b": 0.6}), alone, READING).is_empty()
+    alone = supervision_of(("a", "a", "sft", 25, 0.1), ("b", "b", "sft", 50, 0.1))
+    assert curve_points(metrics_of({"a": 0.5, "b": 0.6}), alone, MAIN).is_empty()
 
 
 def test_points_are_joined_where_the_axis_rises_with_the_labels():
-    rows = told(*((f"{line}_{n}", line, "sft", n, 0.0) for line in "ab" for n in (25, 50, 100)))
+    rows = supervision_of(*((f"{line}_{n}", line, "sft", n, 0.0) for line in "ab" for n in (25, 50, 100)))
     seconds = {"a_25": 10.0, "a_50": 12.0, "a_100": 14.0, "b_25": 20.0, "b_50": 18.0, "b_100": 22.0}  # b: once fewer
     rows = rows.with_columns(wall_s=pl.col("condition").replace_strict(seconds))
-    points = curve_points(metrics_of(dict.fromkeys(seconds, 0.5)), rows, READING)
+    points = curve_points(metrics_of(dict.fromkeys(seconds, 0.5)), rows, MAIN)
     assert rising(points, "train_rows", "wall_s")["line"].unique().to_list() == ["a"]
     assert sorted(rising(points, "train_rows", "train_rows")["line"].unique()) == ["a", "b"]
 
 
 def drawn(tmp_path, metrics, supervision, width=300):
-    label_chart(metrics, supervision, LABELS, {"width": width}).save(str(tmp_path / "labels.svg"))
+    """The text of the chart."""
+    shown = {"metrics": metrics, "supervision": supervision, "main": MAIN, "chance": 0.25}
+    results = SimpleNamespace(**shown, config={"charts": {"width": width}})
+    label_chart(results).save(str(tmp_path / "labels.svg"))
     return "".join(ElementTree.parse(tmp_path / "labels.svg").getroot().itertext())
 
 
@@ -102,12 +107,12 @@ def test_the_chart_of_labels(tmp_path):
 
 def test_a_recall_that_is_undefined_and_bits_without_a_logarithm(tmp_path):
     rows = [("a_0", "<b>a", "sft", 50, 0.0), ("a_1", "<b>a", "sft", 50, 0.5), ("a_2", "<b>a", "sft", 99, 0.0)]
-    supervision = told(*rows).with_columns(bits=pl.lit(0.0))
+    supervision = supervision_of(*rows).with_columns(bits=pl.lit(0.0))
     text = drawn(tmp_path, metrics_of(dict.fromkeys(["a_0", "a_1", "a_2"])), supervision)
     assert "share of labels that are wrong" in text and "<b>a" in text
     assert "labels (log)" in text and "bits of supervision" not in text
 
 
 def test_nothing_to_show(tmp_path):
-    for supervision in (None, told(("s_25", "s", "sft", 25, 0.0))):
+    for supervision in (None, supervision_of(("s_25", "s", "sft", 25, 0.0))):
         assert "No conditions of this experiment differ" in drawn(tmp_path, ROWS_METRICS, supervision)

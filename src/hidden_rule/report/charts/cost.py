@@ -83,7 +83,7 @@ def cost_points(results: Results) -> pl.DataFrame:
     rows = []
     for name in results.conditions:
         found, cost = results.estimate(name, results.main, "accuracy"), costs.get(name)
-        if found is not None and found.is_defined:
+        if found is not None:
             times = {key: getattr(cost, key) if cost else 0.0 for key in TIMES}
             estimate = {"value": found.value, "ci_low": found.low, "ci_high": found.high, "n": found.n}
             rows.append({"condition": name} | times | estimate)

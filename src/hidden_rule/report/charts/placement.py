@@ -11,6 +11,7 @@ def place_labels(labels, area: tuple[float, float], obstacles=()) -> list[tuple[
     and left of it before above and below.
     """
     width, height = area
+    labels = list(labels)
     taken = [(x - DOT, y - DOT, x + DOT, y + DOT) for (x, y), _ in labels]
     taken += obstacles
     corners = []
