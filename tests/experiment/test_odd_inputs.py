@@ -32,7 +32,7 @@ ODD = [  # an overlay, and words of the line that it ends with
     (f"conditions: {{{'a' * 300}: {{method: sft}}}}", "is not a valid name"),  # no folder may be called so
     (
         "model: {chat_template_kwargs: {tokenize: false}}",
-        "chat_template_kwargs.tokenize: is set by the pipeline itself",
+        "tokenize: is set by the pipeline itself",
     ),
     ("experiment: 2020-01-01", "line 1: 2020-01-01 is read as a date; put it in quotes"),
     ("data: {seed: 0640}", "line 1: 0640 is read as the number 416; put it in quotes"),

@@ -16,7 +16,7 @@ from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.task.disclosure import check_secrets
 from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings
 
-TINY = 1e-290  # weights below are scaled up before they are added
+TINY, HUGE = 1e-290, 1e290  # weights beyond are scaled before they are added
 LOWEST_EXPONENT = -600.0  # exp of less is near the smallest number there is
 
 
@@ -65,7 +65,7 @@ class Feature:
         """Cumulative probabilities of `values`; the last is 1."""
         if self.kind == "choice":
             density = np.array(self.weights or [1.0] * len(self.choices), dtype=float)
-            if not np.isfinite(density.sum()) or density.max() < TINY:
+            if not TINY < density.max() < HUGE:  # a sum of these would overflow or lose digits
                 density = density / density.max()
         else:
             density = self._density(self.values.to_numpy().astype(float))
