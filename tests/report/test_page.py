@@ -185,7 +185,7 @@ def test_references_alone(tmp_path):
 
 
 def test_a_reference_that_never_answers_as_only_the_hidden_rule_would():
-    accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), Estimate(None, None, None, 0)
+    accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), None
     assert references.reference_sentence("always", "one decision", accuracy, recall, precision) == (
         "always (one decision): accuracy 25.0% (95% CI 20.0–30.0); hidden rule: recall 0.0% (95% CI 0.0–2.0), no "
         "answer that only this rule explains."
@@ -247,8 +247,8 @@ def test_policy_verdict_looks_at_the_interval(low, value, high, verdict):
         (row(0.2, 0.25, 0.3), row(0.2, 0.25, 0.3), "no_evidence"),  # it guesses
         (row(0.9, 0.95, 0.98), row(0.4, 0.5, 0.6), "over_applied"),
         (row(0.4, 0.5, 0.6), row(0.7, 0.8, 0.9), "partly"),
-        (row(0.4, 0.5, 0.6), Estimate(None, None, None, 0), "no_evidence"),
-        (Estimate(None, None, None, 0), Estimate(None, None, None, 0), "unknown"),
+        (row(0.4, 0.5, 0.6), None, "no_evidence"),
+        (None, None, "unknown"),
     ],
 )
 def test_hidden_verdict(recall, precision, verdict):
@@ -256,10 +256,7 @@ def test_hidden_verdict(recall, precision, verdict):
 
 
 def test_no_sign_is_said_with_and_without_answers_of_that_kind():
-    said = [
-        hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25)
-        for precision in (Estimate(None, None, None, 0), row(0.2, 0.25, 0.3))
-    ]
+    said = [hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25) for precision in (None, row(0.2, 0.25, 0.3))]
     assert said[0].endswith("but no answer that only this rule explains.")
     assert said[1].endswith("precision 25.0% (95% CI 20.0–30.0) is not significantly above the base rate (25.0%).")
 
@@ -345,6 +342,30 @@ def test_the_page_holds_everything_escaped(report):
         "SFT → GRPO",
     ):
         assert text in page, text
+
+
+def test_rows_of_tables_have_a_cell_a_column(tmp_path):
+    results = write_results(tmp_path, RULESET, WORLD, config=CONFIG)
+    context = build_report(results, tmp_path / "report.html")
+    shown = [*context.values(), *context["more"]]
+    tables = [one for one in shown if isinstance(one, dict) and "columns" in one]
+    assert len(tables) > 8
+    for one in tables:
+        assert {len(row) for row in one["rows"]} <= {len(one["columns"])}, one["caption"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words", "others"),
+    [
+        ((0,), "for differences, Agresti–Min for paired shares", "t over applications and seeds"),
+        ((0, 1), "for differences, t over applications and seeds", "Agresti"),
+    ],
+)
+def test_the_footnote_names_the_intervals_of_this_run(tmp_path, seeds, words, others):
+    results = write_results(tmp_path, RULESET, {"sft": WORLD["sft"], "grpo": WORLD["grpo"]}, seeds, config=CONFIG)
+    page = " ".join(render_report(build_report(results, tmp_path / "report.html"), TEMPLATE).split())
+    assert words in page and others not in page
+    assert "Other work on the same machine adds to it" in page  # a wall time is no pure cost
 
 
 def test_a_missing_value_is_an_error():

@@ -6,7 +6,7 @@ All take an experiment's `Results`; those that not every experiment has are None
 import polars as pl
 
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Estimate, Setting
+from hidden_rule.experiment.runs import Estimate, Setting, defined
 from hidden_rule.report.text.label_findings import supervision_cells
 from hidden_rule.report.text.phrases import duration, in_table, p_text, percent, points, signed
 from hidden_rule.report.text.rule_learning import SUITES
@@ -21,6 +21,12 @@ SUMMARY = {
     "invalid_rate": "invalid replies",
 }
 LABEL_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
+TESTS = {  # of COMPARISONS, in words
+    "mcnemar_exact": "exact McNemar",
+    "t_applications_seeds": "t (applications, seeds)",
+    "t_families": "t (families)",
+    "t_families_seeds": "t (families, seeds)",
+}
 OF_SEEDS = ("accuracy", "hidden_recall", "hidden_precision")
 
 
@@ -51,7 +57,7 @@ def summary_table(results: Results, setting: Setting) -> dict:
 def label_table(results: Results, setting: Setting) -> dict:
     """Precision, recall and F1 of each label, a row a condition and label."""
     of_labels = results.metrics.filter(pl.col("seed").is_null(), **setting.columns)
-    found = {(r["condition"], r["label"], r["metric"]): Estimate.of(r) for r in of_labels.iter_rows(named=True)}
+    found = {(r["condition"], r["label"], r["metric"]): defined(r) for r in of_labels.iter_rows(named=True)}
     rows = [
         [name, label, *(in_table(found[name, label, metric]) for metric in LABEL_METRICS)]
         for name in order_of(results)
@@ -86,7 +92,7 @@ def with_n(estimate: Estimate | None) -> str:
 def seed_table(results: Results, setting: Setting) -> dict:
     """Accuracy and recall on the hidden rule of each seed."""
     rows = results.metrics.filter(pl.col("seed").is_not_null(), pl.col("label").is_null(), **setting.columns)
-    found = {(r["condition"], r["seed"], r["metric"]): Estimate.of(r) for r in rows.to_dicts()}
+    found = {(r["condition"], r["seed"], r["metric"]): defined(r) for r in rows.to_dicts()}
     keys = [(name, seed) for name in order_of(results) for seed in sorted(rows.filter(condition=name)["seed"].unique())]
     cells = [[name, seed, *(in_table(found[name, seed, metric]) for metric in OF_SEEDS)] for name, seed in keys]
     columns = ["condition", "seed", *(SUMMARY[name] for name in OF_SEEDS)]
@@ -103,12 +109,12 @@ def comparison_table(results: Results, setting: Setting) -> dict:
     ):
         difference = f"{signed(r['difference'])} ({signed(r['ci_low'])} to {signed(r['ci_high'])})"
         p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
-        test = [r["test"].replace("_", " "), "–" if r["mde"] >= 1 else points(r["mde"]), f"{r['n']:,}"]
-        cells.append([f"{r['condition_a']} − {r['condition_b']}", SUMMARY[r["metric"]], difference, *p_values, *test])
+        test = [TESTS[r["test"]], "–" if r["mde"] >= 1 else points(r["mde"]), f"{r['n']:,}"]
+        cells.append([f"{r['condition_a']} vs. {r['condition_b']}", SUMMARY[r["metric"]], difference, *p_values, *test])
     columns = [
         "conditions",
         "metric",
-        "difference in points (95% CI)",
+        "first − second, points (95% CI)",
         "p",
         "p (Holm)",
         "test",
@@ -140,7 +146,7 @@ def cost_table(results: Results) -> dict:
         "peak memory",
         "device",
     ]
-    return table("Cost, summed over runs", [*columns, "device"], cells)
+    return table("Cost, summed over runs", columns, cells)
 
 
 def settings_table(results: Results) -> dict | None:

@@ -73,10 +73,11 @@ def price_sentences(best: str, pairs: list[dict], found: dict[str, Price], above
     if price is None:
         return []
     sentences = [price_sentence(best, price)]
-    rivals = [(*rival, found.get(rival[0])) for rival in rivals_of(best, pairs) if rival[0] in above]
-    cheaper = [rival for rival in rivals if rival[3] and rival[3].training_s < price.training_s]
+    rivals = {name: at_most for name, _, at_most in rivals_of(best, pairs) if name in above}
+    cheaper = [name for name in rivals if name in found and found[name].training_s < price.training_s]
     if cheaper:
-        name, _, at_most, other = min(cheaper, key=lambda rival: rival[3].training_s)
+        name = min(cheaper, key=lambda rival: found[rival].training_s)
+        at_most, other = rivals[name], found[name]
         sentences.append(price_sentence(name, other))
         if price.devices == other.devices:
             saved = f"{percent(1 - other.training_s / price.training_s)} less training time"
@@ -90,7 +91,8 @@ def price_sentences(best: str, pairs: list[dict], found: dict[str, Price], above
             sentences.append(
                 f"{tied}, but the comparison is imprecise: {lead}. Whether that is worth the cost stays open."
             )
-    elif rivals and all(other for *_, other in rivals):
+        sentences.append("Times are wall-clock times of this run: other load on the machine lengthens them.")
+    elif rivals and all(name in found for name in rivals):
         sentences.append("Nothing as accurate trains faster.")
     elif not rivals_of(best, pairs) and any(best in (row["condition_a"], row["condition_b"]) for row in pairs):
         sentences.append(f"All conditions compared with {best} are significantly less accurate, whatever their cost.")
