@@ -1,15 +1,15 @@
-"""Does one feature decide? How far a model's answers follow from a single feature of the applications.
+"""Shortcuts: how far a single feature predicts a model's answers.
 
-A policy by one feature is the simplest that can be learnt (1R: Holte 1993, Machine Learning 11:63). Here it is fitted
-to a model's answers and not to the truth: to each value of a feature, or each tenth of a number, the commonest answer.
-The share of such answers is how much of what a model says that feature alone tells.
+A rule on one feature is the simplest classifier (1R: Holte 1993, Machine Learning 11:63). Here it is fitted to a model's
+answers instead of the truth: each value of a feature, or each tenth of a number, predicts its most frequent answer. The
+share of answers predicted that way is how much of the model's behaviour the feature explains.
 """
 
 import polars as pl
 
 from hidden_rule.statistics.intervals import wilson
 
-DECIDES = 0.90  # one feature decides: the interval of its share of the answers lies at or above this
+DECIDES = 0.90  # a shortcut: the interval of the share of answers that one feature predicts lies at or above this
 TENTHS = 10
 
 
@@ -21,18 +21,17 @@ def levels(values: pl.Series) -> pl.Series:
 
 
 def explained(answers: pl.Series, values: pl.Series) -> int:
-    """How many answers are the commonest one among those with the same value."""
+    """How many answers are the most frequent one among those with the same value."""
     counts = pl.DataFrame({"value": values, "answer": answers}).group_by("value", "answer").len()
     return counts.group_by("value").agg(pl.max("len"))["len"].sum()
 
 
 def deciding_feature(rows: pl.DataFrame, features) -> tuple[str, float, float] | None:
-    """The feature by which alone these answers are given; None where no single one decides.
+    """The feature that alone predicts these answers, as (name, share of answers, share of labels); None without one.
 
-    rows: `predicted` (null: no valid decision), `label` and the features. Beside its name stand the share of answers
-    and the share of right decisions that follow from it. The interval (Wilson, 95%) of the former lies at or above
-    `DECIDES`, and above that of the latter; that of the most frequent answer lies below `DECIDES`, for a constant
-    follows from anything.
+    rows: `predicted` (null: invalid), `label` and the features. Both shares are those that the feature predicts. The
+    interval (Wilson, 95%) of the former lies at or above `DECIDES`, and above that of the latter; that of the most
+    frequent answer lies below `DECIDES`, as any feature predicts a constant.
     """
     n = rows.height
     answers = rows["predicted"].fill_null("")

@@ -11,7 +11,7 @@ replies that the policy samples. An invalid reply gives no information about the
 at most the sum over its replies and, whatever is sampled, no more than the labels that they are computed from (data
 processing inequality, ibid., section 2.8). A label that is shown again carries no new information.
 
-All are upper bounds on the information offered, not on what was learnt.
+All are upper bounds on the information offered, not on what was learned.
 """
 
 import json
