@@ -1,8 +1,8 @@
 """Shortcuts: how far a single feature predicts a model's answers.
 
-A rule on one feature is the simplest classifier (1R: Holte 1993, Machine Learning 11:63). Here it is fitted to a model's
-answers instead of the truth: each value of a feature, or each tenth of a number, predicts its most frequent answer. The
-share of answers predicted that way is how much of the model's behaviour the feature explains.
+A rule on one feature is the simplest classifier (1R: Holte 1993, Machine Learning 11:63). Here it is fitted to a
+model's answers instead of the truth: each value of a feature, or each tenth of a number, predicts its most frequent
+answer. The share of answers predicted that way is how much of the model's behaviour the feature explains.
 """
 
 import polars as pl
