@@ -3,8 +3,10 @@
 `UPDATE_SNAPSHOTS=1 pytest tests/report/test_sentences.py` writes the snapshots anew; the diff shows what changed.
 """
 
+import html
 import json
 import os
+import re
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +17,7 @@ from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Run
 from hidden_rule.report import side_effects_page
+from hidden_rule.report.page import build_report, render_report
 from hidden_rule.report.text import (
     baselines,
     caveats,
@@ -26,10 +29,11 @@ from hidden_rule.report.text import (
 )
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.task.ruleset import load_ruleset
-from worlds import CHANCE, GOOD, METHODS, STARTS, WORLDS, conclude_world
+from worlds import CHANCE, GOOD, METHODS, STARTS, WORLDS, conclude_world, results_of
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "workflow" / "report" / "report.html.j2"
 PUBLISHED = ROOT / "results" / "published"
 
 
@@ -67,6 +71,22 @@ def test_what_many_conditions_make_the_report_say(tmp_path, monkeypatch):
     hold("world many conditions", answer_text(conclude_world(tmp_path, MANY)))
 
 
+def page_text(page: str) -> str:
+    """The words of a page: a line a row, item or paragraph; cells are parted by bars."""
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    cells = re.sub(r"\s*</t[hd]>\s*", " | ", " ".join(body.split()))
+    lines = re.sub(r"</(?:p|li|h\d|tr|caption|title|summary|dt|dd)>", "\n", cells)
+    words = html.unescape(re.sub(r"<[^>]+>", "", lines)).splitlines()
+    return "\n".join(line.strip() for line in words if line.strip()) + "\n"
+
+
+@pytest.mark.parametrize("world", ["collapse", "collapse of three seeds"])
+def test_the_words_of_a_page(tmp_path, world):
+    conditions, options = WORLDS[world]
+    results = results_of(tmp_path, conditions, **options)
+    hold(f"page {world}", page_text(render_report(build_report(results, tmp_path / "report.html"), TEMPLATE)))
+
+
 @pytest.mark.parametrize("name", ["", "seeds", "rl-fair", "label-efficiency", "label-noise"])
 def test_what_published_tables_make_the_report_say(name):
     """Histories, predictions and verdicts on collapse are not published: what rests on them is left out."""
@@ -79,7 +99,7 @@ def row(low, value, high, n=1000):
     return Estimate(value, low, high, n)
 
 
-UNDEFINED = Estimate(None, None, None, 0)
+UNDEFINED = None
 
 
 def rule_sentences():

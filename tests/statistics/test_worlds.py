@@ -306,7 +306,7 @@ def test_training_in_words_and_what_was_still_rising():
     ],
 )
 def test_suite_verdict(low, high, metric, verdict):
-    assert suite_verdict(Estimate(None, low, high, 40), metric) == verdict
+    assert suite_verdict(Estimate(low, low, high, 40), metric) == verdict
 
 
 def test_suites_in_words():

@@ -233,11 +233,12 @@ class Results:
 
     @property
     def free(self) -> Setting | None:
-        """The first setting under free decoding that is not the main one."""
-        return next((setting for setting in self.evaluated[1:] if setting.decoding == "free"), None)
+        """The first setting under free decoding, where the main one is not."""
+        free = (setting for setting in self.evaluated if setting.decoding == "free")
+        return None if self.main.decoding == "free" else next(free, None)
 
     def estimate(self, condition: str, setting: Setting, metric: str) -> Estimate | None:
-        """A metric that is not one of a label, pooled over seeds; None where the condition was not evaluated so."""
+        """A metric that is not one of a label, pooled over seeds; None where it is undefined or was not measured."""
         return find_estimate(self.metrics, condition, setting, metric)
 
     # reading

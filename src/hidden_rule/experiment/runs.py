@@ -53,26 +53,28 @@ def settings_of(metrics: pl.DataFrame) -> list[Setting]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share or a score with its 95% interval; all three are None where it is undefined (its denominator is 0)."""
+    """A share or a score with its 95% interval; None stands for one that is undefined (its denominator is 0)."""
 
-    value: float | None
-    low: float | None
-    high: float | None
+    value: float
+    low: float
+    high: float
     n: int  # rows in the denominator
 
     @classmethod
     def of(cls, row: dict) -> "Estimate":
-        """Of a row with the columns `value`, `ci_low`, `ci_high` and `n`."""
-        return cls(row["value"], row["ci_low"], row["ci_high"], row["n"])
+        """Of a row with a `value`, and columns `ci_low`, `ci_high` (null: it is exact) and `n`."""
+        value, low, high = row["value"], row["ci_low"], row["ci_high"]
+        return cls(value, value if low is None else low, value if high is None else high, row["n"])
 
-    @property
-    def is_defined(self) -> bool:
-        return self.value is not None
+
+def defined(row: dict) -> Estimate | None:
+    """The estimate in a row of a table; None where its value is null."""
+    return None if row["value"] is None else Estimate.of(row)
 
 
 def find_estimate(metrics: pl.DataFrame, condition: str, setting: Setting, metric: str) -> Estimate | None:
-    """A metric that is not one of a label, pooled over seeds, in table METRICS; None where it has no such row."""
+    """A metric that is not one of a label, pooled over seeds, in table METRICS; None if undefined or not there."""
     rows = metrics.filter(
         pl.col("seed").is_null(), pl.col("label").is_null(), condition=condition, metric=metric, **setting.columns
     )
-    return Estimate.of(rows.row(0, named=True)) if rows.height else None
+    return defined(rows.row(0, named=True)) if rows.height else None

@@ -78,7 +78,6 @@ def tables_of(results: Results) -> dict:
     if several_seeds(results):
         more.append(seed_table(results, main))
     more += [comparison_table(results, setting) for setting in others]
-    more.append(feasibility_table(results))
     references = describe_references(results.config)
     return {
         "summary": summary_table(results, main),
@@ -86,7 +85,7 @@ def tables_of(results: Results) -> dict:
         "suites": suites_table(results),
         "collapse": collapse_table(results),
         "supervision": supervision_table(results),
-        "more": [one for one in more if one],
+        "more": [*more, feasibility] if (feasibility := feasibility_table(results)) else more,
         "examples": examples(results, free),
         "examples_setting": free.words,
         "policy": policy_table(results.ruleset),
@@ -123,8 +122,8 @@ def alternative(results: Results, chart: str) -> str:
     text = CHARTS.get(chart, "")
     if chart != "accuracy":
         return text
-    shares = {name: results.estimate(name, results.main, "accuracy").value for name in order_of(results)}
-    values = (f"{name} {percent(share)}" for name, share in shares.items())
+    found = {name: results.estimate(name, results.main, "accuracy") for name in order_of(results)}
+    values = (f"{name} {percent(accuracy.value)}" for name, accuracy in found.items() if accuracy)
     return f"{text} {results.main.words}: {', '.join(values)}."
 
 

@@ -168,7 +168,8 @@ def replies_table(leaks: pl.DataFrame, order) -> dict:
 
 def section(results: Results) -> dict | None:
     """What the section's template shows; None where side effects were not measured."""
-    return None if results.side_effects is None else section_of(results.side_effects, results.leaks)
+    summary, leaks = results.side_effects, results.leaks
+    return None if summary is None or leaks is None else section_of(summary, leaks)
 
 
 def section_of(summary: pl.DataFrame, leaks: pl.DataFrame) -> dict:

@@ -22,10 +22,11 @@ class TrainingCost:
 
 def chain(condition: str, starts: dict[str, str | None]) -> list[str]:
     """A condition and those whose adapters it starts from, the last first; starts: what each starts from."""
-    found = []
-    while condition and condition not in found:
-        found.append(condition)
-        condition = starts.get(condition)
+    found: list[str] = []
+    part: str | None = condition
+    while part and part not in found:
+        found.append(part)
+        part = starts.get(part)
     return found
 
 

@@ -26,7 +26,7 @@ from hidden_rule.report.charts.style import (
 from hidden_rule.report.text.phrases import MANY, percent
 from hidden_rule.statistics.training_costs import training_costs
 
-HEADLINE = "What accuracy costs"
+HEADLINE = "Accuracy against training time"
 HEIGHT, TALLER = 360, 16  # px, and what each condition beyond MANY adds, so that names find room
 LOG_FROM = 10  # ratio of the longest training to the shortest from which on the axis is logarithmic
 TICKS = {
@@ -141,9 +141,9 @@ def cost_chart(results: Results) -> Chart:
     seeds, n = of_seeds["seed"], of_seeds["n"].max()
     notes = [
         f"Accuracy, {results.main.words}; n = {n:,} applications; {seeds_in_words(seeds)}",
-        f"Bar: 95% interval{'; thin line: fastest to slowest seed' if seeds.n_unique() > 1 else ''}",
-        "Time: mean of a training, with those that it starts from",
-        "Grey line: none is more accurate in less time (by values alone). Dashed: chance",
+        f"Bar: 95% CI{'; thin line: fastest to slowest seed' if seeds.n_unique() > 1 else ''}",
+        "Training time: mean over seeds, that of the condition's starts included",
+        "Grey line: Pareto front of the point estimates. Dashed: chance",
     ]
     chart = alt.layer(*layers).properties(width=plot.width, height=plot.height, title=title(HEADLINE, *notes))
     return finish(chart)

@@ -42,9 +42,9 @@ def reference_sentence(
 ) -> str:
     """What a reference is, and its accuracy, recall and precision."""
     hidden = ""
-    if recall is not None and recall.value is not None:
+    if recall is not None:
         hidden = f"; hidden rule: recall {with_interval(recall)}"
-        if precision is not None and precision.value is not None:
+        if precision is not None:
             hidden += f", precision {with_interval(precision)}"
         else:
             hidden += ", no answer that only this rule explains"

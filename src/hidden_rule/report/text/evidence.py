@@ -40,8 +40,8 @@ class Evidence:
     contenders: list[str]  # of which one may be best: all but the references, or these where there is nothing else
     references: dict[str, str]  # what each condition is that is there for comparison alone
     accuracies: dict[str, Estimate]
-    recalls: dict[str, Estimate]  # on the hidden rule
-    precisions: dict[str, Estimate]
+    recalls: dict[str, Estimate | None]  # on the hidden rule; None where it never fires
+    precisions: dict[str, Estimate | None]  # on it; None where no answer claims it
     pairs: list[dict]  # `pooled_pairs` of accuracy
     chance: float
     n: int  # applications
@@ -73,7 +73,8 @@ class Evidence:
     @property
     def base_rates(self) -> dict[str, float]:
         """Of each condition: the share of the applications on which a hidden rule fires."""
-        return {name: self.recalls[name].n / self.accuracies[name].n for name in self.order}
+        fires = {name: recall.n if recall else 0 for name, recall in self.recalls.items()}
+        return {name: fires[name] / self.accuracies[name].n for name in self.order}
 
     def policy_verdict(self, name: str) -> str:
         return policy_verdict(self.accuracies[name], self.chance)
@@ -89,18 +90,19 @@ def gather(results: Results) -> Evidence:
     order = [*contenders, *references]
     of_main = results.main.columns | {"metric": "accuracy"}
 
-    def estimates(metric: str) -> dict[str, Estimate]:
+    def estimates(metric: str) -> dict[str, Estimate | None]:
         return {name: results.estimate(name, results.main, metric) for name in order}
 
+    of_seeds = results.metrics.filter(pl.col("seed").is_not_null(), **of_main)
     return Evidence(
         order=order,
         contenders=contenders or order,
         references=references,
-        accuracies=estimates("accuracy"),
+        accuracies={name: found for name, found in estimates("accuracy").items() if found},
         recalls=estimates("hidden_recall"),
         precisions=estimates("hidden_precision"),
         pairs=pooled_pairs(results.comparisons.filter(**of_main)),
         chance=results.chance,
-        n=results.metrics.filter(pl.col("seed").is_not_null(), **of_main)["n"].max(),
+        n=max(of_seeds["n"].to_list()),
         n_seeds=results.metrics["seed"].drop_nulls().n_unique(),
     )

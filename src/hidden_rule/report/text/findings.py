@@ -109,12 +109,19 @@ def learning_section(results: Results, found: Evidence) -> dict[str, list[str]]:
         ],
         "Label efficiency and label noise": label_sentences(results),
         "Generalization suites": suite_sentences(results.metrics, found.above),
-        f"Free decoding{f' ({free.suite})' if free else ''}": [
-            free_sentence(name, accuracy, results.estimate(name, free, "invalid_rate"))
-            for name in (found.order if free else [])
-            if (accuracy := results.estimate(name, free, "accuracy"))
-        ],
+        f"Free decoding{f' ({free.suite})' if free else ''}": free_sentences(results, found.order),
     }
+
+
+def free_sentences(results: Results, order: list[str]) -> list[str]:
+    """How each condition does under free decoding, of those that were evaluated so."""
+    if results.free is None:
+        return []
+    found = {
+        name: (results.estimate(name, results.free, "accuracy"), results.estimate(name, results.free, "invalid_rate"))
+        for name in order
+    }
+    return [free_sentence(name, *pair) for name, pair in found.items() if pair[0] and pair[1]]
 
 
 def training_section(results: Results) -> dict[str, list[str]]:

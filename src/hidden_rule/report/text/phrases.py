@@ -16,7 +16,7 @@ def interval(low: float, high: float) -> str:
 
 def with_interval(estimate: Estimate | None) -> str:
     """`88.4% (95% CI 86.3–90.3)`, for sentences; a dash where it is undefined."""
-    if estimate is None or estimate.value is None:
+    if estimate is None:
         return "–"
     return f"{percent(estimate.value)} (95% CI {interval(estimate.low, estimate.high)})"
 

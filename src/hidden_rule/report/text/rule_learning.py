@@ -68,11 +68,11 @@ def hidden_verdict(recall: Estimate | None, precision: Estimate | None, base_rat
 
     base_rate: share of applications on which a hidden rule fires, which is the precision of answering at random.
     """
-    if recall is None or recall.value is None:
+    if recall is None:
         return "unknown"
     if recall.high <= MISSED:
         return "missed"
-    if precision is None or precision.value is None or precision.low <= base_rate:
+    if precision is None or precision.low <= base_rate:
         return "no_evidence"
     if recall.low >= LEARNED:
         return "learned" if precision.low >= LEARNED else "over_applied"
@@ -82,7 +82,7 @@ def hidden_verdict(recall: Estimate | None, precision: Estimate | None, base_rat
 def hidden_sentence(condition: str, recall: Estimate | None, precision: Estimate | None, base_rate: float) -> str:
     """Did this condition learn the hidden rule?"""
     found, correct = f"recall {with_interval(recall)}", f"precision {with_interval(precision)}"
-    if precision is None or precision.value is None:
+    if precision is None:
         but = "no answer that only this rule explains"
     else:
         but = f"{correct} is not significantly above the base rate ({percent(base_rate)})"
@@ -111,7 +111,7 @@ def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: di
     verdicts = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in conditions}
     rows = {name: [row[name] for row in (recalls, precisions)] for name in conditions}
     values = {
-        name: ", ".join("–" if row is None or row.value is None else percent(row.value) for row in pair)
+        name: ", ".join("–" if row is None else percent(row.value) for row in pair)
         for name, pair in rows.items()
     }
     return in_groups(verdicts, heads, values)
@@ -138,7 +138,7 @@ def suite_findings(metrics: pl.DataFrame, condition: str) -> dict[str, list[str]
         return found
     for (suite, metric), (_, words) in SUITES.items():
         row = find_estimate(metrics, condition, Setting(suite, decodings.max()), metric)
-        if row and row.value is not None:
+        if row:
             found[suite_verdict(row, metric)].append(words)
     return found
 
