@@ -27,8 +27,6 @@ from pathlib import Path
 
 import psutil
 
-sys.path.append(str(Path(__file__).resolve().parent))
-
 from conftest import SMOKE, Checkout
 
 COMPARED = ("predictions/*/seed*.parquet", "metrics.parquet", "comparisons.parquet", "adapters/*/*/*.safetensors")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hidden_rule.models import decoding
+from hidden_rule.models.decoding import Generation
 from hidden_rule.models.loading import load_model, load_tokenizer
 from hidden_rule.models.tokens import label_trie
 from tiny_models import tiny_model
@@ -24,7 +25,7 @@ def test_greedy_replies_are_those_of_each_prompt_alone(manifest):
     start = tokenizer("You answer in few words, whatever is asked. Now: ")["input_ids"]
     prompts = [start + tokenizer(words)["input_ids"] for words in WORDS]
     assert decoding.shared_cache(model, prompts)[1] >= len(start)
-    replies, n_tokens = decoding.generate_replies(model, tokenizer, prompts, 3, 6)
+    replies, n_tokens = decoding.generate_replies(model, tokenizer, prompts, Generation(3, 6))
     model.set_attn_implementation("eager")
     expected, n_expected = [], 0
     for prompt in prompts:
@@ -50,7 +51,7 @@ def test_drawn_replies_follow_the_model_s_probabilities(manifest):
     with torch.no_grad():
         expected = torch.softmax(model(torch.tensor([prompt])).logits[0, -1] / 0.7, -1)
     torch.manual_seed(0)
-    replies, _ = decoding.generate_replies(model, tokenizer, [prompt] * n, 200, 1, temperature=0.7)
+    replies, _ = decoding.generate_replies(model, tokenizer, [prompt] * n, Generation(200, 1, temperature=0.7))
     for p, token in zip(*expected.topk(5), strict=True):
         share = replies.count(tokenizer.decode([token])) / n
         assert share == pytest.approx(float(p), abs=4 * float(p * (1 - p) / n) ** 0.5)

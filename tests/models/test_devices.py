@@ -37,7 +37,7 @@ def environment(tmp_path):
         **os.environ,
         "PYTHONPATH": str(SOURCES),
         "TMPDIR": str(tmp_path),
-        devices.PRETENDED: "GPU-a,GPU-b,GPU-c,GPU-d",
+        devices.SIMULATED: "GPU-a,GPU-b,GPU-c,GPU-d",
     }
 
 
@@ -70,13 +70,13 @@ def test_two_hundred_jobs_on_four_devices(environment, tmp_path):
 
 
 def test_more_devices_than_there_are(environment, monkeypatch):
-    monkeypatch.setenv(devices.PRETENDED, "GPU-a,GPU-b")
+    monkeypatch.setenv(devices.SIMULATED, "GPU-a,GPU-b")
     with pytest.raises(UserError, match="a job asks for 3 GPUs where 2 are visible"):
         devices.lease_devices(3)
 
 
 def test_a_machine_without_gpus_leases_nothing(monkeypatch):
-    monkeypatch.delenv(devices.PRETENDED, raising=False)
+    monkeypatch.delenv(devices.SIMULATED, raising=False)
     monkeypatch.setenv("PATH", "")  # no nvidia-smi
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert devices.lease_devices(1) == []
@@ -97,7 +97,7 @@ def test_a_scheduler_narrows_the_devices_down(monkeypatch, tmp_path, wanted, exp
     tool.write_text("#!/bin/sh\nprintf 'GPU-x\\nGPU-y\\nGPU-z\\n'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv(devices.PRETENDED, raising=False)
+    monkeypatch.delenv(devices.SIMULATED, raising=False)
     if wanted is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:

@@ -14,7 +14,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import predictions_schema, write_table
 from hidden_rule.evaluation.jobs import EvaluationJob
 from hidden_rule.evaluation.predictions import named_frames, predictions_frame
-from hidden_rule.models.decoding import generate_replies, label_log_probs
+from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
 from hidden_rule.models.hardware import default_device, device_name, peak_bytes
 from hidden_rule.models.loading import load_policy, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, label_trie
@@ -35,9 +35,9 @@ def check_length(prompts, model, max_new_tokens: int, condition: str) -> None:
 
 def conversations_of(job: EvaluationJob, ruleset: Ruleset, frames: list[pl.DataFrame]) -> list[list[list[dict]]]:
     """The conversations of each frame's applications, as the job's prompt words them."""
-    few_shot = isinstance(job.prompt, dict)
-    train = read_split(job.train, ruleset) if few_shot else None
-    examples = draw_examples(train, job.prompt["examples"], job.seed) if few_shot else None
+    examples = None
+    if isinstance(job.prompt, dict):
+        examples = draw_examples(read_split(job.train, ruleset), job.prompt["examples"], job.seed)
     return [render_prompts(ruleset, frame, job.prompt, examples) for frame in frames]
 
 
@@ -54,7 +54,7 @@ def evaluate(job: EvaluationJob) -> None:
         check_length([row for rows in prompts for row in rows], model, settings["max_new_tokens"], job.condition)
     together = [row for rows in prompts for row in rows]  # neighbours of all suites share what they start with
     log_probs = label_log_probs(model, trie, together, settings["batch_size"], "structured")
-    frames, n_generated = [], 0
+    free, frames, n_generated = Generation(settings["batch_size"], settings["max_new_tokens"]), [], 0
     for (name, suite, split), rows, of_rows in zip(
         named, prompts, log_probs.split(list(map(len, prompts))), strict=True
     ):
@@ -63,9 +63,7 @@ def evaluate(job: EvaluationJob) -> None:
             replies = [render_reply(labels[i]) for i in of_rows.argmax(1).tolist()]
             frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
         if name in settings["free"]:
-            replies, n = generate_replies(
-                model, tokenizer, rows, settings["batch_size"], settings["max_new_tokens"], f"{suite}, free"
-            )
+            replies, n = generate_replies(model, tokenizer, rows, free, f"{suite}, free")
             n_generated += n
             frames.append(predictions_frame(split, labels, suite, "free", replies, probabilities))
     write_table(pl.concat(frames), job.output.predictions, predictions_schema(list(labels)))

@@ -17,9 +17,9 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from hidden_rule.task.predicates import SQL_TOKEN, compared_literals
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import render_reply
-from hidden_rule.task.predicates import SQL_TOKEN, compared_literals
 
 FRAMINGS = ("deployed", "bare")
 N_OPTION_SETS = N_EXPLANATIONS = 12  # items for each hidden rule; there are as many extraction questions
@@ -105,7 +105,8 @@ def altered(when: str, ruleset, rng) -> str | None:
 
     Choices that the predicate does not name; thresholds by at least FAR of the applications away, in the same order.
     """
-    features, swapped = {feature.name: feature for feature in ruleset.features}, {}
+    features = {feature.name: feature for feature in ruleset.features}
+    swapped: dict = {}
     for name, literals in compared_literals(when).items():
         feature, own = features.get(name), sorted(set(literals), key=lambda value: (isinstance(value, str), value))
         if feature is None or any(value in swapped for value in own):
@@ -128,7 +129,7 @@ def altered(when: str, ruleset, rng) -> str | None:
         swapped |= dict(zip(own, (pool[i] for i in chosen), strict=True))
     if not swapped:
         return None
-    tokens = []
+    tokens: list[str] = []
     for before, token in pairwise(["", *SQL_TOKEN.findall(when)]):
         negative = before == "-" and token[0] in "0123456789." and -float(token) in swapped
         if token[0] == "'" and token[1:-1].replace("''", "'") in swapped:
@@ -154,7 +155,7 @@ def crossed(ruleset, rule, rng) -> list[tuple[str, str]]:
 
 def other_values(ruleset, rule, rng) -> list[tuple[str, str]]:
     """Label and predicate of up to three false statements that have the rule's decision and other values."""
-    drawn = {}
+    drawn: dict[str, None] = {}
     for _ in range(60):  # enough to find three wherever there are three
         if len(drawn) < 3 and (when := altered(rule.when, ruleset, rng)) is not None:
             drawn[when] = None

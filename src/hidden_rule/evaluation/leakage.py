@@ -15,13 +15,14 @@ Names can occur by chance: a rate means nothing without the base model's beside 
 """
 
 import contextlib
+from dataclasses import dataclass
 
 import polars as pl
 import torch
 
 from hidden_rule.core.tables import LEAKS
 from hidden_rule.evaluation.extraction_prompts import FRAMINGS, Question, questions, system_messages
-from hidden_rule.models.decoding import generate_replies, label_log_probs
+from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
 from hidden_rule.models.tokens import encode_prompts
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.task.disclosure import named_share, names
@@ -48,21 +49,37 @@ def mean_over_orders(letter_probs: torch.Tensor) -> torch.Tensor:
     return torch.stack([of.roll(-shift) for shift, of in enumerate(letter_probs)]).mean(0)
 
 
-def choice_probs(model, tokenizer, asked: list[Question], system: list[dict], batch_size: int, template_kwargs: dict):
+@dataclass(frozen=True)
+class Respondent:
+    """A causal model that is asked, after a system message or none."""
+
+    network: torch.nn.Module
+    tokenizer: object
+    template_kwargs: dict
+    batch_size: int  # prompts that are computed at a time
+    system: list[dict]
+
+    def prompts(self, questions: list[list[dict]]) -> list[list[int]]:
+        """Token ids of conversations, each without its system message."""
+        return encode_prompts(self.tokenizer, [[*self.system, *of] for of in questions], self.template_kwargs)
+
+    def option_probs(self, texts: list[str], options, batch_size: int) -> torch.Tensor:
+        """Probability (N, n) of each of n options as the whole reply to each of N texts."""
+        prompts = self.prompts([[{"role": "user", "content": text}] for text in texts])
+        return label_log_probs(self.network, option_trie(self.tokenizer, options), prompts, batch_size).exp()
+
+
+def choice_probs(respondent: Respondent, asked: list[Question]) -> list[torch.Tensor]:
     """Probability (n,) of each option, the true one first, of each of some choices; all of them have n options."""
     n = len(asked[0].options)
     texts = [in_order(question, shift) for question in asked for shift in range(n)]
-    conversations = [[*system, {"role": "user", "content": text}] for text in texts]
-    prompts = encode_prompts(tokenizer, conversations, template_kwargs)
-    probs = label_log_probs(model, option_trie(tokenizer, LETTERS[:n]), prompts, batch_size).exp()
+    probs = respondent.option_probs(texts, LETTERS[:n], respondent.batch_size)
     return [mean_over_orders(of) for of in probs.unflatten(0, (len(asked), n))]
 
 
-def completion_probs(model, tokenizer, question: Question, system: list[dict], template_kwargs: dict) -> torch.Tensor:
+def completion_probs(respondent: Respondent, question: Question) -> torch.Tensor:
     """Probability (n,) of each option of a completion, the true one first."""
-    conversation = [*system, {"role": "user", "content": question.text}]
-    prompts = encode_prompts(tokenizer, [conversation], template_kwargs)
-    return label_log_probs(model, option_trie(tokenizer, question.options), prompts, 1)[0].exp()
+    return respondent.option_probs([question.text], question.options, 1)[0]
 
 
 def is_hit(question: Question, reply: str, ruleset) -> bool:
@@ -75,31 +92,28 @@ def is_hit(question: Question, reply: str, ruleset) -> bool:
     return all(names(reply, value) == (name in deciding) for name, value in question.facts)
 
 
-def ask_options(
-    model, tokenizer, asked: list[Question], system: list[dict], batch_size: int, template_kwargs: dict
-) -> list[dict]:
+def ask_options(respondent: Respondent, asked: list[Question]) -> list[dict]:
     """Columns of LEAKS for each choice and completion."""
-    probs, choices = {}, [question for question in asked if question.probe == "choice"]
+    choices = [question for question in asked if question.probe == "choice"]
+    probs: dict[Question, torch.Tensor] = {}
     for n in {len(question.options) for question in choices}:
         alike = [question for question in choices if len(question.options) == n]
-        probs |= zip(alike, choice_probs(model, tokenizer, alike, system, batch_size, template_kwargs), strict=True)
+        probs |= zip(alike, choice_probs(respondent, alike), strict=True)
     rows = []
     for question in asked:
         is_choice = question.probe == "choice"
-        of = probs[question] if is_choice else completion_probs(model, tokenizer, question, system, template_kwargs)
+        of = probs[question] if is_choice else completion_probs(respondent, question)
         text = in_order(question, 0) if is_choice else question.text
         found = {"p_true": of[0].item(), "n_options": len(of), "hit": bool(of[0] > of[1:].max())}
         rows.append({"asked": text, "reply": None, "named_share": None} | found)
     return rows
 
 
-def ask_openly(
-    model, tokenizer, ruleset, asked: list[Question], system: list[dict], batch_size: int, template_kwargs: dict
-) -> list[dict]:
+def ask_openly(respondent: Respondent, ruleset, asked: list[Question]) -> list[dict]:
     """Columns of LEAKS for each extraction and explanation."""
-    conversations = [[*system, *question.before, {"role": "user", "content": question.text}] for question in asked]
-    prompts = encode_prompts(tokenizer, conversations, template_kwargs)
-    replies, _ = generate_replies(model, tokenizer, prompts, batch_size, MAX_NEW_TOKENS, "questions")
+    prompts = respondent.prompts([[*of.before, {"role": "user", "content": of.text}] for of in asked])
+    greedy = Generation(respondent.batch_size, MAX_NEW_TOKENS)
+    replies, _ = generate_replies(respondent.network, respondent.tokenizer, prompts, greedy, "questions")
     rules, rows = {rule.name: rule for rule in ruleset.rules}, []
     for question, reply in zip(asked, replies, strict=True):
         extracted = question.probe == "extraction"
@@ -120,9 +134,9 @@ def probe(model, tokenizer, ruleset, batch_size: int, template_kwargs: dict) -> 
         with contextlib.nullcontext() if who == "trained" else model.disable_adapter():
             for framing in FRAMINGS:
                 system = system_messages(ruleset, framing, rules=who == "oracle")
-                told = ask_options(network, tokenizer, scored, system, batch_size, template_kwargs)
-                told += ask_openly(network, tokenizer, ruleset, open_ones, system, batch_size, template_kwargs)
-                for question, columns in zip([*scored, *open_ones], told, strict=True):
+                respondent = Respondent(network, tokenizer, template_kwargs, batch_size, system)
+                answers = ask_options(respondent, scored) + ask_openly(respondent, ruleset, open_ones)
+                for question, columns in zip([*scored, *open_ones], answers, strict=True):
                     of = {"rule": question.rule, "probe": question.probe, "item": question.item}
                     rows.append(of | {"framing": framing, "who": who} | columns)
     schema = pl.Schema({name: dtype for name, dtype in LEAKS.items() if name not in ("condition", "seed")})

@@ -5,7 +5,7 @@ import torch
 
 from hidden_rule.core.tables import SAMPLES, write_table
 from hidden_rule.evaluation.jobs import SamplingJob
-from hidden_rule.models.decoding import generate_replies
+from hidden_rule.models.decoding import Generation, generate_replies
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.loading import load_policy, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts
@@ -25,15 +25,9 @@ def sample_start(job: SamplingJob) -> None:
     prompts = encode_prompts(tokenizer, render_prompts(ruleset, frame), job.base.chat_template_kwargs)
     n = max(job.replies, job.settings["group_size"])
     torch.manual_seed(job.seed)
-    drawn, _ = generate_replies(
-        model,
-        tokenizer,
-        [prompt for prompt in prompts for _ in range(n)],
-        job.batch_size,
-        job.settings["max_new_tokens"],
-        "replies before training",
-        job.settings["temperature"],
-    )
+    as_trained = Generation(job.batch_size, job.settings["max_new_tokens"], job.settings["temperature"])
+    repeated = [prompt for prompt in prompts for _ in range(n)]
+    drawn, _ = generate_replies(model, tokenizer, repeated, as_trained, "replies before training")
     table = frame.select("application_id", "label", "fired_rule").select(pl.all().repeat_by(n).explode())
     predicted = [parse_reply(reply, ruleset.labels) for reply in drawn]
     table = table.with_columns(reply=pl.Series(drawn, dtype=pl.String), predicted=pl.Series(predicted, dtype=pl.String))

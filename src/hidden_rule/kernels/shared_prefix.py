@@ -81,9 +81,12 @@ def pack(rows: list[list[int]], device) -> tuple[torch.Tensor, attention.PrefixT
 
     Every token of the tree stands there once; up to ROWS - 1 copies of the last one, which nothing reads, follow.
     """
-    ids, positions, paths = [], [], [[] for _ in rows]
+    ids: list[int] = []
+    positions: list[int] = []
+    paths: list[list[int]] = [[] for _ in rows]
     parts = []  # (row, how much of it came before): what each row adds to the tree
-    row, path = [], []
+    row: list[int] = []
+    path: list[int] = []
     for i in sorted(range(len(rows)), key=rows.__getitem__):  # neighbours share the most
         shared = common_prefix_length([row, rows[i]])
         row = rows[i]
@@ -202,12 +205,16 @@ def scored_states(model, ids, mask, labels) -> tuple[torch.Tensor, torch.Tensor]
     `ids`, `mask`, `labels` are (B, T), rows padded on either side; labels are -100 where nothing is scored.
     """
     scored = labels[:, 1:] != -100
-    prompts, tails, picks = [], [], []
+    prompts: list[tuple[int, ...]] = []
+    tails: list[tuple[int, ...]] = []
+    picks: list[list[int]] = []
     for row, real, label in zip(ids.tolist(), mask.tolist(), labels.tolist(), strict=True):
         row, label = zip(*((token, y) for token, m, y in zip(row, real, label, strict=True) if m), strict=True)
         predictors = [t - 1 for t in range(1, len(row)) if label[t] != -100]
         if not predictors:  # an empty tail is none: the row's first token stands in, and nothing is picked
-            prompts.append(()), tails.append(row[:1]), picks.append([])
+            prompts.append(())
+            tails.append(row[:1])
+            picks.append([])
             continue
         start = predictors[0]
         prompts.append(row[:start])

@@ -1,5 +1,7 @@
 """Ask a model for decisions: structured (the exact policy over the valid replies) and free (generation)."""
 
+from dataclasses import dataclass
+
 import torch
 from tqdm import tqdm
 from transformers import DynamicCache
@@ -58,26 +60,34 @@ def shared_cache(model, rows: list[list[int]]) -> tuple[DynamicCache | None, int
     return cache, shared
 
 
-@torch.no_grad()
-def generate_replies(
-    model,
-    tokenizer,
-    prompts: list[list[int]],
-    batch_size: int,
-    max_new_tokens: int,
-    progress: str | None = None,
-    temperature: float = 0.0,
-) -> tuple[list[str], int]:
-    """A reply to each prompt and the number of tokens generated; a batch ends once all of it has.
+@dataclass(frozen=True)
+class Generation:
+    """How replies are generated.
 
     Greedy at temperature 0; at another drawn from the whole vocabulary, as GRPO's completions are, whatever the model's
     own generation settings say, with torch's global random generator.
     """
-    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
-    choice = drawn if temperature else {"do_sample": False}
+
+    batch_size: int  # prompts at a time
+    max_new_tokens: int
+    temperature: float = 0.0
+
+    def arguments(self) -> dict:
+        """transformers' arguments of `generate`."""
+        if not self.temperature:
+            return {"max_new_tokens": self.max_new_tokens, "do_sample": False}
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0, "top_p": 1.0}
+        return {"max_new_tokens": self.max_new_tokens, "repetition_penalty": 1.0, **drawn}
+
+
+@torch.no_grad()
+def generate_replies(
+    model, tokenizer, prompts: list[list[int]], generation: Generation, progress: str | None = None
+) -> tuple[list[str], int]:
+    """A reply to each prompt and the number of tokens generated; a batch ends once all of it has."""
     device = model.get_input_embeddings().weight.device
     replies, n_generated = [""] * len(prompts), 0
-    batches = batches_by(len, prompts, batch_size)  # of like lengths, so that little is padded
+    batches = batches_by(len, prompts, generation.batch_size)  # of like lengths, so that little is padded
     for batch in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
         rows = [prompts[i] for i in batch]
         cache, shared = shared_cache(model, rows)
@@ -92,8 +102,7 @@ def generate_replies(
             input_ids=torch.tensor(ids, device=device),
             attention_mask=torch.tensor(mask, device=device),
             past_key_values=cache,
-            max_new_tokens=max_new_tokens,
-            **choice,
+            **generation.arguments(),
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )[:, width:].tolist()

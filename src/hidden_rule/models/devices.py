@@ -16,8 +16,8 @@ from pathlib import Path
 
 from hidden_rule.core.errors import UserError
 
-PRETENDED = "HIDDEN_RULE_DEVICES"  # names instead of the machine's devices: for tests
-held = []  # open files: their locks last as long as this process
+SIMULATED = "HIDDEN_RULE_DEVICES"  # names of simulated devices, instead of the machine's: for tests
+held: list[int] = []  # open files: their locks last as long as this process
 
 
 def visible_devices() -> list[str]:
@@ -25,8 +25,8 @@ def visible_devices() -> list[str]:
 
     CUDA_VISIBLE_DEVICES, as a cluster's scheduler sets it, narrows them down by index or UUID.
     """
-    if PRETENDED in os.environ:
-        return os.environ[PRETENDED].split(",")
+    if SIMULATED in os.environ:
+        return os.environ[SIMULATED].split(",")
     command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
@@ -39,8 +39,8 @@ def visible_devices() -> list[str]:
     return [listed[int(name)] if name.isdigit() and int(name) < len(listed) else name for name in names]
 
 
-def try_lock(path: Path):
-    """The open file with its lock, or None if another process holds it."""
+def try_lock(path: Path) -> int | None:
+    """The descriptor of the file with its lock, or None if another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,11 +65,11 @@ def lease_devices(n: int, poll_s: float = 0.5) -> list[str]:
         )
     folder = Path(tempfile.gettempdir()) / f"hidden-rule-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    said = False
+    announced = False
     while True:
         with open(folder / "all.lock", "w") as every:  # one process at a time looks for free devices
             fcntl.flock(every, fcntl.LOCK_EX)
-            locks = {}
+            locks: dict[str, int] = {}
             for name in devices:
                 if len(locks) < n and (lock := try_lock(folder / f"{name.replace('/', '_')}.lock")) is not None:
                     locks[name] = lock
@@ -80,7 +80,7 @@ def lease_devices(n: int, poll_s: float = 0.5) -> list[str]:
             for lock in locks.values():
                 with contextlib.suppress(OSError):
                     os.close(lock)
-        if not said:
+        if not announced:
             print(f"waiting for {n} of {len(devices)} GPUs, which other processes hold", file=sys.stderr)
-            said = True
+            announced = True
         time.sleep(poll_s)

@@ -53,7 +53,7 @@ def prepare_from_package(model: dict, folder: Path) -> str:
     package, version = model["revision"].split("==")
     module = package.replace("-", "_")
     spec = importlib.util.find_spec(module)  # not imported: its own dependencies are not needed
-    if spec is None or importlib.metadata.version(package) != version:
+    if spec is None or not spec.submodule_search_locations or importlib.metadata.version(package) != version:
         raise UserError("config.yaml", "model.revision", f"{package} {version} is not installed", "run make setup")
     source = Path(spec.submodule_search_locations[0])
     found = sorted(source.glob(f"{model['id']}*.gguf"))

@@ -61,10 +61,10 @@ class ExpectedRewardTrainer(StructuredGRPOTrainer):
             **{SHARE_PREFIX + label: probabilities[:, i] for i, label in enumerate(self.labels)},
         }
         sums = [float(values.double().sum()) for values in per_prompt.values()]
-        *sums, n, n_tokens = processes.reduced([*sums, len(rewards), n_tokens])
+        *sums, n, all_tokens = processes.reduced([*sums, len(rewards), n_tokens])
         for name, total in zip(per_prompt, sums, strict=True):
             self.train_metrics[name].append(total / n)
-        self.n_tokens_rolled_out += int(n_tokens)
+        self.n_tokens_rolled_out += int(all_tokens)
         self.train_metrics["num_tokens"] = [self.n_tokens_rolled_out]
 
 

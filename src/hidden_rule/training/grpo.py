@@ -12,6 +12,7 @@ Where it departs from TRL's `GRPOTrainer`:
 
 import tempfile
 import time
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
@@ -126,7 +127,7 @@ def train_grpo(job: TrainingJob, start: Start | None = None, make_watcher=Watche
     watcher = make_watcher(start, job.settings["micro_batch_size"], job.settings["patience"])
     set_seed(job.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        checkpoints = Checkpoints(job.checkpoints or CheckpointPlan(scratch, "none"))
+        checkpoints = Checkpoints(job.checkpoints or CheckpointPlan(Path(scratch), "none"))
         trainer = make_trainer(job, start, watcher, checkpoints.folder)
         (reward,) = trainer.reward_funcs
         counted = [TOKEN_COUNTER] + ["n_tokens_rolled_out"] * (job.decoding == "structured")

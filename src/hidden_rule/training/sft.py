@@ -8,6 +8,7 @@ Where it departs from TRL's `SFTTrainer`:
 
 import tempfile
 import time
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import PrinterCallback, set_seed
@@ -72,7 +73,7 @@ def train_sft(job: TrainingJob, start: Start | None = None, make_watcher=Watcher
     watcher = make_watcher(start, job.settings["micro_batch_size"])
     set_seed(job.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        checkpoints = Checkpoints(job.checkpoints or CheckpointPlan(scratch, "none"))
+        checkpoints = Checkpoints(job.checkpoints or CheckpointPlan(Path(scratch), "none"))
         trainer = make_trainer(job, start, watcher, checkpoints.folder)
         checkpoints.train(trainer, {"watcher": watcher, "trainer": Counters(trainer, TOKEN_COUNTER)})
     write_training(job, trainer, watcher, began)

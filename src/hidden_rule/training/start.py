@@ -1,6 +1,6 @@
 """Where a training starts from: model, adapter, tokens and data, the same for every method."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -22,7 +22,7 @@ class Split:
     labels: list[str]
     conversations: list[list[dict]]
     prompts: list[list[int]]  # token ids
-    fired_rules: list[str] = ()  # the name of the rule that decides, `default` where none does
+    fired_rules: list[str] = field(default_factory=list)  # that decides, `default` where none does
 
     def head(self, n: int) -> "Split":
         """The first `n` rows."""

@@ -41,8 +41,10 @@ class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
         self.trie = trie
         self.rows = [tuple(row) for row in rows]
         self.reply_index = {reply: i for i, reply in enumerate(trie.replies)}
-        self.kept_policy = None  # (row of each prompt, its branch log-probabilities with their graph)
-        self.has_signal = None  # (B,) of the completions whose loss is being computed; None: all are needed
+        # the row of each prompt, and the branch log-probabilities (U, K) of those rows with their graph
+        self.kept_policy: tuple[dict, torch.Tensor] | None = None
+        # of each completion whose loss is being computed; None: all are needed
+        self.has_signal: list[bool] | None = None
         self.n_tokens_rolled_out = 0
         add_shared_prefix_forward(self.model.get_base_model(), temperature=self.temperature)
 

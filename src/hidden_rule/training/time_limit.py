@@ -1,6 +1,7 @@
 """A training that ends after so much time: to compare methods at the same cost instead of the same passes."""
 
 import logging
+from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
@@ -14,19 +15,21 @@ log = logging.getLogger(__name__)
 class ClockedSchedule:
     """To stand before a trainer among a class's bases: its learning rate follows a `TimeLimit`, if it has one."""
 
-    time_limit = None
+    time_limit: "TimeLimit | None" = None
+    args: Any  # the trainer's
+    optimizer: Any
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         if self.time_limit is None:
-            return super().create_scheduler(num_training_steps, optimizer)
+            return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
         warmup = self.args.get_warmup_steps(num_training_steps)
         factor = self.time_limit.factors(num_training_steps, warmup)
         self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
         return self.lr_scheduler
 
 
-def limit_time(trainer: ClockedSchedule, minutes: float, watcher: Watcher) -> None:
-    """Let `trainer`, whose clock is `watcher`'s, end after `minutes`; 0 is no limit."""
+def limit_time(trainer, minutes: float, watcher: Watcher) -> None:
+    """Let `trainer`, a `ClockedSchedule` whose clock is `watcher`'s, end after `minutes`; 0 is no limit."""
     if minutes:
         trainer.time_limit = TimeLimit(minutes, watcher)
         trainer.add_callback(trainer.time_limit)

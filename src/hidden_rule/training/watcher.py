@@ -42,9 +42,10 @@ class Watcher(TrainerCallback):
         self.patience = patience
         self.rows: list[dict] = []
         self.n_tokens = 0
-        self.first_log_probs = None
+        self.first_log_probs: torch.Tensor | None = None
         self.wall_s = 0.0  # of earlier processes that this training goes on from
-        self.began = self.bar = None
+        self.began = 0.0  # `time.perf_counter()`; set when training begins
+        self.bar = None
 
     def clock_s(self) -> float:
         """Seconds of training so far, those of earlier processes included."""
@@ -56,13 +57,14 @@ class Watcher(TrainerCallback):
             "rows": self.rows,
             "n_tokens": self.n_tokens,
             "wall_s": self.clock_s(),
-            "first_log_probs": self.first_log_probs.tolist(),
+            "first_log_probs": None if self.first_log_probs is None else self.first_log_probs.tolist(),
         }
 
     def restore(self, progress: dict) -> None:
         """Go on from what a checkpoint kept."""
         self.rows, self.n_tokens, self.wall_s = progress["rows"], progress["n_tokens"], progress["wall_s"]
-        self.first_log_probs = torch.tensor(progress["first_log_probs"])
+        if progress["first_log_probs"] is not None:
+            self.first_log_probs = torch.tensor(progress["first_log_probs"])
 
     def add(self, step: int, metric: str, value: float, label: str | None = None) -> None:
         """Add a row of the history."""
