@@ -20,8 +20,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))
-
 from conftest import SMOKE, Checkout
 from torture import fingerprints
 
@@ -140,8 +138,8 @@ def submit(checkout: Checkout, log: Path, *arguments: str) -> subprocess.Popen:
     """Start snakemake as a user of a cluster does."""
     command = [sys.executable, "-m", "snakemake", *SMOKE, *QUICK, *ONE_THREAD, *arguments]
     with log.open("w") as stream:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        return subprocess.Popen(command, cwd=checkout.folder, stdout=stream, stderr=stream, env=environment)
+        where = {"cwd": checkout.folder, "env": checkout.environment}
+        return subprocess.Popen(command, **where, stdout=stream, stderr=stream)
 
 
 def finish(run: subprocess.Popen, log: Path) -> None:

@@ -38,12 +38,17 @@ class Checkout:
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "a copy"]):
             subprocess.run(git + command, cwd=folder, check=True)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """For processes here: the package of this checkout, not the one that is installed."""
+        return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(self.folder / "src")}
+
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run snakemake here as a user would; what it printed is in `stdout` and `stderr`."""
-        # the package of this checkout, not the one that is installed
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(self.folder / "src")}
         command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, env=self.environment, check=False
+        )
 
     def run(self, *arguments: str) -> None:
         """`snakemake`, which has to end well."""

@@ -84,7 +84,8 @@ def disturb(checkout: Checkout, arguments: tuple, rng: random.Random, longest_s:
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
     whom, wait_s, killed = rng.choice(["run", "job"]), rng.uniform(0, longest_s), ""
     with open(log_path, "w") as log:
-        started = subprocess.Popen(command, cwd=checkout.folder, stdout=log, stderr=log, start_new_session=True)
+        where = {"cwd": checkout.folder, "env": checkout.environment}
+        started = subprocess.Popen(command, **where, stdout=log, stderr=log, start_new_session=True)
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 started.wait(wait_s)
@@ -103,7 +104,7 @@ def disturb(checkout: Checkout, arguments: tuple, rng: random.Random, longest_s:
                 kill_run(started.pid)
     if killed == "run":
         unlock = [sys.executable, "-m", "snakemake", "--unlock"]
-        subprocess.run(unlock, cwd=checkout.folder, check=True, capture_output=True)
+        subprocess.run(unlock, cwd=checkout.folder, env=checkout.environment, check=True, capture_output=True)
     what = "ended" if status == 0 else killed or "failed"
     return what, log_path.read_text(errors="replace")
 
@@ -136,7 +137,7 @@ def torture(seed: int, folder: Path, arguments: tuple, expected: dict, kills: in
 def undisturbed(folder: Path, arguments: tuple, known: dict) -> tuple[str, dict[str, str]]:
     """A name for sources and arguments, and the fingerprints of a run that nobody disturbs: made, or among `known`."""
     checkout = Checkout(folder)
-    listed = ["git", "ls-tree", "HEAD", "config.yaml", "experiments", "rulesets", "workflow"]
+    listed = ["git", "ls-tree", "HEAD", "config.yaml", "experiments", "rulesets", "src", "workflow"]
     sources = subprocess.run(listed, cwd=folder, check=True, capture_output=True).stdout
     key = f"{hashlib.sha256(sources).hexdigest()} {' '.join(Path(word).name for word in arguments)}"
     if key not in known:

@@ -144,6 +144,7 @@ def test_thresholds_are_named_by_their_numbers():
     assert [named_share(reply, rule, ruleset) for reply in replies] == [1.0, 0.5, 0.0]
 
 
+@pytest.mark.slow
 def test_a_whole_measurement_of_a_tiny_model(tiny_manifest, tmp_path):
     """An adapter that is zero: the trained model answers as the base, and the oracle differs by its prompt alone."""
     from hidden_rule.evaluation.jobs import SideEffectsJob

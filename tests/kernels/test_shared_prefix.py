@@ -147,6 +147,7 @@ def test_prefix_is_computed_once():
     assert sum(computed) <= 40 + 12 * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fused", "limit"), [(False, 1.15), (True, 1.5)])
 def test_bfloat16_errs_no_more_than_the_plain_computation(fused, limit):
     """Against float32 with the same weights, over 30 batches. Fused LoRA rounds its small matrices too, as autocast."""

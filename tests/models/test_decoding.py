@@ -42,6 +42,7 @@ def test_greedy_replies_are_those_of_each_prompt_alone(manifest):
     assert (replies, n_tokens) == (expected, n_expected)
 
 
+@pytest.mark.slow
 def test_drawn_replies_follow_the_model_s_probabilities(manifest):
     """At the temperature asked for, over all tokens, whatever the model's own generation settings are."""
     tokenizer = load_tokenizer(manifest)

@@ -41,6 +41,7 @@ def environment(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_hundred_jobs_on_four_devices(environment, tmp_path):
     """Eight at a time; one in ten is killed, one in ten fails, one in five asks for two or three devices."""
     rng = random.Random(0)

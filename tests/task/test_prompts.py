@@ -110,6 +110,7 @@ def test_a_prompt_longer_than_the_model_takes_is_refused():
     )
 
 
+@pytest.mark.slow
 def test_evaluate_puts_the_examples_to_the_model(manifest, few_rows, tmp_path):
     """The probabilities of a plain forward pass over the whole conversation, in float32."""
     job = EvaluationJob(

@@ -71,6 +71,7 @@ def bare_job():
     return lambda settings: TrainingJob("bare", 0, None, None, {}, settings, None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "grpo", *VARIANTS])
 @pytest.mark.parametrize(
     ("every", "killed_after"),

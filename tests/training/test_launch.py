@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from hidden_rule.training import launch
 from hidden_rule.training.job import CheckpointPlan, TrainingOutput
 
+pytestmark = pytest.mark.slow  # several processes, or a real model
+
 SCRIPT = Path(__file__).parents[1] / "launched.py"
 CURRICULUM = {"by": "probability", "epochs": 1, "share": 0.5}
 VARIANTS = {"exact": {"estimator": "exact", "entropy_coef": 0.1, "curriculum": CURRICULUM}}  # of grpo

@@ -18,6 +18,8 @@ from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
 from tiny_models import padded_batch, random_rows, tiny_model
 
+pytestmark = pytest.mark.slow  # several processes, or a real model
+
 ROWS = random_rows(random.Random(0), 4, 1, 20)
 
 

@@ -16,6 +16,8 @@ from hidden_rule.training.job import TrainingOutput
 from hidden_rule.training.sft import train_sft
 from hidden_rule.training.start import load_start
 
+pytestmark = pytest.mark.slow  # several processes, or a real model
+
 
 def weights_before(job):
     """Every weight of the model as a training finds it."""

@@ -51,8 +51,7 @@ def test_two_runs_at_once_on_one_folder(moved):
     predictions = "results/twice/predictions/baseline/seed0.parquet"
     arguments = [*SMOKE, str(overlay), "--", predictions]
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    first = subprocess.Popen(command, cwd=moved.folder, env=environment, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(command, cwd=moved.folder, env=moved.environment, stderr=subprocess.DEVNULL)
     while not list(moved.folder.glob(".snakemake/locks/*")):
         assert first.poll() is None
         time.sleep(0.05)
