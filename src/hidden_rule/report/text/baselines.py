@@ -28,12 +28,10 @@ def hidden_rule_note(config: dict) -> str:
     prompts = {name: condition["prompt"] for name, condition in config["conditions"].items() if "prompt" in condition}
     with_rules = [name for name, prompt in prompts.items() if prompt == "oracle"]
     with_examples = [name for name in prompts if name not in with_rules]
-    where = (
-        f"The prompt of {listing(with_rules)} states it; all others omit it" if with_rules else "Every prompt omits it"
-    )
+    where = f"only the prompt of {listing(with_rules)} states it" if with_rules else "no prompt states it"
     examples = f", or, for {listing(with_examples)}, from the examples in the prompt" if with_examples else ""
     return (
-        f"The hidden rule is unwritten. {where}. A model can learn it only from training labels or rewards{examples}."
+        f"The hidden rule is unwritten: {where}. A model can learn it only from training labels or rewards{examples}."
     )
 
 

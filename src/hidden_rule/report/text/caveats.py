@@ -53,11 +53,11 @@ def detection_sentences(best: str, pairs: list[dict], n_applications: int) -> li
     if undetectable:
         names, leads = zip(*undetectable, strict=True)
         more = f"{FEASIBLE}× the test set" if n_seeds == 1 else f"{FEASIBLE} training seeds"
-        lead = f"{points(max(leads))} points"
+        largest = f"{points(max(leads))} points"
         if len(names) == 1:
-            differences = f"The difference between {best} and {names[0]} ({lead}) is"
+            differences = f"The difference between {best} and {names[0]} ({largest}) is"
         else:
-            differences = f"The differences between {best} and each of {listing(names)} (at most {lead}) are"
+            differences = f"The differences between {best} and each of {listing(names)} (at most {largest}) are"
         sentences.append(f"{differences} undetectable even with {more}.")
     return sentences
 

@@ -69,8 +69,10 @@ def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
         if row not in beaten:
             sentences.append(difference_sentence(row | {"mde": None} if row in blind else row))
     if blind:
-        names = listing(lead_over(best, row)[0] for row in blind)
-        sentences.append(f"The sample is too small to detect any difference between {best} and {names} with 80% power.")
+        others = listing(lead_over(best, row)[0] for row in blind)
+        sentences.append(
+            f"The sample is too small to detect any difference between {best} and {others} with 80% power."
+        )
     return sentences
 
 
@@ -79,12 +81,12 @@ def with_leader(comparisons: list[dict]) -> list[dict]:
 
     comparisons: rows of one metric and setting; those of seeds are turned like the pooled ones, which alone decide.
     """
-    ahead = defaultdict(float)
+    ahead: dict[str, float] = defaultdict(float)
     for row in comparisons:
         if row["seed"] is None:
             ahead[row["condition_a"]] += row["difference"]
             ahead[row["condition_b"]] -= row["difference"]
-    leader = max(ahead, key=ahead.get)
+    leader = max(ahead, key=lambda name: ahead[name])
     return [turned(row, leader) for row in comparisons if leader in (row["condition_a"], row["condition_b"])]
 
 

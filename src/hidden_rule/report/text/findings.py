@@ -117,11 +117,15 @@ def free_sentences(results: Results, order: list[str]) -> list[str]:
     """How each condition does under free decoding, of those that were evaluated so."""
     if results.free is None:
         return []
-    found = {
-        name: (results.estimate(name, results.free, "accuracy"), results.estimate(name, results.free, "invalid_rate"))
-        for name in order
-    }
-    return [free_sentence(name, *pair) for name, pair in found.items() if pair[0] and pair[1]]
+    accuracies, invalid = (
+        {name: results.estimate(name, results.free, metric) for name in order}
+        for metric in ("accuracy", "invalid_rate")
+    )
+    return [
+        free_sentence(name, accuracy, share)
+        for name, accuracy in accuracies.items()
+        if accuracy and (share := invalid[name])
+    ]
 
 
 def training_section(results: Results) -> dict[str, list[str]]:

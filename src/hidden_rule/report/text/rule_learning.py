@@ -111,8 +111,7 @@ def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: di
     verdicts = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in conditions}
     rows = {name: [row[name] for row in (recalls, precisions)] for name in conditions}
     values = {
-        name: ", ".join("–" if row is None else percent(row.value) for row in pair)
-        for name, pair in rows.items()
+        name: ", ".join("–" if row is None else percent(row.value) for row in pair) for name, pair in rows.items()
     }
     return in_groups(verdicts, heads, values)
 
@@ -132,12 +131,13 @@ def suite_verdict(row: Estimate, metric: str) -> str:
 
 def suite_findings(metrics: pl.DataFrame, condition: str) -> dict[str, list[str]]:
     """What a condition `holds`, `fails` and what stays `open`, in words."""
-    decodings = metrics.filter(pl.col("suite").is_in([suite for suite, _ in SUITES]))["decoding"].unique()
-    found = {"holds": [], "fails": [], "open": []}
+    decodings = metrics.filter(pl.col("suite").is_in([suite for suite, _ in SUITES]))["decoding"]
+    found: dict[str, list[str]] = {"holds": [], "fails": [], "open": []}
     if decodings.is_empty():
         return found
+    decoding = max(decodings.to_list())  # structured, if that was asked for
     for (suite, metric), (_, words) in SUITES.items():
-        row = find_estimate(metrics, condition, Setting(suite, decodings.max()), metric)
+        row = find_estimate(metrics, condition, Setting(suite, decoding), metric)
         if row:
             found[suite_verdict(row, metric)].append(words)
     return found

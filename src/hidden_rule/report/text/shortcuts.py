@@ -25,7 +25,8 @@ def shortcut_sentences(results: Results) -> list[str]:
         return []
     features = results.ruleset.feature_names
     cases = results.split(setting.suite).select("application_id", *features)
-    found, right_shares = {}, {}  # feature: {condition: {seed: share of answers}}; feature: share of right decisions
+    found: dict[str, dict[str, dict[int, float]]] = {}  # feature: {condition: {seed: share of answers}}
+    right_shares = {}  # feature: share of right decisions
     for run in results.trained:
         answers = results.predictions(run).filter(**setting.columns)
         rows = answers.select("application_id", "predicted", "label").collect().join(cases, on="application_id")

@@ -52,7 +52,7 @@ def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> l
 
     group_sizes: of each condition.
     """
-    same = {}
+    same: dict[str, tuple[tuple, list[str]]] = {}
     for name, shares in first_groups(table, group_sizes).items():
         same.setdefault(repr(shares), (shares, []))[1].append(name)
     return [feasibility_sentence(listing(names), *shares) for shares, names in same.values()]
@@ -65,7 +65,7 @@ def without_signal(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str
 
 def training_rows(table: pl.DataFrame | None) -> dict[tuple[str, int], list[dict]]:
     """The rows of each training, by (condition, seed), of table COLLAPSE."""
-    found = {}
+    found: dict[tuple[str, int], list[dict]] = {}
     for row in [] if table is None else table.to_dicts():
         found.setdefault((row["condition"], row["seed"]), []).append(row)
     return found
@@ -200,7 +200,7 @@ def stopped_sentences(histories: dict[Run, pl.DataFrame]) -> list[str]:
 
 def validations(histories: dict[Run, pl.DataFrame]) -> dict[str, list[list[float]]]:
     """Validation accuracies of each seed of each condition, in the order of their steps; those with at least two."""
-    found = {}
+    found: dict[str, list[list[float]]] = {}
     for run, history in histories.items():
         values = history.filter(metric="validation_accuracy").sort("step")["value"].to_list()
         if len(values) > 1:
