@@ -7,6 +7,7 @@ Generated parts stand between two comments, the first of which names what the pa
 experiment), `bench`, or another published experiment. A test holds pages to the published files.
 """
 
+import importlib
 import json
 import re
 import shutil
@@ -135,10 +136,9 @@ def source_line(results: Results, *, beside_study: bool) -> str:
 
 
 def bench_part(published: Path) -> str:
-    """The table of `make bench` (Markdown), from its own module."""
+    """The table of `make bench` (Markdown), from its own module, which is no part of the package."""
     sys.path.append(str(ROOT / "bench"))
-    import bench
-
+    bench = importlib.import_module("bench")
     return bench.table(json.loads((published / "bench.json").read_text(encoding="utf-8"))).strip()
 
 

@@ -60,6 +60,8 @@ def noise_sentences(line: str, rows: list[dict], pairs: list[dict]) -> list[str]
     rows: the points of a line of noise; pairs: pooled comparisons of accuracy.
     """
     clean = next((row["condition"] for row in rows if row["label_noise"] == 0), None)
+    if clean is None:
+        return []
     found = {frozenset((row["condition_a"], row["condition_b"])): row for row in pairs}
     losses, significant = [], []
     for row in rows:
