@@ -203,11 +203,11 @@ def test_what_a_reference_is_and_where_the_hidden_rule_stands():
         "shots": "sft with 8 example decisions in the prompt",
     }
     note = references.hidden_rule_note({"conditions": conditions})
-    assert note.startswith("The hidden rule is unwritten. The prompt of oracle states it; all others omit it. ")
+    assert note.startswith("The hidden rule is unwritten: only the prompt of oracle states it. A model ")
     assert "labels or rewards, or, for shots, from the examples in the prompt." in note
     plain = references.hidden_rule_note({"conditions": {"baseline": {}, "sft": {"method": "sft"}}})
     assert plain == (
-        "The hidden rule is unwritten. Every prompt omits it. "
+        "The hidden rule is unwritten: no prompt states it. "
         "A model can learn it only from training labels or rewards."
     )
 

@@ -1,11 +1,11 @@
-"""Replies that the report shows: a few of each condition, right, wrong and invalid ones."""
+"""Example replies of the report: a few of each condition, correct, wrong and invalid ones."""
 
 import polars as pl
 
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run, Setting
 
-EXAMPLES = 2  # replies of each kind (right, wrong, invalid) of each condition
+EXAMPLES = 2  # replies of each kind (correct, wrong, invalid) of each condition
 MAX_REPLY = 300  # characters of a reply that are shown
 
 
@@ -27,7 +27,7 @@ def examples_of(results: Results, run: Run, setting: Setting) -> list[dict]:
         pl.when(pl.col("predicted").is_null())
         .then(pl.lit("invalid"))
         .when(pl.col("predicted") == pl.col("label"))
-        .then(pl.lit("right"))
+        .then(pl.lit("correct"))
         .otherwise(pl.lit("wrong"))
     )
     rows = (
