@@ -5,7 +5,7 @@ import pytest
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import COSTS, HISTORY, METRICS, write_table
-from hidden_rule.experiment.results import Results, UndeclaredInputError
+from hidden_rule.experiment.results import Results, UndeclaredInputError, excerpt
 from hidden_rule.experiment.runs import Estimate, Run, Setting
 from hidden_rule.statistics.training_costs import training_costs
 
@@ -118,3 +118,11 @@ def test_a_training_costs_what_it_starts_from_too():
 
 def test_a_chain_with_a_training_of_unknown_cost_has_none():
     assert list(training_costs(costs_of(("rl", 0, 9.0, "cpu")), {"sft": None, "rl": "sft"})) == []
+
+
+def test_an_excerpt_holds_what_these_conditions_need_and_no_more():
+    some = excerpt(CONFIG, ["sft", "trees"], "decoding")
+    assert list(some) == ["conditions", "data", "ruleset", "seeds", "sft", "decoding"]
+    assert some["conditions"] == {"sft": {"method": "sft"}, "trees": {"reference": "boosting"}}
+    assert Results("results/x", some).trained == [Run("sft", 0, "sft"), Run("sft", 1, "sft")]
+    assert Results("results/x", excerpt(CONFIG, [])).runs == []
