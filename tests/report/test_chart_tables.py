@@ -96,7 +96,7 @@ def test_suite_cells_say_what_is_good_and_why_there_is_none():
     decoys = found["decoys", "false_flip_rate", "x"]
     assert (decoys["value"], decoys["good"]) == (0.3, pytest.approx(0.7))  # few false flips are good
     assert found["conflicts", "accuracy", "x"]["good"] == 0.8
-    assert found["conflicts", "accuracy", "y"]["reason"] == "nothing to count"
+    assert found["conflicts", "accuracy", "y"]["reason"] == "undefined (n = 0)"
     lacking = "not evaluated: ruleset lists no paraphrases"
     assert found["paraphrases", "accuracy", "y"]["reason"] == lacking
     assert found["boundaries", "accuracy", "x"]["reason"] == "not evaluated: not among suites.kinds"

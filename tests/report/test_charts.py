@@ -69,12 +69,12 @@ def test_all_charts_draw(tmp_path, n_labels, seeds):
     assert ("seeds pooled" in texts["accuracy"]) == (len(seeds) > 1)
     for name in ("forest", "calibration", "cost"):  # in the main setting
         assert "holdout, structured decoding; n = 84 applications; " in texts[name]
-        assert ("2 seeds pooled" if len(seeds) > 1 else f"seed {seeds[0]} alone") in texts[name]
-        assert "95% interval" in texts[name]
+        assert ("2 seeds pooled" if len(seeds) > 1 else f"seed {seeds[0]} only") in texts[name]
+        assert "95% CI" in texts[name]
     assert "n = 160 applications" in texts["learning"]
-    assert ("95% interval of that mean" in texts["learning"]) == (len(seeds) > 1)
+    assert ("95% CI of the mean" in texts["learning"]) == (len(seeds) > 1)
     assert texts["calibration"].count("ECE ") == len(WORLD)
-    assert "adjusted for 6 pairs (Holm)" in texts["forest"]
+    assert "after Holm correction for 6 pairs" in texts["forest"]
     assert "no training" in texts["cost"]
     assert "evaluation.structured does not name suites" in texts["suites"]
 
@@ -93,7 +93,7 @@ def test_published_figures_stand_in_the_charts_of_their_own_policy_alone(tmp_pat
 def test_nothing_trained_is_said_in_words(tmp_path):
     texts = texts_of(world(tmp_path, make_ruleset(3), {"baseline": WORLD["baseline"]}), tmp_path)
     assert "No condition of this experiment was trained." in texts["training"]
-    assert "No condition of this experiment was trained by reward." in texts["collapse"]
+    assert "No condition of this experiment was trained with RL." in texts["collapse"]
     assert "nothing to compare" in texts["forest"]
     for name in ("learning", "cost"):
         assert "No condition of this experiment was trained." in texts[name]
@@ -104,7 +104,7 @@ def test_no_grpo(tmp_path):
     texts = texts_of(world(tmp_path, make_ruleset(3), conditions), tmp_path)
     assert "loss, SFT" in texts["training"]
     assert "mean reward" not in texts["training"]
-    assert "No condition of this experiment was trained by reward." in texts["collapse"]
+    assert "No condition of this experiment was trained with RL." in texts["collapse"]
 
 
 def test_a_rule_that_never_fires_and_a_run_of_one_step(tmp_path):
@@ -115,7 +115,7 @@ def test_a_rule_that_never_fires_and_a_run_of_one_step(tmp_path):
     metrics, _ = summarize_predictions(made.answers, ruleset)
     write_table(metrics, tmp_path / "metrics.parquet", METRICS)
     texts = texts_of(Results(tmp_path, results.config, ruleset=ruleset), tmp_path)
-    assert "undefined: no such rows" in texts["hidden_rule"]
+    assert "undefined (n = 0)" in texts["hidden_rule"]
 
 
 def test_names_with_markup_stay_text(tmp_path):
@@ -167,7 +167,7 @@ def test_a_loss_that_is_rounding_is_not_drawn(tmp_path):
     value = pl.when(pl.col("metric") == "loss").then(1e-9).otherwise("value")
     pl.read_parquet(path).with_columns(value=value).write_parquet(path)
     training_chart(results).save(str(tmp_path / "training.svg"))
-    assert "loss, GRPO: zero but for rounding, not shown" in text_of(tmp_path / "training.svg")
+    assert "loss, GRPO: zero up to rounding, not shown" in text_of(tmp_path / "training.svg")
 
 
 @pytest.mark.parametrize("n_seeds", [1, 3])

@@ -20,9 +20,9 @@ from hidden_rule.report.charts.style import (
 )
 
 HIDDEN_METRICS = {
-    "hidden_recall": "Recall: where the hidden rule fires, share answered rightly",
-    "conflict_recall": "Recall in conflict: the same where another rule pulls elsewhere",
-    "hidden_precision": "Precision: of answers only the hidden rule explains, share that are right",
+    "hidden_recall": "Recall: accuracy where the hidden rule fires",
+    "conflict_recall": "Recall in conflict: the same where another rule disagrees",
+    "hidden_precision": "Precision: accuracy of answers that only the hidden rule explains",
 }
 
 
@@ -40,7 +40,7 @@ def accuracy_chart(results: Results) -> Chart:
         for setting in results.evaluated
     ]
     notes = interval_notes(results, ["accuracy"])
-    headline = title("Share of decisions that are right", *notes)
+    headline = title("Accuracy", *notes)
     return finish(alt.vconcat(*panels, spacing=26).properties(title=headline))
 
 
@@ -58,7 +58,7 @@ def hidden_rule_chart(results: Results) -> Chart:
         for metric, heading in HIDDEN_METRICS.items()
     ]
     notes = interval_notes(results, HIDDEN_METRICS)
-    headline = title("The hidden rule: who finds its cases, and keeps to them", setting.words, *notes)
+    headline = title("Recall and precision on the hidden rule", setting.words, *notes)
     return finish(alt.vconcat(*panels, spacing=26).properties(title=headline))
 
 
@@ -75,8 +75,8 @@ def sample_size(results: Results, metric: str, setting: Setting) -> str:
 
 def interval_notes(results: Results, metrics) -> list[str]:
     """What the marks of an interval chart mean, as lines of a subtitle; metrics: those that the chart shows."""
-    words = seeds_in_words(results.metrics["seed"].drop_nulls(), "pooled, small dots: each seed")
-    lines = [f"Dot and bar: value and 95% interval; {words}"]
+    words = seeds_in_words(results.metrics["seed"].drop_nulls(), "pooled, small dots: single seeds")
+    lines = [f"Dot and bar: estimate and 95% CI; {words}"]
     has_figures = any(published_figures(results, metric) for metric in metrics)
     return lines + ([f"Diamond: {results.ruleset.published.source}"] if has_figures else [])
 
@@ -99,7 +99,7 @@ def interval_panel(
     rows = rows_of(results, metric, setting)
     pooled = rows.filter(pl.col("seed").is_null()).with_columns(
         text=pl.when(pl.col("value").is_null())
-        .then(pl.lit("undefined: no such rows"))
+        .then(pl.lit("undefined (n = 0)"))
         .otherwise((100 * pl.col("value")).round(1).cast(pl.String) + "%"),
         at=pl.col("ci_high").fill_null(0.0),
     )

@@ -19,7 +19,7 @@ from hidden_rule.report.charts.style import (
 )
 from hidden_rule.statistics.calibration import confidences, reliability
 
-HEADLINE = "Are probabilities to be trusted?"
+HEADLINE = "Calibration"
 COLUMNS, LINE, SIZE = 4, 22, 165  # panels in a row; characters of a name in one line; px
 
 
@@ -28,7 +28,7 @@ def calibration_chart(results: Results) -> Chart:
     answers = {run: results.predictions(run) for run in results.runs}
     found = confidences(answers, results.labels, results.main)
     if not found:
-        return nothing_to_show(HEADLINE, "No condition of this experiment gives probabilities.", results)
+        return nothing_to_show(HEADLINE, "No condition of this experiment has probabilities of its answers.", results)
     colours = condition_colours(results)
     lines = max(len(wrapped(name, LINE)) for name in found)
     panels = []
@@ -38,8 +38,8 @@ def calibration_chart(results: Results) -> Chart:
     n = len(next(iter(found.values()))[0])
     notes = [
         f"{results.main.words}; n = {n:,} applications; {seeds_in_words(results.seeds)}",
-        "Point: answers of about equal probability, and the share of them that is right, with its 95% interval",
-        "Dashed: right as often as probable. ECE: expected calibration error, mean distance of the points from it",
+        "Point: accuracy of answers of similar probability, with its 95% CI. Dashed: perfect calibration",
+        "ECE: expected calibration error, the mean distance of the points from the dashed line",
     ]
     columns = min(COLUMNS, len(panels))
     return finish(alt.concat(*panels, columns=columns, spacing=28).properties(title=title(HEADLINE, *notes)))
@@ -49,7 +49,7 @@ def diagram(heading: list[str], colour: str, p: np.ndarray, right: np.ndarray) -
     """One reliability diagram; p, right: as for `reliability`."""
     bins, error = reliability(p, right)
     x = alt.X("p:Q", title="probability", scale=alt.Scale(domain=[0, 1]), axis=percent_axis(2))
-    y = alt.Y("share:Q", title="right", scale=alt.Scale(domain=[0, 1]), axis=percent_axis(4))
+    y = alt.Y("share:Q", title="accuracy", scale=alt.Scale(domain=[0, 1]), axis=percent_axis(4))
     diagonal = alt.Chart(pl.DataFrame({"p": [0.0, 1.0], "share": [0.0, 1.0]})).mark_line(
         color="#888", strokeDash=DASHED, strokeWidth=1
     )
@@ -57,7 +57,7 @@ def diagram(heading: list[str], colour: str, p: np.ndarray, right: np.ndarray) -
     tooltip = [*percent_tooltips("p", "share", "low", "high"), "n:Q"]
     layers = [
         diagonal.encode(x=x, y=y),
-        base.mark_rule(color=colour, strokeWidth=2).encode(x=x, y=alt.Y("low:Q", title="right"), y2="high:Q"),
+        base.mark_rule(color=colour, strokeWidth=2).encode(x=x, y=alt.Y("low:Q", title="accuracy"), y2="high:Q"),
         base.mark_circle(color=colour, size=50, opacity=1).encode(x=x, y=y, tooltip=tooltip),
     ]
     named = panel_title(heading, subtitle=f"ECE {100 * error:.1f} points")

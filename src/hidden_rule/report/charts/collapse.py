@@ -1,4 +1,4 @@
-"""Chart of mode collapse: the decisions that RL samples over its steps, with entropy and groups without signal."""
+"""Chart of mode collapse: the decisions that RL samples over its steps, with entropy and groups of equal reward."""
 
 import altair as alt
 import polars as pl
@@ -19,11 +19,11 @@ from hidden_rule.report.charts.style import (
 from hidden_rule.statistics.confusion import INVALID
 from hidden_rule.statistics.learning_curves import training_curves
 
-HEADLINE = "Which decisions training by reward still makes"
+HEADLINE = "Sampled decisions during RL training"
 SEEDS_SHOWN = 3  # of a condition
 LINES = {  # metric -> its name, in lines, and its format
     "entropy": (["entropy", "(nats)"], None),
-    "zero_signal_share": (["groups", "without signal"], "%"),
+    "zero_signal_share": (["groups of", "equal reward"], "%"),
 }
 
 
@@ -33,7 +33,7 @@ def collapse_chart(results: Results) -> Chart:
     curves = training_curves(histories) if histories else None
     shown = [] if curves is None else shown_runs(curves, results)
     if not shown:
-        return nothing_to_show(HEADLINE, "No condition of this experiment was trained by reward.", results)
+        return nothing_to_show(HEADLINE, "No condition of this experiment was trained with RL.", results)
     columns = min(2, len(shown))
     width = width_of(results) if columns == 1 else max(240, width_of(results) // 2)
     panels = [
@@ -41,11 +41,11 @@ def collapse_chart(results: Results) -> Chart:
         for run in shown
     ]
     notes = [
-        "Share of each decision among the sampled answers of a step; entropy of the decision's distribution;",
-        "share of groups whose rewards are all equal, from which GRPO learns nothing",
+        "Share of each decision among the sampled answers of a step; entropy of the policy over decisions;",
+        "share of groups with equal rewards, which give GRPO no gradient",
     ]
     if len({run.seed for run in histories}) > SEEDS_SHOWN:
-        notes.append(f"The first {SEEDS_SHOWN} seeds of each condition")
+        notes.append(f"First {SEEDS_SHOWN} seeds of each condition")
     chart = alt.concat(*panels, columns=columns, spacing=40).properties(title=title(HEADLINE, *notes))
     return finish(chart)
 

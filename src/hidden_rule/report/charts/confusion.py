@@ -23,9 +23,9 @@ def confusion_chart(results: Results) -> Chart:
                 panels.append(matrix(rows, condition, setting, results))
     n_seeds = len(results.seeds)
     headline = title(
-        "What each condition answered, by what was right",
-        f"Share of each row, in %; {n_seeds} seed{'s, counts summed' if n_seeds > 1 else ''}; "
-        "right answers lie on the diagonal",
+        "Confusion matrices",
+        f"Predicted decision in % of each row; {n_seeds} seed{'s, counts summed' if n_seeds > 1 else ''}; "
+        "correct answers are on the diagonal",
     )
     return finish(alt.concat(*panels, columns=max(2, len(shown)), spacing=30).properties(title=headline))
 
@@ -37,7 +37,7 @@ def matrix(rows: pl.DataFrame, condition: str, setting: Setting, results: Result
     has_invalid = rows.filter(predicted=INVALID)["n"].sum() > 0
     columns = [*labels, INVALID] if has_invalid else labels
     base = alt.Chart(rows.filter(pl.col("predicted").is_in(columns))).encode(
-        x=alt.X("predicted:N", sort=columns, title="answered", axis=alt.Axis(labelAngle=-40)),
+        x=alt.X("predicted:N", sort=columns, title="predicted", axis=alt.Axis(labelAngle=-40)),
         y=alt.Y("label:N", sort=labels, title="true decision"),
         tooltip=["label:N", "predicted:N", "n:Q", *percent_tooltips("share")],
     )

@@ -16,7 +16,7 @@ from hidden_rule.report.charts.style import (
 from hidden_rule.report.text.comparisons import ALPHA, differs, with_leader
 from hidden_rule.report.text.phrases import MANY, p_text, signed
 
-HEADLINE = "Which conditions differ"
+HEADLINE = "Differences in accuracy"
 FOUND, NOT_FOUND = "#0072B2", "#6B6B6B"  # significant or not
 ROW = 26  # px
 ROWS = pl.Schema(
@@ -68,20 +68,20 @@ def forest_chart(results: Results) -> Chart:
     comparisons = accuracy_comparisons(results)
     rows = forest_rows(comparisons, results.conditions)
     if rows.is_empty():
-        return nothing_to_show(HEADLINE, "There is one condition alone, and nothing to compare.", results)
+        return nothing_to_show(HEADLINE, "There is only one condition, and nothing to compare.", results)
     pooled, of_seeds = rows.filter(pl.col("seed").is_null()), rows.filter(pl.col("seed").is_not_null())
     plot = difference_plot(pooled, of_seeds, width_of(results))
     columns = [text_column(pooled, "left", "right"), plot, text_column(pooled, "right", "left"),
                text_column(pooled, "numbers", "left")]  # fmt: skip
     n_pairs = comparisons.filter(pl.col("seed").is_null()).height
-    adjusted = f", adjusted for {n_pairs} pairs (Holm)," if n_pairs > 1 else ""
-    some = [] if pooled.height == n_pairs else [f"The pairs with {pooled['right'][0]}; comparisons.parquet has all"]
+    adjusted = f" after Holm correction for {n_pairs} pairs" if n_pairs > 1 else ""
+    some = [] if pooled.height == n_pairs else [f"Pairs with {pooled['right'][0]} only; comparisons.parquet has all"]
     notes = [
         f"Accuracy, {results.main.words}; n = {of_seeds['n'].max():,} applications; {seeds_in_words(of_seeds['seed'])}"
-        + (", ticks below: each seed" if of_seeds["seed"].n_unique() > 1 else ""),
+        + (", ticks: single seeds" if of_seeds["seed"].n_unique() > 1 else ""),
         *some,
-        "Point and bar: difference of the right condition from the left one, with its 95% interval",
-        f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted} and an interval without 0; \N{WHITE CIRCLE} not",
+        "Point and bar: accuracy of the right condition minus that of the left one, with its 95% CI",
+        f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted}, and a CI without 0; \N{WHITE CIRCLE} not significant",
     ]
     return finish(alt.hconcat(*columns, spacing=8).properties(title=title(HEADLINE, *notes)))
 
@@ -97,7 +97,7 @@ def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) ->
     base = alt.Chart(pooled).transform_calculate(
         difference="100 * datum.difference", ci_low="100 * datum.ci_low", ci_high="100 * datum.ci_high"
     )
-    along = {"title": "difference in points", "scale": scale, "axis": alt.Axis(tickCount=7)}
+    along = {"title": "difference in percentage points", "scale": scale, "axis": alt.Axis(tickCount=7)}
     x, low_x, zero_x = (alt.X(f"{field}:Q", **along) for field in ("difference", "ci_low", "zero"))
     colour = alt.condition("datum.significant", alt.value(FOUND), alt.value(NOT_FOUND))
     tooltip = ["left:N", "right:N", "numbers:N", "n:Q"]
@@ -111,8 +111,8 @@ def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) ->
     point = base.mark_point(size=85, strokeWidth=2, opacity=1)
     fill = alt.condition("datum.significant", alt.value(FOUND), alt.value("white"))
     layers.append(point.encode(x=x, y=y, stroke=colour, fill=fill, tooltip=tooltip))
-    layers.append(direction("\N{LEFTWARDS ARROW} left one better", 0, "left"))
-    layers.append(direction("right one better \N{RIGHTWARDS ARROW}", width, "right"))
+    layers.append(direction("\N{LEFTWARDS ARROW} left is better", 0, "left"))
+    layers.append(direction("right is better \N{RIGHTWARDS ARROW}", width, "right"))
     return alt.layer(*layers).properties(width=width, height=ROW * pooled.height)
 
 

@@ -20,13 +20,13 @@ from hidden_rule.report.charts.style import (
 )
 from hidden_rule.statistics.label_curves import AMOUNTS, KINDS, curve_points, rising
 
-HEADLINE = "What more labels, and cleaner ones, bring"
+HEADLINE = "Label efficiency and label noise"
 MEASURES = {"accuracy": "accuracy", "hidden_recall": "recall on the hidden rule"}
 AXES = {  # column of the points -> its name
     "n_labels": "labels",
-    "wall_s": "seconds of training",
+    "wall_s": "training time in seconds",
     "n_tokens": "tokens trained on",
-    "bits": "bits of supervision, at most",
+    "bits": "bits of supervision (upper bound)",
 }
 
 
@@ -45,7 +45,7 @@ def label_chart(results: Results) -> Chart:
     supervision = results.supervision
     points = None if supervision is None else curve_points(results.metrics, supervision, results.main)
     if points is None or points.is_empty():
-        reason = "No conditions of this experiment differ in labels or label noise alone."
+        reason = "No conditions of this experiment differ only in labels or label noise."
         return nothing_to_show(HEADLINE, reason, results)
     lines = points["line"].unique(maintain_order=True).to_list()
     colours = {line: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, line in enumerate(lines)}
@@ -59,8 +59,8 @@ def label_chart(results: Results) -> Chart:
     n = {metric: points.filter(metric=metric)["n"].max() for metric in MEASURES}
     seeds = seeds_in_words(results.metrics["seed"].drop_nulls())
     notes = [
-        f"{results.main.words}; dot and bar: value and 95% interval; {seeds}; dashed: chance",
-        f"n = {n['accuracy']:,} answers, where the hidden rule fires {n['hidden_recall'] or 0:,}",
+        f"{results.main.words}; dot and bar: estimate and 95% CI; {seeds}; dashed: chance",
+        f"n = {n['accuracy']:,} answers, {n['hidden_recall'] or 0:,} of them to cases of the hidden rule",
     ]
     return finish(alt.vconcat(*rows, spacing=26).properties(title=title(HEADLINE, *notes)))
 
@@ -80,7 +80,7 @@ def panel_rows(points: pl.DataFrame) -> list[PanelRow]:
         found.append(PanelRow("train_rows", column, shown, x))
     axis = alt.Axis(format="%", values=of_noise["label_noise"].unique().sort().to_list())
     scale = alt.Scale(zero=False, nice=False, padding=12)
-    x = alt.X("label_noise:Q", title="share of labels that are wrong", axis=axis, scale=scale)
+    x = alt.X("label_noise:Q", title="share of wrong labels", axis=axis, scale=scale)
     found.append(PanelRow("label_noise", "label_noise", of_noise, x))
     return [row for row in found if not row.points.is_empty()]
 

@@ -22,7 +22,7 @@ from hidden_rule.report.charts.style import (
 from hidden_rule.statistics.learning_curves import learning_curves
 from hidden_rule.statistics.training_costs import training_costs
 
-HEADLINE = "How quickly each condition learns"
+HEADLINE = "Learning curves"
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 
 
@@ -49,10 +49,8 @@ def learning_chart(results: Results) -> Chart:
     notes = [
         f"Validation accuracy, structured decoding; n = {results.config['data']['validation']:,} applications; "
         + seeds_in_words(seeds, "averaged"),
-        "Band: 95% interval of that mean (Student's t over seeds)"
-        if len(seeds) > 1
-        else "One seed says nothing about others: a line without an interval",
-        "Dashed: chance. Times are means over seeds and include the training that a condition starts from.",
+        "Band: 95% CI of the mean (Student's t over seeds)" if len(seeds) > 1 else "One seed: no interval over seeds",
+        "Dashed: chance. Training time: mean over seeds, that of the condition's starts included",
     ]
     return finish(alt.hconcat(*panels, spacing=30).properties(title=title(HEADLINE, *notes)))
 

@@ -80,9 +80,9 @@ def percent_tooltips(*fields: str) -> list[alt.Tooltip]:
 
 
 def seeds_in_words(seeds, several: str = "pooled") -> str:
-    """`one seed (0)`, or `3 seeds pooled`."""
+    """`seed 0 only`, or `3 seeds pooled`."""
     seeds = sorted(set(seeds))
-    return f"seed {seeds[0]} alone" if len(seeds) == 1 else f"{len(seeds)} seeds {several}"
+    return f"seed {seeds[0]} only" if len(seeds) == 1 else f"{len(seeds)} seeds {several}"
 
 
 def legend_columns(names, width: int) -> int:

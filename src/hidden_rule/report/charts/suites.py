@@ -16,17 +16,17 @@ from hidden_rule.report.charts.style import (
 )
 from hidden_rule.task.suites import KINDS, why_not
 
-HEADLINE = "What each condition learnt, suite by suite"
+HEADLINE = "Generalization suites"
 ROWS = [  # suite, its metric, what that is, whether a high value is good
-    ("counterfactuals", "flip_rate", "hidden feature changed: answer follows", True),
-    ("counterfactuals", "false_flip_rate", "other feature changed: answer changes", False),
-    ("paraphrases", "accuracy", "trigger in other words: right", True),
-    ("decoys", "false_flip_rate", "decoys for the trigger: answer changes", False),
-    ("conflicts", "accuracy", "hidden rule against another: right", True),
-    ("boundaries", "accuracy", "on a threshold, a step beside it: right", True),
-    ("field_order", "false_flip_rate", "fields in another order: answer changes", False),
-    ("prevalence", "hidden_recall", "rare trigger: found", True),
-    ("prevalence", "hidden_precision", "rare trigger: right where claimed", True),
+    ("counterfactuals", "flip_rate", "counterfactual trigger: flip rate", True),
+    ("counterfactuals", "false_flip_rate", "irrelevant feature changed: false flip rate", False),
+    ("paraphrases", "accuracy", "paraphrased trigger: accuracy", True),
+    ("decoys", "false_flip_rate", "decoys: false flip rate", False),
+    ("conflicts", "accuracy", "conflicting rules: accuracy", True),
+    ("boundaries", "accuracy", "threshold values: accuracy", True),
+    ("field_order", "false_flip_rate", "reordered fields: false flip rate", False),
+    ("prevalence", "hidden_recall", "rare trigger: recall", True),
+    ("prevalence", "hidden_precision", "rare trigger: precision", True),
 ]
 CELL, ROW, LINE = 96, 42, 13  # px; characters of a column's name in one line
 GREY = "#E4E4E4"
@@ -68,7 +68,7 @@ def suite_cells(metrics: pl.DataFrame, conditions: list[str], lacks: dict[str, s
                 fault = lacks.get(suite)
                 reason = f"not evaluated: ruleset {fault}" if fault else "not evaluated: not among suites.kinds"
             else:
-                reason = "nothing to count" if value is None else None
+                reason = "undefined (n = 0)" if value is None else None
             good = None if value is None else value if high_is_good else 1 - value
             cells.append(
                 {"row": i, "what": what, "higher": high_is_good, "condition": name, "value": value, "good": good}
@@ -87,9 +87,9 @@ def suites_chart(results: Results) -> Chart:
         reason = "No suite was evaluated: evaluation.structured does not name suites."
         return nothing_to_show(HEADLINE, reason, results)
     notes = [
-        f"Value and 95% interval, clustered by family; {seeds_in_words(results.metrics['seed'].drop_nulls())}; "
+        f"Estimate and 95% CI, clustered by family; {seeds_in_words(results.metrics['seed'].drop_nulls())}; "
         "n: answers or pairs of answers",
-        "The darker, the better; grey: no value, and why",
+        "Darker is better; grey: no value",
     ]
     return finish(heat_map(cells).properties(title=title(HEADLINE, *notes)))
 
@@ -108,7 +108,7 @@ def heat_map(cells: pl.DataFrame) -> alt.LayerChart:
         label=pl.col("row").replace_strict(labels),
         first=(value + "%").fill_null(""),
         second=(low + " to " + high + "%").fill_null(""),
-        missing=pl.when(pl.col("reason").is_in(["nothing to count", "not evaluated"])).then("reason").fill_null(""),
+        missing=pl.when(pl.col("reason").is_in(["undefined (n = 0)", "not evaluated"])).then("reason").fill_null(""),
     )
     columns = shown["column"].unique(maintain_order=True).to_list()
     lines = {"labelExpr": "split(datum.value, '\\n')", "title": None, "ticks": False, "domain": False}

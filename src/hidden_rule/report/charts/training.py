@@ -19,7 +19,7 @@ from hidden_rule.report.charts.style import (
 )
 from hidden_rule.statistics.learning_curves import training_curves
 
-HEADLINE = "What training went through"
+HEADLINE = "Training curves"
 ZERO_LOSS = 1e-6  # GRPO's advantages sum to zero, and so does its loss as long as it samples from what it trains
 DASHES = ([1, 0], [7, 3], [2, 2])  # where colours recur: the first time, the second, the third
 
@@ -34,11 +34,11 @@ def training_chart(results: Results) -> Chart:
     for heading, rows in panels_of(curves, [run.method for run in histories]).items():
         metric, largest = rows["metric"][0], rows["value"].abs().max() or 0.0
         if metric == "loss" and largest < ZERO_LOSS:
-            notes.append(f"{heading}: zero but for rounding, not shown")
+            notes.append(f"{heading}: zero up to rounding, not shown")
         else:
             panels.append(curve_panel(rows, heading, int(curves["step"].max()), results))
     n_seeds, widest = len({run.seed for run in histories}), curves["window"].max()
-    note = f"A line a condition{' and seed' if n_seeds > 1 else ''}; {n_seeds} seed{'s' if n_seeds > 1 else ''}"
+    note = f"One line per condition{' and seed' if n_seeds > 1 else ''}; {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     note += f"; points average up to {widest} steps" if widest > 1 else ""
     return finish(alt.vconcat(*panels, spacing=22).properties(title=title(HEADLINE, note, *notes)))
 
