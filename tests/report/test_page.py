@@ -13,6 +13,7 @@ from test_charts import NAMES
 from hidden_rule.core.tables import HISTORY, METRICS, SUPERVISION, write_table
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Run
+from hidden_rule.report import tables as report_tables
 from hidden_rule.report.page import build_report, render_report, write_report
 from hidden_rule.report.tables import suites_table
 from hidden_rule.report.text import baselines as references
@@ -21,7 +22,7 @@ from hidden_rule.report.text.findings import conclude, headline
 from hidden_rule.report.text.phrases import duration
 from hidden_rule.report.text.rule_learning import hidden_sentence, hidden_verdict, policy_verdict
 from hidden_rule.report.text.training_runs import feasibility_sentence, stopped_sentences
-from hidden_rule.statistics.collapse import judge_all
+from hidden_rule.statistics.collapse import REASONS, judge_all
 from render_charts import render_charts
 from synthetic import WORLD, make_ruleset, world_config, write_results
 
@@ -207,8 +208,7 @@ def test_what_a_reference_is_and_where_the_hidden_rule_stands():
     assert "labels or rewards, or, for shots, from the examples in the prompt." in note
     plain = references.hidden_rule_note({"conditions": {"baseline": {}, "sft": {"method": "sft"}}})
     assert plain == (
-        "The hidden rule is unwritten: no prompt states it. "
-        "A model can learn it only from training labels or rewards."
+        "The hidden rule is unwritten: no prompt states it. A model can learn it only from training labels or rewards."
     )
 
 
@@ -342,6 +342,13 @@ def test_the_page_holds_everything_escaped(report):
         "SFT → GRPO",
     ):
         assert text in page, text
+
+
+def test_tests_and_warnings_of_tables_have_words():
+    assert report_tables.REASONS.keys() == REASONS.keys()
+    assert all(
+        word.islower() or "McNemar" in word for word in (*report_tables.REASONS.values(), *report_tables.TESTS.values())
+    )
 
 
 def test_rows_of_tables_have_a_cell_a_column(tmp_path):

@@ -177,7 +177,7 @@ def comparison_sentences():
 
 
 def caveat_sentences():
-    """What would change the answer, how the numbers were made, what they do not cover."""
+    """What could change the result, the method, and threats to validity."""
     many = caveats.Weaknesses(["threshold values"], ["sft", "grpo"], ["grpo"], one_seed=True)
     yield from caveats.change_sentences("sft", [], 1000, many)
     yield from caveats.change_sentences("sft", [], 1000, caveats.Weaknesses([], ["sft"], [], one_seed=True))
@@ -292,7 +292,7 @@ def reference_sentences():
 
 
 def side_effect_sentences():
-    """What training costs elsewhere, and what asking gets out of a model."""
+    """Side effects of training, and leaks of the hidden rule."""
 
     def of(change, more):
         measured = {

@@ -7,7 +7,7 @@ import pytest
 from hidden_rule.core.tables import FEASIBILITY, SAMPLES
 from hidden_rule.experiment.conditions import start_of
 from hidden_rule.experiment.runs import Run
-from hidden_rule.report.text.training_runs import feasibility_sentences, without_signal
+from hidden_rule.report.text.training_runs import feasibility_sentences, without_mixed_rewards
 from hidden_rule.statistics import feasibility
 from synthetic import make_ruleset
 
@@ -129,9 +129,9 @@ def test_conditions_without_signal_are_named_at_their_own_group_size():
         return [{"condition": condition, "start": "base", "seed": 0} | row for row in found]
 
     table = pl.DataFrame(of("mute", 0.001, 8) + of("mute", 0.001, 64) + of("loud", 0.3, 8), schema=FEASIBILITY)
-    assert without_signal(table, {"mute": 8, "loud": 8}) == ["mute"]
-    assert without_signal(table, {"mute": 64, "loud": 8}) == []  # 6% of groups of 64
-    assert without_signal(table, {"sft": 8}) == []
+    assert without_mixed_rewards(table, {"mute": 8, "loud": 8}) == ["mute"]
+    assert without_mixed_rewards(table, {"mute": 64, "loud": 8}) == []  # 6% of groups of 64
+    assert without_mixed_rewards(table, {"sft": 8}) == []
 
 
 def test_larger_groups_hold_more():

@@ -177,7 +177,7 @@ def test_what_it_takes_to_tell_two_conditions_apart(lead, mde, around, words):
     half = 0.05 if len(around) == 1 else 4.303 * np.std(around, ddof=1) / 3**0.5  # t: applications add nothing
     for row in (pair("a", "b", lead, half, mde=mde), pair("b", "a", -lead, half, mde=mde)):
         row["of_seeds"] = [row["difference"] + shift for shift in around]
-        row["ci_low"] = min(row["ci_low"], 0.0)  # hence not told apart
+        row["ci_low"] = min(row["ci_low"], 0.0)  # hence not significant
         (sentence,) = detection_sentences("a", [row, pair("b", "c", 0.3)], 1000)
         assert words in sentence
     assert detection_sentences("a", [pair("a", "b", 0.2, **SURELY)], 1000) == []  # significant as it is
@@ -351,7 +351,7 @@ def test_many_conditions_are_told_in_groups():
     assert said[2].startswith("Not learned: c2 (0.0%, –), c3 ")
 
 
-def test_what_the_best_of_many_beats_is_one_sentence():
+def test_what_the_best_of_many_outperforms_is_one_sentence():
     beaten = [pair("best", f"c{i}", 0.2 + i / 100, **SURELY) for i in range(7)]
     unsure = pair("other", "best", -0.01)
     said = difference_sentences("best", [*beaten, unsure])
@@ -392,8 +392,8 @@ def test_the_headline_counts_where_names_would_be_many():
     accuracies = {name: of_accuracy(0.8, 0.7, 0.9) for name in "abcdef"} | {"best": of_accuracy(0.9, 0.85, 0.95)}
     pairs = [pair("best", name, 0.02) for name in "abcde"]
 
-    def said(n_learnt, best="learned"):
-        hidden = {name: "learned" if i < n_learnt else "not" for i, name in enumerate("abcdef")} | {"best": best}
+    def said(n_learned, best="learned"):
+        hidden = {name: "learned" if i < n_learned else "not" for i, name in enumerate("abcdef")} | {"best": best}
         return headline([*accuracies], accuracies, pairs, hidden, 0.25)
 
     assert said(4, "not").endswith("; 5 others are statistically tied. The hidden rule was learned by a, b, c and d.")

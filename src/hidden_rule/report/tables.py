@@ -27,6 +27,16 @@ TESTS = {  # of COMPARISONS, in words
     "t_families": "t (families)",
     "t_families_seeds": "t (families, seeds)",
 }
+REASONS = {  # of COLLAPSE, in words
+    "too_short": "too few steps",
+    "no_valid": "almost no valid replies",
+    "absent": "decision never sampled",
+    "recent": "recent loss",
+    "rare": "decision under-sampled",
+    "unsure": "too few answers",
+    "recovered": "recovered",
+    "no_signal": "equal rewards from the start",
+}
 OF_SEEDS = ("accuracy", "hidden_recall", "hidden_precision")
 
 
@@ -146,7 +156,7 @@ def cost_table(results: Results) -> dict:
         "peak memory",
         "device",
     ]
-    return table("Cost, summed over runs", columns, cells)
+    return table("Cost of each stage, summed over runs; training without that of the conditions it starts from", columns, cells)
 
 
 def settings_table(results: Results) -> dict | None:
@@ -188,11 +198,11 @@ def collapse_table(results: Results) -> dict | None:
             "–" if of["entropy"] is None else f"{of['entropy']:.2f}",
             "–" if of["zero_signal_share"] is None else f"{of['zero_signal_share']:.0%}",
         ]
-        why = ", ".join(reason.replace("_", " ") for reason in of["reasons"]) or "–"
+        why = ", ".join(REASONS[reason] for reason in of["reasons"]) or "–"
         step = "–" if since is None else since
         cells.append([f"{condition}, seed {seed}", of["verdict"], why, step, shares or "–", lost or "–", *signals])
     columns = [
-        "training", "verdict", "reasons", "since step", "decisions sampled at the end, share of answers",
+        "training", "verdict", "warnings", "since step", "decisions sampled at the end, share of answers",
         "no longer sampled", "entropy", "groups of equal rewards",
     ]  # fmt: skip
     return table("Collapse in RL training", columns, cells, wrap=True)

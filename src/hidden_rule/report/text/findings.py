@@ -34,7 +34,7 @@ from hidden_rule.report.text.training_runs import (
     stopped_sentences,
     unanswered_sentences,
     validation_sentences,
-    without_signal,
+    without_mixed_rewards,
 )
 
 LISTED = 4  # conditions that the headline lists by name; it counts more
@@ -152,7 +152,7 @@ def group_sizes(results: Results) -> dict[str, int]:
 def change_section(results: Results, found: Evidence) -> list[str]:
     """What could change the result."""
     feasibility = results.feasibility
-    silent = [] if feasibility is None else without_signal(feasibility, group_sizes(results))
+    silent = [] if feasibility is None else without_mixed_rewards(feasibility, group_sizes(results))
     weaknesses = Weaknesses(
         failed=suite_findings(results.metrics, found.best)["fails"],
         rising=still_rising(results.histories, results.config["data"]["validation"]),

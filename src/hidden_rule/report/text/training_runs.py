@@ -12,13 +12,13 @@ from hidden_rule.statistics.feasibility import verdict
 
 def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
     """The reward signal of the first groups of an RL training; `of`: a row of FEASIBILITY for each subset."""
-    sentence = signal_sentence(condition, start, group_size, of)
+    sentence = mixed_rewards_sentence(condition, start, group_size, of)
     if of["all"]["p_invalid"] == 0:
         return sentence
     return f"{sentence} {percent(of['all']['p_invalid'])} of the replies are invalid."
 
 
-def signal_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
+def mixed_rewards_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
     """The share of the first groups with mixed rewards, and of those that contain a correct reply."""
     judged, seldom = verdict(of)
     mixed = f"{percent(of['all']['signal_share'])} of the first groups of {group_size} have mixed rewards"
@@ -58,7 +58,7 @@ def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> l
     return [feasibility_sentence(listing(names), *shares) for shares, names in same.values()]
 
 
-def without_signal(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
+def without_mixed_rewards(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
     """The conditions of whose first groups almost none has mixed rewards."""
     return [name for name, (_, _, of) in first_groups(table, group_sizes).items() if verdict(of)[0] == "no_signal"]
 
