@@ -1,8 +1,7 @@
 # The experiment: its conditions and runs, where its files lie, and what one condition differs by from another.
 
-from hidden_rule.experiment.conditions import condition_settings, in_order, model_slug, start_of
-from hidden_rule.experiment.layout import Layout
-from hidden_rule.experiment.results import excerpt
+from hidden_rule.experiment.conditions import model_slug, start_of
+from hidden_rule.experiment.results import Results, excerpt
 from hidden_rule.experiment.runs import Run
 
 
@@ -12,23 +11,24 @@ wildcard_constraints:
 
 
 RESULTS = f"results/{config['experiment']}"
-PATHS = Layout(Path(RESULTS))
+EXPERIMENT = Results(RESULTS, config)
+PATHS = EXPERIMENT.layout
 MANIFEST = f"results/models/{model_slug(config['model'])}/manifest.json"
 SPLITS = ["train", "validation", "test", "holdout"]
 EVALUATED = {*config["evaluation"]["structured"], *config["evaluation"]["free"]}
 EVALUATED_SPLITS = [PATHS.split(split) for split in SPLITS if split in EVALUATED]
-SUITES = [PATHS.split("suites")] if "suites" in EVALUATED else []
+SUITES = [PATHS.split("suites")] if EXPERIMENT.has_suites else []
 EXPLORES_FREELY = config["decoding"] == "free"
 
 # Its conditions, and one run of each for every seed
 
-SETTINGS = {name: condition_settings(config, name) for name in in_order(config["conditions"])}
+SETTINGS = EXPERIMENT.settings
 CLASSIFIERS = {name: of["reference"] for name, of in config["conditions"].items() if "reference" in of}
-RUNS = [Run(name, seed, of["method"]) for name, of in SETTINGS.items() for seed in config["seeds"]]
-TRAINED = [run for run in RUNS if run.method]
+RUNS = EXPERIMENT.runs
+TRAINED = EXPERIMENT.trained
 REWARDED = [run for run in TRAINED if "reward" in SETTINGS[run.condition]["settings"]]
-ASSESSED = [run for run in TRAINED if start_of(config, run.condition)]  # whose start tells what its groups will hold
-VARIED = [name for name, of in SETTINGS.items() if of["settings"].keys() & {"train_rows", "label_noise"}]
+ASSESSED = EXPERIMENT.assessed  # their start tells what their first groups will hold
+VARIED = EXPERIMENT.varied
 ANY = Run("{condition}", "{seed}")  # of a rule that makes one run's files
 
 
@@ -109,7 +109,7 @@ HISTORIES = [PATHS.history(run) for run in TRAINED]
 FEASIBILITY = [PATHS.feasibility(run) for run in ASSESSED]
 SAMPLES = [start_replies(run) for run in ASSESSED] if EXPLORES_FREELY else []
 SUPERVISION = [PATHS.table("supervision")] if VARIED else []
-MEASURED = TRAINED if config["side_effects"] else []
+MEASURED = EXPERIMENT.measured
 SIDE_EFFECTS = [PATHS.side_effects(run) for run in MEASURED]
 LEAKS = [PATHS.leaks(run) for run in MEASURED]
 SIDE_EFFECTS_SUMMARY = [PATHS.table("side_effects")] if MEASURED else []

@@ -166,9 +166,8 @@ class Results:
 
     @cached_property
     def feasibility(self) -> pl.DataFrame | None:
-        """Of all runs for which it can be told what their first groups hold."""
-        runs = [run for run in self.trained if start_of(self.config, run.condition)]
-        return self._of_runs(self.layout.feasibility, runs, FEASIBILITY)
+        """What the first groups of the assessed runs hold."""
+        return self._of_runs(self.layout.feasibility, self.assessed, FEASIBILITY)
 
     @cached_property
     def effects(self) -> pl.DataFrame | None:
@@ -185,6 +184,11 @@ class Results:
         paths = [self.layout.evaluation_cost(run) for run in self.runs]
         paths += [self.layout.training_cost(run) for run in self.trained]
         return pl.concat([self._table(path, COSTS) for path in paths]).sort("condition", "seed", "stage")
+
+    @property
+    def assessed(self) -> list[Run]:
+        """The runs whose start tells what their first groups will hold."""
+        return [run for run in self.trained if start_of(self.config, run.condition)]
 
     @property
     def measured(self) -> list[Run]:

@@ -156,7 +156,8 @@ def cost_table(results: Results) -> dict:
         "peak memory",
         "device",
     ]
-    return table("Cost of each stage, summed over runs; training without that of the conditions it starts from", columns, cells)
+    caption = "Cost of each stage, summed over runs; training without that of the conditions it starts from"
+    return table(caption, columns, cells)
 
 
 def settings_table(results: Results) -> dict | None:
