@@ -196,7 +196,7 @@ def of_designs(heading: str, over: dict, measure, n_worlds: int) -> str:
     """A table with a row for each design and a column for each planted truth."""
     shares = iter(each(measure, [(truth, *design) for design in DESIGNS for truth in over.values()], n_worlds))
     rows = [[*design, *(percent(next(shares)) for _ in over)] for design in DESIGNS]
-    return table(heading, ["applications", "seeds", "σ", *over], rows)
+    return table(heading, ["cases", "seeds", "σ", *over], rows)
 
 
 def accuracy_table(n_worlds: int) -> str:
@@ -226,8 +226,8 @@ def error_table(n_worlds: int) -> str:
     rows = []
     for (accuracy, *design), found in zip(cells, each(family_errors, cells, n_worlds), strict=True):
         rows.append([*design, accuracy, "exact McNemar" if design[1] == 1 else "t", *map(percent, found)])
-    columns = ["applications", "seeds", "σ", "accuracy", "test", "one pair", "any of 6 pairs", "any of 6, Holm"]
-    return table("Conditions that do not differ: called significant at 5%, in percent of worlds", columns, rows)
+    columns = ["cases", "seeds", "σ", "accuracy", "test", "one pair", "any of 6 pairs", "any of 6, Holm"]
+    return table("Type I error at a nominal 5%, in percent of worlds", columns, rows)
 
 
 def suites_table(n_worlds: int) -> str:
@@ -240,21 +240,23 @@ def suites_table(n_worlds: int) -> str:
         rows.append([*design, *map(percent, covered), *map(percent, significant[1:])])
     shown = [f"{a} − {b}" for a, b in pairs]
     columns = ["families", "rows each", "seeds", "σ", *shown, *(f"{pair}: significant" for pair in shown[1:])]
-    return table("Difference on a suite: coverage, and conditions that do not differ called significant", columns, rows)
+    return table("Difference on a suite: coverage and type I error in percent", columns, rows)
 
 
 def power_table(n_worlds: int) -> str:
     found = each(power_at_mde, [(0.5, *design) for design in DESIGNS], n_worlds)
     rows = [[*design, *map(percent, row)] for design, row in zip(DESIGNS, found, strict=True)]
-    columns = ["applications", "seeds", "σ", "minimal detectable effect, points", "called significant, %"]
-    return table("A true difference of the minimal detectable size from 50% (at most 47 points)", columns, rows)
+    columns = ["cases", "seeds", "σ", "minimum detectable effect, points", "called significant, %"]
+    return table(
+        "Power at a true difference of the minimum detectable effect, from 50% (at most 47 points)", columns, rows
+    )
 
 
 def alternatives_table(n_worlds: int) -> str:
     designs = [design for design in DESIGNS if design[0] == 160 and design[1] > 1]
     measured = each(alternatives, [(0.6, *design) for design in designs], n_worlds)
     rows = [[*design, *map(percent, row.values())] for design, row in zip(designs, measured, strict=True)]
-    return table("Other methods: coverage of an accuracy of 60%", ["applications", "seeds", "σ", *measured[0]], rows)
+    return table("Other methods: coverage of an accuracy of 60%", ["cases", "seeds", "σ", *measured[0]], rows)
 
 
 def collapse_table(n_worlds: int) -> str:
@@ -265,7 +267,17 @@ def collapse_table(n_worlds: int) -> str:
         named = percent(of["named"]) if planted else "–"
         shares = [percent(of[verdict]) for verdict in ("pass", "warn", "collapsed")]
         rows.append(["planted" if planted else "null", name, *design, *shares, named])
-    columns = ["", "history", "steps", "prompts", "answers", "pass", "warn", "collapsed", "right decisions named"]
+    columns = [
+        "",
+        "history",
+        "steps",
+        "prompts",
+        "completions",
+        "pass",
+        "warn",
+        "collapsed",
+        "remaining labels named correctly",
+    ]
     return table("Collapse: verdicts in percent of histories", columns, rows)
 
 
