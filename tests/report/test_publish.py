@@ -17,7 +17,8 @@ def rows() -> dict[str, dict[str, str]]:
     """The cells of the default experiment's table, by condition and column."""
     config = read_json(PUBLISHED / "provenance.json")["config"]
     results = Results(PUBLISHED, config, ruleset=load_ruleset(ROOT / config["ruleset"]))
-    lines = [line.strip("| ").split(" | ") for line in main_table(displayed(results), beside_study=True)]
+    table = main_table(displayed(results), beside_study=True)
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()]
     head, _, *cells = lines
     return {row[0]: dict(zip(head, row, strict=True)) for row in cells}
 

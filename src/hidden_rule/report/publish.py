@@ -21,8 +21,9 @@ from hidden_rule.core.files import read_json
 from hidden_rule.core.paths import ROOT
 from hidden_rule.experiment.display import DisplayedResults, displayed, model_words
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Estimate, Setting
+from hidden_rule.experiment.runs import Setting
 from hidden_rule.report import documentation
+from hidden_rule.report.markdown import markdown, percent
 from hidden_rule.report.tables import suites_table
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.label_findings import label_sentences
@@ -75,33 +76,20 @@ def publish(results: Path, root: Path) -> Path:
     return published
 
 
-def percent(estimate: Estimate | None) -> str:
-    """`75.0 (72.2–77.6)`: a share and its interval in percent, or a dash."""
-    if estimate is None:
-        return "–"
-    value, low, high = 100 * estimate.value, 100 * estimate.low, 100 * estimate.high
-    return f"{value:.1f} ({low:.1f}–{high:.1f})"
-
-
-def markdown(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """The lines of a table."""
-    return [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
-
-
 def results_part(published: Path, *, beside_study: bool) -> str:
     """A run's answer, its tables, and the line on what made them."""
     config = read_json(published / "provenance.json")["config"]
     results = displayed(Results(published, config, ruleset=load_ruleset(ROOT / config["ruleset"])))
-    lines = [f"**{conclude(results)['headline']}**", "", *main_table(results, beside_study=beside_study)]
+    lines = [f"**{conclude(results)['headline']}**", "", main_table(results, beside_study=beside_study)]
     if sentences := label_sentences(results):
         lines += ["", *(f"- {sentence}" for sentence in sentences)]
     if suites := suites_table(results):
-        lines += ["", *markdown(suites["columns"], suites["rows"])]
+        lines += ["", markdown(suites["columns"], suites["rows"])]
     return "\n".join([*lines, "", source_line(results, beside_study=beside_study)])
 
 
-def main_table(results: DisplayedResults, *, beside_study: bool) -> list[str]:
-    """The lines of a table of accuracy, the hidden rule, free decoding and time of training, a row a condition."""
+def main_table(results: DisplayedResults, *, beside_study: bool) -> str:
+    """A table of accuracy, the hidden rule, free decoding and time of training, a row a condition."""
     rows = {name: {"condition": name} for name in results.conditions}
     for head, (setting, metric) in COLUMNS.items():
         found = {name: results.estimate(name, setting, metric) for name in results.conditions}
