@@ -29,8 +29,8 @@ ITEMS = {  # name: (what, unit)
     "grpo8": ("GRPO, G = 8", "s a prompt"),
     "grpo16": ("GRPO, G = 16", "s a prompt"),
     "grpo64": ("GRPO, G = 64", "s a prompt"),
-    "evaluate": ("evaluation against `generate`, {max_new_tokens} new tokens at most", "s per 1,000"),
-    "evaluate_short": ("evaluation against `generate`, as many new tokens as the longest reply has", "s per 1,000"),
+    "evaluate": ("evaluation against `generate`, at most {max_new_tokens} new tokens", "s per 1,000"),
+    "evaluate_short": ("evaluation against `generate`, at most as many new tokens as the longest reply", "s per 1,000"),
 }
 UPDATES = {("sft", "ours"): 3, ("sft", "trl"): 2, ("grpo", "ours"): 3, ("grpo", "trl"): 1}  # measured in a process
 KINDS = (  # of torch's operators, by name, for the breakdown; the first that fits
@@ -286,11 +286,11 @@ def table(results: dict) -> str:
     versions = ", ".join(f"{name} {results['versions'][name]}" for name in ("trl", "transformers", "torch"))
     lines += [
         "",
-        f"Median (lowest–highest) of {settings['repeats']} turns a side; two figures in a cell: ours / TRL's. "
+        f"Median (lowest–highest) of {settings['repeats']} runs per side, in turns; two figures in a cell: ours / TRL's. "
         f"{gpus or hardware['cpu']}, {settings['threads']} threads, {results['peak']['dtype']}, measured peak of a "
         f"matrix product {peak / 1e12:.2f} TFLOP/s; {versions}; {results['date'][:10]}. "
-        f"Prompts that TRL's side took at a time, scaled from there: {subset or 'none'}. The untrained model answers "
-        "as long as it may; it is given LoRA adapters on both sides.",
+        f"Prompts measured on TRL's side, times scaled: {subset or 'none'}. Both sides use the untrained model with LoRA "
+        "adapters, which generates up to the token limit.",
     ]
     if "profile" in results:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in results["profile"].items())
