@@ -236,8 +236,8 @@ def _check_data(config: dict) -> None:
 def _check_published(path: str, conditions: set[str]) -> None:
     """Figures that the ruleset publishes name no condition by a slip; those of other conditions are not shown."""
     published = load_ruleset(path).published
-    for metric in ("accuracy", "hidden_recall") if published else ():
-        for name in published.of(metric):
+    for metric in ("accuracy", "hidden_recall"):
+        for name in published.of(metric) if published else ():
             alike = [other for other in conditions if len(other) == len(name)]  # `sft` may stand beside `sft2`
             close = difflib.get_close_matches(name, alike, n=1)
             if name not in conditions and close:

@@ -32,7 +32,10 @@ def confidences(
         if len(p) and np.isfinite(p).all():
             right = np.array(labels)[p.argmax(1)] == rows["label"].to_numpy()
             found.setdefault(run.condition, []).append((p.max(1), right.astype(np.int64)))
-    return {name: tuple(np.stack(part, axis=1) for part in zip(*of, strict=True)) for name, of in found.items()}
+    return {
+        name: (np.stack([p for p, _ in of], axis=1), np.stack([right for _, right in of], axis=1))
+        for name, of in found.items()
+    }
 
 
 def reliability(p: np.ndarray, right: np.ndarray, n_bins: int | None = None) -> tuple[pl.DataFrame, float]:

@@ -113,8 +113,8 @@ def recovered_gap(hits: np.ndarray, trials: np.ndarray, limit: float, level: flo
     """First and last row between which a share that is above its limit before and after was below it, or None."""
     corrected = level / len(hits)  # any window may be the one
     width, count, n = window_sums(hits, trials, limit, corrected)
-    earlier = (np.concatenate([[0.0], np.cumsum(of)[: len(n) - 1]]) for of in (hits, trials))
-    was_above = bounds(*earlier, corrected)[0] > limit
+    before, of_before = (np.concatenate([[0.0], np.cumsum(of)[: len(n) - 1]]) for of in (hits, trials))
+    was_above = bounds(before, of_before, corrected)[0] > limit
     below = np.flatnonzero((bounds(count, n, corrected)[1] < limit) & was_above)
     return (int(below[0]), int(below[-1]) + width - 1) if len(below) else None
 
@@ -138,8 +138,8 @@ def read_signals(history: pl.DataFrame, labels) -> Signals | None:
     others = {}
     for metric in ("entropy", "zero_signal_share"):
         rows = history.filter(metric=metric).unique("step", keep="last").select("step", "value")
-        values = shares.select("step").join(rows, on="step", how="left", maintain_order="left")["value"]
-        others[metric] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        joined = shares.select("step").join(rows, on="step", how="left", maintain_order="left")
+        others[metric] = joined["value"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     values = shares.select(pl.col(list(labels)).fill_null(0.0).fill_nan(0.0)).to_numpy()
     return Signals(steps=shares["step"].to_list(), shares=np.clip(values, 0.0, 1.0), **others)
 
@@ -165,7 +165,7 @@ def judge(history: pl.DataFrame, truth: dict[str, float], prompts: int, of_decis
         return None
     n_steps = len(signals.steps)
     valid = np.minimum(signals.shares.sum(1), 1.0) * prompts
-    found = {"verdict": "pass", "reasons": [], "since": None, "n_steps": n_steps}
+    found: dict = {"verdict": "pass", "reasons": [], "since": None, "n_steps": n_steps}
     found |= {"entropy": last_mean(signals.entropy), "zero_signal_share": last_mean(signals.zero_signal_share)}
     trends = label_trends(signals, truth, prompts)
     found["labels"] = [label_row(label, truth[label], trend, signals.steps) for label, trend in trends.items()]

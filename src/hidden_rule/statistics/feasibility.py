@@ -125,11 +125,12 @@ def assess_training(path, run: Run, start: str, settings: dict, ruleset, free: b
     """
     hidden, sizes = [rule.name for rule in ruleset.hidden_rules], {*GROUP_SIZES, settings["group_size"]}
     if free:
-        rows, assess_size = read_table(path, SAMPLES), assess_drawn
+        rows = read_table(path, SAMPLES)
         least = rows.group_by("application_id").len()["len"].min()
         sizes = {size for size in sizes if size <= least}
     else:
-        rows, assess_size = probabilities(path, ruleset.labels), assess
+        rows = probabilities(path, ruleset.labels)
+    assess_size = assess_drawn if free else assess
     assessed = [
         {"start": start} | run.columns | row
         for group_size in sorted(sizes)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 from scipy import stats
 
+from hidden_rule.core.tables import HISTORY
 from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.intervals import CONFIDENCE
 
@@ -39,17 +40,18 @@ def learning_curves(histories: Mapping[Run, pl.DataFrame], seconds_before: Mappi
         at_steps = pl.concat(grid.join_asof(frame, on="step") for frame in frames).drop_nulls("value")
         for (step,), here in at_steps.group_by("step", maintain_order=True):
             low, high = mean_interval(here["value"])
-            wall_s = here["wall_s"].mean() + seconds_before.get(name, 0.0)
-            rows.append((name, step, here["value"].mean(), low, high, wall_s, here.height))
+            value, wall_s = here.select(pl.mean("value", "wall_s")).row(0)
+            rows.append((name, step, value, low, high, wall_s + seconds_before.get(name, 0.0), here.height))
     return pl.DataFrame(rows, schema=CURVES, orient="row").sort("condition", "step")
 
 
 def mean_interval(shares: pl.Series) -> tuple[float | None, float | None]:
     """Student's 95% interval of a mean of shares, clipped to 0 and 1; of a single share there is none."""
-    mean, n = shares.mean(), len(shares)
+    values = shares.to_numpy()
+    mean, n = float(values.mean()), len(values)
     if n == 1:
         return None, None
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * shares.std() / n**0.5
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * float(values.std(ddof=1)) / n**0.5
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -59,7 +61,8 @@ def training_curves(histories: Mapping[Run, pl.DataFrame]) -> pl.DataFrame:
     Columns: `condition`, `seed`, `method`, `metric`, `label`, `window` (steps averaged in a point), `step` (the last
     one of them), `value`.
     """
-    frames = [
+    schema = HISTORY | {"condition": pl.String, "seed": pl.Int64, "method": pl.String}
+    frames = [pl.DataFrame(schema=schema)] + [
         history.with_columns(
             condition=pl.lit(run.condition), seed=pl.lit(run.seed, dtype=pl.Int64), method=pl.lit(run.method)
         )

@@ -103,11 +103,12 @@ def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[di
     rows, f1_masks = [], []
     for of in proportions(cells, ruleset):
         n = int(counts @ of.counted[patterns].sum(1))
-        row = {"metric": of.metric, "label": of.label, "value": None, "ci_low": None, "ci_high": None, "n": n}
+        row: dict = {"metric": of.metric, "label": of.label, "value": None, "ci_low": None, "ci_high": None, "n": n}
         if n:
-            values = share_interval(of.hits[patterns], of.counted[patterns], counts)
-            values = [2 * j / (1 + j) for j in values] if of.metric == "f1" else values
-            row |= dict(zip(("value", "ci_low", "ci_high"), values, strict=True))
+            share, low, high = share_interval(of.hits[patterns], of.counted[patterns], counts)
+            if of.metric == "f1":
+                share, low, high = (2 * j / (1 + j) for j in (share, low, high))
+            row |= {"value": share, "ci_low": low, "ci_high": high}
         if of.metric == "f1":
             f1_masks.append((of.hits, of.counted))
         rows.append(row)
@@ -150,8 +151,8 @@ def compare(outcomes: Outcomes, a: str, b: str, ruleset, n_compared: int) -> lis
             kept = counted[of_a] == 1  # depends on the truth alone: the same rows for every condition and seed
             differences[seed] = (hits[of_a] - hits[of_b])[kept]
         groups = [(seed, [column]) for seed, column in differences.items()]
-        for seed, columns in [*groups, (None, list(differences.values()))]:
-            row = {"condition_a": a, "condition_b": b, "seed": seed, "metric": metric, "n": 0}
+        for of_seed, columns in [*groups, (None, list(differences.values()))]:
+            row = {"condition_a": a, "condition_b": b, "seed": of_seed, "metric": metric, "n": 0}
             if columns and len(columns[0]):
                 row |= paired_difference(*count_patterns(columns), n_compared)
             rows.append(row)

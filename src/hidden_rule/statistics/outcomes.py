@@ -49,18 +49,17 @@ def load_outcomes(predictions: Mapping[Run, object], labels) -> Iterator[Outcome
         cells = cells.select(CELL).with_columns(code=pl.int_range(pl.len(), dtype=pl.UInt32))
         truth = cells.select(pl.struct(TRUTH).rank("dense")).to_series().to_numpy()
         codes: dict[str, dict[int, np.ndarray]] = {}
-        reference = None
+        tables: list[_Table] = []
         for run, path in predictions.items():
             if parts[run].filter(**setting.columns).is_empty():
                 continue
             ids, of_run = _codes(scans[run], cells, setting)
             if (repeated := ids[1:][ids[1:] == ids[:-1]]).size:
                 raise UserError(path, ", ".join(setting), f"application {repeated[0]} occurs twice", REBUILD)
-            table = _Table(path, ids, truth[of_run])
-            reference = reference or table
-            _check_same(table, reference, ", ".join(setting))
+            tables.append(_Table(path, ids, truth[of_run]))
+            _check_same(tables[-1], tables[0], ", ".join(setting))
             codes.setdefault(run.condition, {})[run.seed] = of_run
-        yield Outcomes(setting, cells.select(CELL), reference.ids, codes)
+        yield Outcomes(setting, cells.select(CELL), tables[0].ids, codes)
 
 
 @dataclass(frozen=True)

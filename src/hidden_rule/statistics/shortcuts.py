@@ -23,7 +23,7 @@ def levels(values: pl.Series) -> pl.Series:
 def explained(answers: pl.Series, values: pl.Series) -> int:
     """How many answers are the most frequent one among those with the same value."""
     counts = pl.DataFrame({"value": values, "answer": answers}).group_by("value", "answer").len()
-    return counts.group_by("value").agg(pl.max("len"))["len"].sum()
+    return int(counts.group_by("value").agg(pl.max("len"))["len"].sum())
 
 
 def deciding_feature(rows: pl.DataFrame, features) -> tuple[str, float, float] | None:
@@ -35,10 +35,10 @@ def deciding_feature(rows: pl.DataFrame, features) -> tuple[str, float, float] |
     """
     n = rows.height
     answers = rows["predicted"].fill_null("")
-    if n == 0 or wilson(answers.value_counts()["count"].max() / n, n)[1] >= DECIDES:
+    if n == 0 or wilson(max(answers.value_counts()["count"]) / n, n)[1] >= DECIDES:
         return None
     shares = {name: explained(answers, levels(rows[name])) / n for name in features}
-    best = max(shares, key=shares.get)
+    best = max(shares, key=lambda name: shares[name])
     correct = explained(rows["label"], levels(rows[best])) / n
     low = wilson(shares[best], n)[0]
     return (best, shares[best], correct) if low >= DECIDES and wilson(correct, n)[1] < low else None

@@ -52,7 +52,7 @@ def difference_of_shares(a, b, starts: np.ndarray, n_compared: int = 1) -> dict:
     difference = float(a[0].sum() / a[1].sum() - b[0].sum() / b[1].sum())
     by_family = [[np.add.reduceat(column, starts) for column in of] for of in (a, b)]
     size = design_effect(linear_terms(a, b), starts)
-    found = [with_added(*by_family, size), with_added(a, b, 1.0)]
+    found = [with_added(by_family[0], by_family[1], size), with_added(a, b, 1.0)]
     lows, highs = zip(*((shrunk - margin(of), shrunk + margin(of)) for shrunk, of in found), strict=True)
     interval = (min(difference, *lows), max(difference, *highs))
     if not np.any(abs(linear_terms(a, b)) > 1e-12):

@@ -66,14 +66,13 @@ def right_shares(history: pl.DataFrame, reward: dict) -> tuple[np.ndarray, np.nd
     Worked out from the mean reward, whose points are `reward` (correct, wrong, invalid). 0 where no reply was valid.
     """
     earned = history.filter(metric="reward").sort("step")
-    invalid = history.filter(metric="invalid_share").select("step", invalid="value")
-    joined = earned.join(invalid, on="step", how="left", maintain_order="left")
+    shares = history.filter(metric="invalid_share").select("step", invalid="value")
+    joined = earned.join(shares, on="step", how="left", maintain_order="left")
     invalid = joined["invalid"].fill_null(0.0).to_numpy()
     valid = 1 - invalid
     right = joined["value"].to_numpy() - invalid * reward["invalid"] - valid * reward["wrong"]
     right = right / (reward["correct"] - reward["wrong"])
-    shares = np.divide(right, valid, out=np.zeros_like(right), where=valid > 0)
-    return valid, shares.clip(0, 1)
+    return valid, np.divide(right, valid, out=np.zeros_like(right), where=valid > 0).clip(0, 1)
 
 
 def supervise(training: TrainingRecord, clean: pl.DataFrame, n_labels: int) -> dict:
@@ -85,8 +84,8 @@ def supervise(training: TrainingRecord, clean: pl.DataFrame, n_labels: int) -> d
     truth = training.rows.select("application_id", "label").join(
         clean.select("application_id", true="label"), on="application_id", validate="1:1"
     )
-    wrong = (truth["label"] != truth["true"]).mean()
-    n_rows, n_steps = len(training.rows), int(training.history["step"].max())
+    wrong = float((truth["label"] != truth["true"]).sum()) / len(truth)
+    n_rows, n_steps = len(training.rows), max(training.history["step"])
     rows = rows_of_steps(settings, n_rows, n_steps)
     n_seen = min(n_rows, int(rows.sum()))
     bits_labels, bits_rewards, n_replies = n_seen * capacity(n_labels, wrong), None, 0

@@ -70,7 +70,7 @@ def rows_of(results: Results, metric: str, setting: Setting) -> pl.DataFrame:
 def sample_size(results: Results, metric: str, setting: Setting) -> str:
     """`n = 1,000`: the denominator of a metric under one seed; a range where conditions differ."""
     n = rows_of(results, metric, setting).filter(pl.col("seed").is_not_null())["n"]
-    return f"n = {n.min():,}" if n.min() == n.max() else f"n = {n.min():,} to {n.max():,}"
+    return f"n = {min(n):,}" if n.n_unique() == 1 else f"n = {min(n):,} to {max(n):,}"
 
 
 def interval_notes(results: Results, metrics) -> list[str]:

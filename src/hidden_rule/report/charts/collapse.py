@@ -30,8 +30,8 @@ LINES = {  # metric -> its name, in lines, and its format
 def collapse_chart(results: Results) -> Chart:
     """For each RL training, the labels that it samples over its steps, and whether groups still differ in reward."""
     histories = results.histories
-    curves = training_curves(histories) if histories else None
-    shown = [] if curves is None else shown_runs(curves, results)
+    curves = training_curves(histories)
+    shown = shown_runs(curves, results)
     if not shown:
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained with RL.", results)
     columns = min(2, len(shown))
@@ -63,7 +63,7 @@ def shown_runs(curves: pl.DataFrame, results: Results) -> list[Run]:
 
 def collapse_panel(rows: pl.DataFrame, heading: str, labels: list[str], width: int) -> alt.VConcatChart:
     """One training: shares of labels, and under them the LINES that it recorded. rows: of `training_curves`."""
-    scale = alt.Scale(domain=[int(rows["step"].min()), int(rows["step"].max())], nice=False)
+    scale = alt.Scale(domain=[min(rows["step"]), max(rows["step"])], nice=False)
     x = alt.X("step:Q", title=None, scale=scale, axis=alt.Axis(labels=False, ticks=False))
     x_last = alt.X("step:Q", title="optimizer step", scale=scale, axis=alt.Axis(tickMinStep=1, tickCount=5))
     area = share_area(rows, labels).encode(x=x)

@@ -80,7 +80,7 @@ def cost_points(results: Results) -> pl.DataFrame:
     least as accurate in no more time, and better in one of the two.
     """
     costs = training_costs(results.costs, results.starts)
-    rows = []
+    rows: list[dict] = []
     for name in results.conditions:
         found, cost = results.estimate(name, results.main, "accuracy"), costs.get(name)
         if found is not None:
@@ -138,7 +138,7 @@ def cost_chart(results: Results) -> Chart:
     frontier = pl.concat([frontier, last])
     layers = [*point_layers(points, frontier, axis, results), *label_layers(points, frontier, plot)]
     of_seeds = results.metrics.filter(pl.col("seed").is_not_null(), metric="accuracy", **results.main.columns)
-    seeds, n = of_seeds["seed"], of_seeds["n"].max()
+    seeds, n = of_seeds["seed"], max(of_seeds["n"])
     notes = [
         f"Accuracy, {results.main.words}; n = {n:,} applications; {seeds_in_words(seeds)}",
         f"Bar: 95% CI{'; thin line: fastest to slowest seed' if seeds.n_unique() > 1 else ''}",

@@ -26,7 +26,7 @@ PAGE = """<!DOCTYPE html>
 @functools.cache
 def library() -> str:
     """The JavaScript that draws a page's chart."""
-    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg] # `snippet` is optional
 
 
 def chart_page(name: str, spec: dict) -> str:

@@ -77,7 +77,7 @@ def forest_chart(results: Results) -> Chart:
     adjusted = f" after Holm correction for {n_pairs} pairs" if n_pairs > 1 else ""
     some = [] if pooled.height == n_pairs else [f"Pairs with {pooled['right'][0]} only; comparisons.parquet has all"]
     notes = [
-        f"Accuracy, {results.main.words}; n = {of_seeds['n'].max():,} applications; {seeds_in_words(of_seeds['seed'])}"
+        f"Accuracy, {results.main.words}; n = {max(of_seeds['n']):,} applications; {seeds_in_words(of_seeds['seed'])}"
         + (", ticks: single seeds" if of_seeds["seed"].n_unique() > 1 else ""),
         *some,
         "Point and bar: accuracy of the right condition minus that of the left one, with its 95% CI",
@@ -90,9 +90,9 @@ def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) ->
     """The differences with their intervals, a row a pair, and a tick for each seed where there are several."""
     rows = pl.concat([pooled, of_seeds])
     y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=pooled["row"].to_list()))
-    reach = max(0.02, rows["ci_high"].max(), -rows["ci_low"].min())
-    low = min(pooled["ci_low"].min(), of_seeds["difference"].min(), -0.3 * reach)
-    high = max(pooled["ci_high"].max(), of_seeds["difference"].max(), 0.3 * reach)
+    reach = max(0.02, *rows["ci_high"], *(-rows["ci_low"]))
+    low = min(*pooled["ci_low"], *of_seeds["difference"], -0.3 * reach)
+    high = max(*pooled["ci_high"], *of_seeds["difference"], 0.3 * reach)
     scale = alt.Scale(domain=[100 * low, 100 * high], nice=True)
     base = alt.Chart(pooled).transform_calculate(
         difference="100 * datum.difference", ci_low="100 * datum.ci_low", ci_high="100 * datum.ci_high"

@@ -56,11 +56,11 @@ def label_chart(results: Results) -> Chart:
         alt.hconcat(*(curve_panel(row, metric, colour, results.chance, width) for metric in MEASURES), spacing=30)
         for row in panel_rows(points)
     ]
-    n = {metric: points.filter(metric=metric)["n"].max() for metric in MEASURES}
+    n = {metric: max(points.filter(metric=metric)["n"], default=0) for metric in MEASURES}
     seeds = seeds_in_words(results.metrics["seed"].drop_nulls())
     notes = [
         f"{results.main.words}; dot and bar: estimate and 95% CI; {seeds}; dashed: chance",
-        f"n = {n['accuracy']:,} answers, {n['hidden_recall'] or 0:,} of them to cases of the hidden rule",
+        f"n = {n['accuracy']:,} answers, {n['hidden_recall']:,} of them to cases of the hidden rule",
     ]
     return finish(alt.vconcat(*rows, spacing=26).properties(title=title(HEADLINE, *notes)))
 

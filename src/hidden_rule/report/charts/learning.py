@@ -38,7 +38,7 @@ def learning_chart(results: Results) -> Chart:
     curves = learning_curves(results.histories, before)
     if curves.is_empty():
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", results)
-    unit, size = time_unit(curves["wall_s"].max())
+    unit, size = time_unit(max(curves["wall_s"]))
     curves = curves.with_columns(time=pl.col("wall_s") / size)
     width = max(240, round(0.7 * width_of(results)))
     panels = [

@@ -1,11 +1,12 @@
 """How every chart looks: colours, titles, fonts, axes and legends."""
 
 import re
+from typing import TypeAlias
 
 import altair as alt
 import polars as pl
 
-Chart = alt.TopLevelMixin
+Chart: TypeAlias = alt.TopLevelMixin
 UNTRAINED = "#6B6B6B"
 CONDITION_COLOURS = (  # Okabe & Ito (2008): distinct to colour-blind readers and in grey
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F",

@@ -61,14 +61,13 @@ def suite_cells(metrics: pl.DataFrame, conditions: list[str], lacks: dict[str, s
     for i, (suite, metric, what, high_is_good) in enumerate(ROWS):
         for name in conditions:
             row = found.get((suite, metric, name))
-            value = row and row["value"]
-            if row is None and suite in evaluated:
-                reason = "not evaluated"
-            elif row is None:
+            value = row["value"] if row else None
+            reason: str | None = "not evaluated"
+            if row is not None:
+                reason = "undefined (n = 0)" if value is None else None
+            elif suite not in evaluated:
                 fault = lacks.get(suite)
                 reason = f"not evaluated: ruleset {fault}" if fault else "not evaluated: not among suites.kinds"
-            else:
-                reason = "undefined (n = 0)" if value is None else None
             good = None if value is None else value if high_is_good else 1 - value
             cells.append(
                 {"row": i, "what": what, "higher": high_is_good, "condition": name, "value": value, "good": good}
@@ -143,6 +142,6 @@ def row_label(cells: pl.DataFrame) -> str:
     what, higher = cells["what"][0], cells["higher"][0]
     if len(reasons) == 1 and (reasons[0] or "").startswith("not evaluated:"):
         return f"{what}\n{reasons[0]}"
-    low, high = cells["n"].min(), cells["n"].max()
+    low, high = min(cells["n"].drop_nulls()), max(cells["n"].drop_nulls())
     n = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return f"{what}\n{'higher' if higher else 'lower'} is better, n = {n}"

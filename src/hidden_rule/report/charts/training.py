@@ -32,12 +32,12 @@ def training_chart(results: Results) -> Chart:
     curves = training_curves(histories)
     panels, notes = [], []
     for heading, rows in panels_of(curves, [run.method for run in histories]).items():
-        metric, largest = rows["metric"][0], rows["value"].abs().max() or 0.0
+        metric, largest = rows["metric"][0], max(rows["value"].abs())
         if metric == "loss" and largest < ZERO_LOSS:
             notes.append(f"{heading}: zero up to rounding, not shown")
         else:
-            panels.append(curve_panel(rows, heading, int(curves["step"].max()), results))
-    n_seeds, widest = len({run.seed for run in histories}), curves["window"].max()
+            panels.append(curve_panel(rows, heading, max(curves["step"]), results))
+    n_seeds, widest = len({run.seed for run in histories}), max(curves["window"])
     note = f"One line per condition{' and seed' if n_seeds > 1 else ''}; {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     note += f"; points average up to {widest} steps" if widest > 1 else ""
     return finish(alt.vconcat(*panels, spacing=22).properties(title=title(HEADLINE, note, *notes)))
@@ -56,7 +56,7 @@ def panels_of(curves: pl.DataFrame, methods) -> dict[str, pl.DataFrame]:
 def curve_panel(rows: pl.DataFrame, heading: str, last: int, results: Results) -> alt.LayerChart:
     """One metric over steps 0 to `last`, a line a condition and seed."""
     is_accuracy = rows["metric"][0] == "validation_accuracy"
-    small = (rows["value"].abs().max() or 0.0) <= 1e-3
+    small = max(rows["value"].abs()) <= 1e-3
     form = "%" if is_accuracy else "~e" if small else alt.Undefined
     y = alt.Y(
         "value:Q",
