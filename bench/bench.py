@@ -286,11 +286,11 @@ def table(results: dict) -> str:
     versions = ", ".join(f"{name} {results['versions'][name]}" for name in ("trl", "transformers", "torch"))
     lines += [
         "",
-        f"Median (lowest–highest) of {settings['repeats']} runs per side, in turns; two figures in a cell: ours / TRL's. "
+        f"Median (lowest–highest) of {settings['repeats']} runs per side, in turns; two figures: ours / TRL's. "
         f"{gpus or hardware['cpu']}, {settings['threads']} threads, {results['peak']['dtype']}, measured peak of a "
         f"matrix product {peak / 1e12:.2f} TFLOP/s; {versions}; {results['date'][:10]}. "
-        f"Prompts measured on TRL's side, times scaled: {subset or 'none'}. Both sides use the untrained model with LoRA "
-        "adapters, which generates up to the token limit.",
+        f"Prompts measured on TRL's side, times scaled: {subset or 'none'}. Both sides use the untrained model with "
+        "LoRA adapters, which generates up to the token limit.",
     ]
     if "profile" in results:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in results["profile"].items())
