@@ -3,14 +3,13 @@
     python bench/simulate.py [--worlds 5000] [--only NAME …]     # some twelve minutes on two cores
 
 Prints its tables and writes them into docs/statistics.md, between two comments. The functions of
-`hidden_rule.intervals` are called as the pipeline calls them, a world at a time.
+`hidden_rule.statistics` are called as the pipeline calls them, a world at a time. The error rates of the verdict on
+collapse are measured too, on the histories of `histories.py`.
 
-What the verdict on collapse makes of histories is measured too; their worlds stand in `histories.py`.
-
-A world: an answer of condition c to application i after training with seed s is right with the probability whose
-logarithm of odds is m + 1.5 u_i + σ v_cs + 0.7 w_cis, all of u, v, w standard normal; m is chosen so that the expected
-share of right answers is the planted one. Two conditions' u_i correlate at 0.8. σ is the seeds' standard deviation.
-In suites the u_i of one family correlate at 0.7.
+A world: an answer of condition c to application i after training with seed s is correct with log-odds
+m + 1.5 u_i + σ v_cs + 0.7 w_cis, all of u, v, w standard normal; m is chosen so that the expected accuracy is the
+planted one. Two conditions' u_i correlate at 0.8. σ is the seeds' standard deviation. In suites the u_i of one family
+correlate at 0.7.
 """
 
 import argparse
@@ -20,24 +19,49 @@ import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 from scipy.special import expit
 
+import histories
+from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, spread, wilson
+from hidden_rule.statistics.metrics import macro_f1
+from hidden_rule.statistics.suites_comparisons import difference_of_shares
+
 ROOT = Path(__file__).resolve().parents[1]
-
-import histories  # noqa: E402
-from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, spread, wilson  # noqa: E402
-from hidden_rule.statistics.metrics import macro_f1  # noqa: E402
-from hidden_rule.statistics.suites_comparisons import difference_of_shares  # noqa: E402
-
 WORLDS = 5000
 ITEM, NOISE, SHARED, WITHIN = 1.5, 0.7, 0.8, 0.7
-DESIGNS = [(n, s, sigma) for n in (160, 1000) for s in (1, 3, 5, 10) for sigma in ((0.0,) if s == 1 else (0, 0.3, 1.0))]
-SUITES = [(f, m, s, 0.3 * (s > 1)) for f, m in ((10, 2), (40, 1), (40, 2), (40, 3), (100, 3)) for s in (1, 3, 5)]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(61)
 BATCH = 2_000_000  # answers held at a time
+
+
+class Design(NamedTuple):
+    """An evaluation: applications, training seeds, and the seeds' standard deviation in log-odds."""
+
+    n: int
+    n_seeds: int
+    sigma: float
+
+
+class SuiteDesign(NamedTuple):
+    """A suite: families, rows in each, training seeds, and the seeds' standard deviation in log-odds."""
+
+    families: int
+    members: int
+    n_seeds: int
+    sigma: float
+
+
+DESIGNS = [
+    Design(n, s, sigma) for n in (160, 1000) for s in (1, 3, 5, 10) for sigma in ((0.0,) if s == 1 else (0, 0.3, 1.0))
+]
+SUITES = [
+    SuiteDesign(families, members, s, 0.3 * (s > 1))
+    for families, members in ((10, 2), (40, 1), (40, 2), (40, 3), (100, 3))
+    for s in (1, 3, 5)
+]
 
 
 @functools.cache
@@ -47,12 +71,13 @@ def centre(accuracy: float, sigma: float) -> float:
     return optimize.brentq(lambda m: expit(m + sd * NODES) @ WEIGHTS / WEIGHTS.sum() - accuracy, -40, 40)
 
 
-def worlds(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int, seed: int = 0, members: int = 1):
-    """Yield `n_worlds` arrays (conditions, n, n_seeds) of zeros and ones: which answers are right.
+def worlds(accuracies, design: Design, n_worlds: int, members: int = 1):
+    """Yield `n_worlds` arrays (conditions, n, n_seeds) of zeros and ones: which answers are correct.
 
     With `members` above 1 each so many rows are a family.
     """
-    generator = np.random.default_rng(seed)
+    n, n_seeds, sigma = design
+    generator = np.random.default_rng(0)
     normal = functools.partial(generator.standard_normal, dtype=np.float32)
     c = len(accuracies)
     size = max(1, BATCH // (c * n * n_seeds))
@@ -74,71 +99,72 @@ def cover(intervals, truth: float) -> float:
     return float(np.mean([low <= truth <= high for low, high in intervals]))
 
 
-def accuracy_coverage(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> float:
+def accuracy_coverage(accuracy: float, design: Design, n_worlds: int) -> float:
     """Coverage of the pooled accuracy's interval."""
-    ones, counts = np.ones((n, n_seeds), np.int64), np.ones(n, np.int64)
-    hits = worlds([accuracy], n, n_seeds, sigma, n_worlds)
+    ones, counts = np.ones((design.n, design.n_seeds), np.int64), np.ones(design.n, np.int64)
+    hits = worlds([accuracy], design, n_worlds)
     return cover((share_interval(world[0], ones, counts)[1:] for world in hits), accuracy)
 
 
-def comparisons(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int):
+def comparisons(accuracies, design: Design, n_worlds: int):
     """Yield in each world the comparison of each pair of conditions."""
-    counts, pairs = np.ones(n, np.int64), np.triu_indices(len(accuracies), 1)
-    for world in worlds(accuracies, n, n_seeds, sigma, n_worlds):
+    counts, pairs = np.ones(design.n, np.int64), np.triu_indices(len(accuracies), 1)
+    for world in worlds(accuracies, design, n_worlds):
         yield [paired_difference(world[a] - world[b], counts) for a, b in zip(*pairs, strict=True)]
 
 
-def difference_coverage(accuracies, n: int, n_seeds: int, sigma: float, n_worlds: int) -> tuple[float, float]:
+def difference_coverage(accuracies, design: Design, n_worlds: int) -> tuple[float, float]:
     """Coverage of the pooled difference's interval, and the share of p-values below 5%."""
-    rows = [row for (row,) in comparisons(accuracies, n, n_seeds, sigma, n_worlds)]
+    rows = [row for (row,) in comparisons(accuracies, design, n_worlds)]
     covered = cover([(row["ci_low"], row["ci_high"]) for row in rows], accuracies[0] - accuracies[1])
     return covered, float(np.mean([row["p_value"] < 0.05 for row in rows]))
 
 
-def suite_differences(accuracies, families: int, members: int, n_seeds: int, sigma: float, n_worlds: int):
+def suite_differences(accuracies, suite: SuiteDesign, n_worlds: int):
     """Yield in each world the comparison on a suite of each pair of conditions."""
-    ones, starts = np.ones((families * members, n_seeds), np.int64), np.arange(0, families * members, members)
+    n = suite.families * suite.members
+    ones, starts = np.ones((n, suite.n_seeds), np.int64), np.arange(0, n, suite.members)
     pairs = list(itertools.combinations(range(len(accuracies)), 2))
-    for world in worlds(accuracies, families * members, n_seeds, sigma, n_worlds, members=members):
+    for world in worlds(accuracies, Design(n, suite.n_seeds, suite.sigma), n_worlds, suite.members):
         yield [difference_of_shares((world[a], ones), (world[b], ones), starts, len(pairs)) for a, b in pairs]
 
 
-def suite_coverage(accuracies, families: int, members: int, n_seeds: int, sigma: float, n_worlds: int):
+def suite_coverage(accuracies, suite: SuiteDesign, n_worlds: int) -> tuple[float, float]:
     """Coverage of a suite's difference, and the share of p-values below 5%."""
-    rows = [row for (row,) in suite_differences(accuracies, families, members, n_seeds, sigma, n_worlds)]
+    rows = [row for (row,) in suite_differences(accuracies, suite, n_worlds)]
     covered = cover([(row["ci_low"], row["ci_high"]) for row in rows], accuracies[0] - accuracies[1])
     return covered, float(np.mean([row["p_value"] < 0.05 for row in rows]))
 
 
-def family_errors(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> tuple[float, float, float]:
+def family_errors(accuracy: float, design: Design, n_worlds: int) -> tuple[float, float, float]:
     """Four conditions that do not differ: how often the first pair's p-value is below 5%, any of six, any by Holm."""
-    p = np.array([[row["p_value"] for row in six] for six in comparisons([accuracy] * 4, n, n_seeds, sigma, n_worlds)])
+    p = np.array([[row["p_value"] for row in six] for six in comparisons([accuracy] * 4, design, n_worlds)])
     adjusted = np.array([holm(row).min() for row in p])
     return tuple(float((of < 0.05).mean()) for of in (p[:, 0], p.min(1), adjusted))
 
 
-def power_at_mde(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> tuple[float, float]:
+def power_at_mde(accuracy: float, design: Design, n_worlds: int) -> tuple[float, float]:
     """The difference that equals its own mean minimal detectable effect, and how often it is called significant."""
     effect = 0.1
     for _ in range(4):
-        pilot = comparisons([accuracy + effect, accuracy], n, n_seeds, sigma, 300)
+        pilot = comparisons([accuracy + effect, accuracy], design, 300)
         effect = min(float(np.mean([row["mde"] for (row,) in pilot])), 0.97 - accuracy)
-    return effect, difference_coverage([accuracy + effect, accuracy], n, n_seeds, sigma, n_worlds)[1]
+    return effect, difference_coverage([accuracy + effect, accuracy], design, n_worlds)[1]
 
 
-def macro_f1_coverage(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> float:
+def macro_f1_coverage(accuracy: float, design: Design, n_worlds: int) -> float:
     """Coverage of macro-F1's interval: four labels equally likely, a wrong answer is any other; macro-F1 = accuracy."""
     generator = np.random.default_rng(1)
-    truth, said = np.divmod(np.arange(16), 4)
-    masks = [((truth == x) & (said == x), (truth == x) | (said == x)) for x in range(4)]
+    truth, predicted = np.divmod(np.arange(16), 4)
+    masks = [((truth == x) & (predicted == x), (truth == x) | (predicted == x)) for x in range(4)]
     masks = [(hits.astype(int), counted.astype(int)) for hits, counted in masks]
     intervals = []
-    for world in worlds([accuracy], n, n_seeds, sigma, n_worlds):
-        labels = generator.integers(4, size=(n, 1))
-        other = (labels + generator.integers(1, 4, size=(n, n_seeds))) % 4
+    for world in worlds([accuracy], design, n_worlds):
+        labels = generator.integers(4, size=(design.n, 1))
+        other = (labels + generator.integers(1, 4, size=(design.n, design.n_seeds))) % 4
         cells = 4 * labels + np.where(world[0] == 1, labels, other)
         value, moves = macro_f1(np.bincount(cells.ravel(), minlength=16).astype(float), masks)
-        intervals.append(wilson(value, effective_rows(value, moves[cells], np.ones(n))))
+        intervals.append(wilson(value, effective_rows(value, moves[cells], np.ones(design.n))))
     return cover(intervals, accuracy)
 
 
@@ -155,11 +181,10 @@ def bootstrap_intervals(hits: np.ndarray, n_drawn: int, n_resamples: int = 1000)
     return np.quantile(np.einsum("rws,rs->rw", means, seeds), [0.025, 0.975], axis=0).T
 
 
-def alternatives(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: int) -> dict[str, float]:
+def alternatives(accuracy: float, design: Design, n_worlds: int) -> dict[str, float]:
     """Coverage of an accuracy by other methods, on the same worlds."""
-    hits = np.array([world[0] for world in worlds([accuracy], n, n_seeds, sigma, n_worlds)])
-    shares = hits.mean((1, 2))
-    counts = np.ones(n)
+    hits = np.array([world[0] for world in worlds([accuracy], design, n_worlds)])
+    shares, counts, n_seeds = hits.mean((1, 2)), np.ones(design.n), design.n_seeds
     found = [spread((world - share) / world.size, counts) for world, share in zip(hits, shares, strict=True)]
     error = np.array([of.error for of in found])
     satterthwaite = (n_seeds - 1) / np.maximum([of.uncertain for of in found], 1e-6) ** 2
@@ -168,7 +193,7 @@ def alternatives(accuracy: float, n: int, n_seeds: int, sigma: float, n_worlds: 
         "t with S − 1": stats.t.ppf(0.975, n_seeds - 1),
         "t, Satterthwaite": stats.t.ppf(0.975, satterthwaite),
     }
-    covered = {"ours": accuracy_coverage(accuracy, n, n_seeds, sigma, n_worlds)}
+    covered = {"ours": accuracy_coverage(accuracy, design, n_worlds)}
     covered |= {name: float(np.mean(abs(shares - accuracy) <= q * error)) for name, q in quantiles.items()}
     for name, n_drawn in {"bootstrap of S seeds": n_seeds, "of S − 1 seeds": n_seeds - 1}.items():
         intervals = [bootstrap_intervals(some, n_drawn) for some in np.array_split(hits, 50)]
@@ -194,7 +219,7 @@ def each(measure, cells: list[tuple], n_worlds: int) -> list:
 
 def of_designs(heading: str, over: dict, measure, n_worlds: int) -> str:
     """A table with a row for each design and a column for each planted truth."""
-    shares = iter(each(measure, [(truth, *design) for design in DESIGNS for truth in over.values()], n_worlds))
+    shares = iter(each(measure, [(truth, design) for design in DESIGNS for truth in over.values()], n_worlds))
     rows = [[*design, *(percent(next(shares)) for _ in over)] for design in DESIGNS]
     return table(heading, ["cases", "seeds", "σ", *over], rows)
 
@@ -222,17 +247,17 @@ def macro_f1_table(n_worlds: int) -> str:
 
 
 def error_table(n_worlds: int) -> str:
-    cells = [(accuracy, *design) for design in DESIGNS for accuracy in (0.6, 0.9)]
+    cells = [(accuracy, design) for design in DESIGNS for accuracy in (0.6, 0.9)]
     rows = []
-    for (accuracy, *design), found in zip(cells, each(family_errors, cells, n_worlds), strict=True):
-        rows.append([*design, accuracy, "exact McNemar" if design[1] == 1 else "t", *map(percent, found)])
+    for (accuracy, design), found in zip(cells, each(family_errors, cells, n_worlds), strict=True):
+        rows.append([*design, accuracy, "exact McNemar" if design.n_seeds == 1 else "t", *map(percent, found)])
     columns = ["cases", "seeds", "σ", "accuracy", "test", "one pair", "any of 6 pairs", "any of 6, Holm"]
     return table("Type I error at a nominal 5%, in percent of worlds", columns, rows)
 
 
 def suites_table(n_worlds: int) -> str:
     pairs = [(0.6, 0.25), (0.6, 0.6), (0.9, 0.9), (0.98, 0.98)]
-    cells = [(pair, *design) for design in SUITES for pair in pairs]
+    cells = [(pair, design) for design in SUITES for pair in pairs]
     found = iter(each(suite_coverage, cells, n_worlds))
     rows = []
     for design in SUITES:
@@ -244,7 +269,7 @@ def suites_table(n_worlds: int) -> str:
 
 
 def power_table(n_worlds: int) -> str:
-    found = each(power_at_mde, [(0.5, *design) for design in DESIGNS], n_worlds)
+    found = each(power_at_mde, [(0.5, design) for design in DESIGNS], n_worlds)
     rows = [[*design, *map(percent, row)] for design, row in zip(DESIGNS, found, strict=True)]
     columns = ["cases", "seeds", "σ", "minimum detectable effect, points", "called significant, %"]
     return table(
@@ -253,8 +278,8 @@ def power_table(n_worlds: int) -> str:
 
 
 def alternatives_table(n_worlds: int) -> str:
-    designs = [design for design in DESIGNS if design[0] == 160 and design[1] > 1]
-    measured = each(alternatives, [(0.6, *design) for design in designs], n_worlds)
+    designs = [design for design in DESIGNS if design.n == 160 and design.n_seeds > 1]
+    measured = each(alternatives, [(0.6, design) for design in designs], n_worlds)
     rows = [[*design, *map(percent, row.values())] for design, row in zip(designs, measured, strict=True)]
     return table("Other methods: coverage of an accuracy of 60%", ["cases", "seeds", "σ", *measured[0]], rows)
 

@@ -241,7 +241,7 @@ def test_families_equal_the_clustered_errors_of_statsmodels(n_families):
 
 def test_a_minimal_detectable_effect_is_detected_four_times_in_five():
     for n_seeds, sigma in [(1, 0.0), (3, 0.3), (10, 0.3)]:
-        _, power = simulate.power_at_mde(0.5, 160, n_seeds, sigma, 600)
+        _, power = simulate.power_at_mde(0.5, simulate.Design(160, n_seeds, sigma), 600)
         assert 0.80 - 3.3 * 0.4 / 600**0.5 < power < 0.88 + 3.3 * 0.4 / 600**0.5
 
 
@@ -295,9 +295,9 @@ def test_seeds_needed_for_what_is_detectable_are_those_there_are(n_seeds):
 @pytest.mark.parametrize(("n_seeds", "sigma"), [(1, 0.0), (3, 0.0), (3, 0.3), (3, 1.0), (5, 0.3), (10, 0.3)])
 def test_intervals_cover_planted_truth(accuracy, n_seeds, sigma):
     """What docs/statistics.md shows for these worlds, 94 to 97%, give or take 3.3 standard errors of 1,000 worlds."""
-    slack = 3.3 * np.sqrt(0.95 * 0.05 / 1000)
-    assert 0.94 - slack < simulate.accuracy_coverage(accuracy, 160, n_seeds, sigma, 1000) < 0.97 + slack
-    covered, significant = simulate.difference_coverage((accuracy, accuracy), 160, n_seeds, sigma, 1000)
+    slack, design = 3.3 * np.sqrt(0.95 * 0.05 / 1000), simulate.Design(160, n_seeds, sigma)
+    assert 0.94 - slack < simulate.accuracy_coverage(accuracy, design, 1000) < 0.97 + slack
+    covered, significant = simulate.difference_coverage((accuracy, accuracy), design, 1000)
     assert 0.94 - slack < covered < 0.97 + slack
     assert significant < 0.06 + slack
 
@@ -305,7 +305,7 @@ def test_intervals_cover_planted_truth(accuracy, n_seeds, sigma):
 def test_a_family_of_null_comparisons_keeps_its_level():
     slack = 3.3 * np.sqrt(0.95 * 0.05 / 300)
     for n_seeds, sigma in [(1, 0.0), (3, 0.3)]:
-        _, unadjusted, adjusted = simulate.family_errors(0.6, 160, n_seeds, sigma, 300)
+        _, unadjusted, adjusted = simulate.family_errors(0.6, simulate.Design(160, n_seeds, sigma), 300)
         assert adjusted < 0.05 + slack
         assert adjusted < unadjusted
 

@@ -112,7 +112,9 @@ def test_intervals_cover_and_null_worlds_keep_their_level(families, members, n_s
     """95% intervals on 600 worlds, give or take 3.3 standard errors; few families of discrete answers lie above."""
     slack = 3.3 * np.sqrt(0.95 * 0.05 / 600)
     for pair in [(0.6, 0.6), (0.9, 0.9), (0.6, 0.25)]:
-        covered, significant = simulate.suite_coverage(pair, families, members, n_seeds, sigma, 600)
+        covered, significant = simulate.suite_coverage(
+            pair, simulate.SuiteDesign(families, members, n_seeds, sigma), 600
+        )
         assert covered > 0.95 - slack
         assert families < 40 or covered < 0.97 + slack
         assert pair[0] != pair[1] or significant < 0.05 + slack
