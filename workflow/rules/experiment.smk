@@ -97,11 +97,6 @@ def conditions_of(runs):
     return list(dict.fromkeys(run.condition for run in runs))
 
 
-def rows_of(runs):
-    """Runs as Snakemake compares and passes them on."""
-    return [[run.condition, run.seed, run.method] for run in runs]
-
-
 # Its files, where several rules name them
 
 PREDICTIONS = [PATHS.predictions(run) for run in RUNS]
