@@ -46,13 +46,13 @@ def test_a_price_includes_what_a_condition_starts_from():
     [
         (
             [pair("both", "sft", 0.01, half=0.02), pair("both", "base", 0.5, **SURELY)],
-            "sft takes 60.0% less training time and is statistically tied with both: both is at most 3.0 points more "
+            "sft takes 60.0% less training time and is statistically tied: both is at most 3.0 points more "
             "accurate (upper limit of the 95% CI). Cost may decide.",
             ["imprecise"],
         ),
         (
             [pair("both", "sft", 0.01, half=0.06), pair("both", "base", 0.02, half=0.2)],
-            "sft takes 60.0% less training time and is statistically tied with both, but the comparison is imprecise: "
+            "sft takes 60.0% less training time and is statistically tied, but the comparison is imprecise: "
             "both is at most 7.0 points more accurate (upper limit of the 95% CI). Whether that is worth the cost ",
             ["Cost may decide", "base takes"],  # base is not above chance: no alternative
         ),

@@ -83,7 +83,7 @@ def price_sentences(best: str, pairs: list[dict], found: dict[str, Price], above
             saved = f"{percent(1 - other.training_s / price.training_s)} less training time"
         else:
             saved = "less training time, but on a different device,"
-        tied = f"{name} takes {saved} and is statistically tied with {best}"
+        tied = f"{name} takes {saved} and is statistically tied"
         lead = f"{best} is at most {points(max(at_most, 0.0))} points more accurate (upper limit of the 95% CI)"
         if at_most < AT_STAKE:
             sentences.append(f"{tied}: {lead}. Cost may decide.")
