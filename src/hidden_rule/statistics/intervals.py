@@ -1,14 +1,14 @@
 """Confidence intervals and tests, all computed from counts so that memory does not grow with the number of rows.
 
 Two designs occur. *One seed*: independent applications. *Several seeds*: every seed of a condition answers the same
-applications, so that rows are crossed (application × seed) and not independent. Both are held in one form:
+applications, so that rows are crossed (application × seed) and not independent. Both are represented in the same way:
 
-    patterns  (P, S) integers: what seed 1, …, seed S made of an application, distinct rows; S = 1 for one seed
-    counts    (P,) how many applications show that pattern
+    patterns  (P, S) integers: the outcomes of an application under seeds 1, …, S, distinct rows; S = 1 for one seed
+    counts    (P,) how many applications have that pattern
 
-With several seeds an interval is about other applications *and* other training seeds; with one seed it is about other
-applications alone. Interval and p-value of a difference over several seeds come from one `Spread`, so that they always
-agree. What all this covers, measured: docs/statistics.md, written by bench/simulate.py.
+With several seeds an interval generalizes to other applications *and* other training seeds, with one seed to other
+applications only. Interval and p-value of a difference over several seeds come from one `Spread`, so that they always
+agree. Measured coverage: docs/statistics.md, written by bench/simulate.py.
 """
 
 import functools
@@ -19,34 +19,32 @@ import numpy as np
 from scipy import optimize, special, stats
 
 CONFIDENCE = 0.95
-POWER = 0.80  # of the minimal detectable effect
+POWER = 0.80  # of the minimum detectable effect
 GUARD = 0.5  # an interval over several seeds has at least this part of the width of one over independent rows
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How uncertain an estimate is: its standard error, which share of that variance is estimated from `df` degrees of
-    freedom (the rest from `rows_df`, many unless said), and the least that the standard error is taken to be.
-    """
+    """Uncertainty of an estimate: a standard error whose variance has two parts, and a lower bound for it."""
 
-    error: float
-    uncertain: float
+    error: float  # standard error
+    uncertain: float  # share of its square that is estimated from `df` degrees of freedom
     df: int
-    least: float
-    rows_df: float = math.inf
+    least: float  # the standard error is taken to be at least this
+    rows_df: float = math.inf  # degrees of freedom of the rest
 
 
 def spread(residuals: np.ndarray, counts: np.ndarray) -> Spread:
     """Uncertainty of a sum over applications × seeds, both of them random.
 
-    `residuals` is (P, S): what a row adds to the sum, less its expectation, so that counts @ residuals adds up to 0.
-    Where applications come in families let one row stand for a family and hold the sums of its residuals; for one seed
-    that is the clustered standard error of Miller (2024, arXiv 2411.00640).
+    `residuals` is (P, S): the contribution of a row to the sum, minus its expectation, so that counts @ residuals sums
+    to 0. Where applications come in families, a row represents a family and holds the sums of its residuals; for one
+    seed that is the clustered standard error of Miller (2024, arXiv 2411.00640).
 
     The variance is that of two crossed random factors, from their mean squares: seeds + max(applications − noise, 0),
     each times the number of rows, as in the analysis of several readers of the same cases (Obuchowski & Rockette 1995;
     Hillis 2007, Statistics in Medicine 26:596). The first part rests on S − 1 degrees of freedom. One seed: the sum of
-    squares, no correction. With few seeds that agree by chance the variance can come out near 0; hence `least`.
+    squares, no correction. With few seeds that agree by chance the estimated variance can be near 0; hence `least`.
     """
     n_seeds = residuals.shape[1]
     rows = float(counts @ (residuals**2).sum(1))
@@ -63,9 +61,9 @@ def spread(residuals: np.ndarray, counts: np.ndarray) -> Spread:
 def blend(of: Spread, certain: float, uncertain: float) -> float:
     """Standard error times a quantile for its certain part and one for its uncertain part, root of the sum of squares.
 
-    Howe (1974, Journal of the American Statistical Association 69:789), for sums of two estimates that each have a t of
-    their own. On normal data tests from it keep their level, small ones too, whatever the parts truly are; an interval
-    at 95% covers 95.0 to 97.7% with three seeds, to 96.5% with five, to 95.8% with ten (a test integrates that).
+    Howe (1974, Journal of the American Statistical Association 69:789), for sums of two estimates with a t distribution
+    each. On normal data its tests keep their level, low levels too, whatever the true parts are; an interval at 95%
+    covers 95.0 to 97.7% with three seeds, up to 96.5% with five, up to 95.8% with ten (a test integrates that).
     """
     return of.error * float((1 - of.uncertain) * certain**2 + of.uncertain * uncertain**2) ** 0.5
 
@@ -80,7 +78,7 @@ def margin(of: Spread, confidence: float = CONFIDENCE) -> float:
 def p_of(estimate: float, of: Spread) -> float:
     """Two-sided p-value of an estimate against zero: the p for which `margin(of, 1 − p)` is |estimate|.
 
-    Values below 1e-12 are given as that.
+    At least 1e-12.
     """
     size = abs(estimate)
     if size <= 1e-15 or margin(of, 0.0) >= size:
@@ -92,9 +90,9 @@ def p_of(estimate: float, of: Spread) -> float:
 
 @functools.cache
 def noncentrality(confidence: float, df: int) -> float:
-    """How many standard errors, known exactly, a true value is from zero that a t-test finds with a chance of POWER.
+    """The true effect, in standard errors, that a t-test detects with probability POWER.
 
-    Divided by the expectation of an estimated standard error over the true one, since an estimate is what there is.
+    Divided by the expected ratio of the estimated standard error to the true one, because only the former is known.
     """
     t = special.stdtrit(df, 0.5 + confidence / 2)
     found = optimize.brentq(lambda delta: stats.nct.sf(t, df, delta) - POWER, 0.0, 4 * t + 10)
@@ -102,12 +100,12 @@ def noncentrality(confidence: float, df: int) -> float:
 
 
 def detectable(of: Spread, n_compared: int = 1) -> float:
-    """Minimal detectable effect: a true difference of this size is called significant with a chance of about POWER.
+    """Minimum detectable effect: a true difference of this size is significant with a probability of about POWER.
 
-    Normal quantiles of the test and of the power, added (Bloom 1995, Evaluation Review 19:547; Miller 2024, arXiv
-    2411.00640), for the certain part of the standard error; for one that is estimated from few the noncentral t. The
-    test's level is 5% / `n_compared`, the strictest that Holm asks for in a family of so many comparisons. A value
-    above 1 says that no difference could have been detected.
+    The sum of the normal quantiles of the test and of the power (Bloom 1995, Evaluation Review 19:547; Miller 2024,
+    arXiv 2411.00640) for the certain part of the standard error; the noncentral t for the part that is estimated from
+    few degrees of freedom. The test's level is 5% / `n_compared`, the strictest of Holm's in a family of so many
+    comparisons. A value above 1 means that no difference could have been detected.
     """
     confidence = 1 - (1 - CONFIDENCE) / n_compared
     if math.isinf(of.rows_df):
@@ -118,11 +116,11 @@ def detectable(of: Spread, n_compared: int = 1) -> float:
 
 
 def seeds_needed(of_seeds, half_width: float, size: float, n_compared: int, most: int) -> int | None:
-    """Training seeds with which a difference of `size` is called significant with a chance of about POWER.
+    """Number of training seeds with which a difference of `size` is significant with a probability of about POWER.
 
-    of_seeds: the difference under each seed, two at least; half_width: half the width of their pooled interval. How
-    much seeds differ and how much applications do is taken to stay as it was, and applications to stay the same ones:
-    hence None where more than `most` seeds would be needed, or where these applications never do.
+    of_seeds: the difference under each seed, at least two; half_width: half the width of their pooled interval. The
+    variances of seeds and of applications are assumed to be as estimated, and the applications to stay the same. None
+    where more than `most` seeds would be needed, or where no number of seeds is enough for these applications.
     """
     between = float(np.var(of_seeds, ddof=1))
     level = 0.5 + CONFIDENCE / 2
@@ -151,11 +149,11 @@ def wilson(share, n, confidence: float = CONFIDENCE) -> tuple:
 
 
 def effective_rows(share: float, residuals: np.ndarray, counts: np.ndarray) -> float:
-    """Number of independent rows that would leave a share as uncertain as it is, for Wilson's interval.
+    """Number of independent rows for which a share would be as uncertain as it is, for Wilson's interval.
 
     `residuals` as for `spread`, of the share itself. The number is adjusted for the few seeds by the squared ratio of
-    quantiles (Korn & Graubard 1998, Survey Methodology 24:193). Where nothing varies (all rows right, or all wrong)
-    seeds are taken to repeat each other and each application counts once.
+    quantiles (Korn & Graubard 1998, Survey Methodology 24:193). Where nothing varies (all rows correct, or all wrong)
+    each application counts once, as if its seeds were copies.
     """
     half = margin(spread(residuals, counts))
     if half < 1e-12:
@@ -166,13 +164,13 @@ def effective_rows(share: float, residuals: np.ndarray, counts: np.ndarray) -> f
 def share_interval(hits: np.ndarray, counted: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
     """A proportion over crossed rows and its interval: (share, low, high).
 
-    `hits` and `counted` are (P, S) zeros and ones: does this row enter the numerator, the denominator. Where the
-    denominator varies by seed (a precision) the share is a ratio, and its residuals are the linear ones.
+    `hits` and `counted` are (P, S) zeros and ones: does a row enter the numerator, the denominator? Where the
+    denominator varies by seed (a precision) the share is a ratio, and its residuals are linearized.
 
-    Where rows come in families (pairs, boundaries: not independent within), a row of both is a family's and holds sums
-    over its rows. For few families F the number of effective rows is then lowered by (F − 1) / F and by the ratio of
-    normal to t quantiles squared (Korn & Graubard 1998), and capped at the number of rows, so that answers that offset
-    each other within families claim no more than independent ones would. Where nothing varies each family counts once.
+    Where rows come in families (pairs, boundaries: dependent), a row of `hits` and `counted` represents a family and
+    holds sums over its rows. For F families the effective number of rows is then multiplied by (F − 1) / F and by the
+    squared ratio of normal to t quantiles (Korn & Graubard 1998), and is at most the number of rows, so that answers
+    that offset each other within families do not narrow the interval. Where nothing varies each family counts once.
     """
     kept = counted.any(1)
     hits, counted, counts = hits[kept], counted[kept], counts[kept]
@@ -188,20 +186,20 @@ def share_interval(hits: np.ndarray, counted: np.ndarray, counts: np.ndarray) ->
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Two-sided exact p of McNemar's test (1947): are the discordant rows split evenly? 1 where there are none."""
+    """Two-sided exact p-value of McNemar's test (1947): are the discordant rows split evenly? 1 if there are none."""
     n = int(only_a + only_b)
     return float(stats.binomtest(int(only_a), n, 0.5).pvalue) if n else 1.0
 
 
 def paired_difference(patterns: np.ndarray, counts: np.ndarray, n_compared: int = 1) -> dict:
-    """Difference of two shares on the same applications, with a 95% interval, a p-value and what could be detected.
+    """Difference of two shares on the same applications: 95% interval, p-value and minimum detectable effect.
 
-    `patterns` is (P, S) in {−1, 0, 1}: right under a minus right under b; `n_compared` comparisons make a family.
+    `patterns` is (P, S) in {−1, 0, 1}: correct under a minus correct under b; `n_compared` comparisons form a family.
     Two rows are added, half a row to each cell of the two-by-two table (Agresti & Min 2005, Statistics in Medicine
-    24:729), with several seeds spread evenly over these. The interval is the mean of that ± `margin`. One seed: exact
-    McNemar beside it. Several: `t_applications_seeds`, the t-test that goes with the interval. Where all rows agree the
+    24:729), spread evenly over the seeds. The interval is the resulting mean ± `margin`. One seed: the p-value is exact
+    McNemar's. Several: `t_applications_seeds`, the t-test that corresponds to the interval. Where all rows agree the
     interval is Wilson's for a share of 0 among the applications. An exact test loses about one row to its discreteness
-    (Edwards 1948), which the minimal detectable effect of one seed has on top.
+    (Edwards 1948), which is added to the minimum detectable effect of one seed.
     """
     n_applications, n_seeds = int(counts.sum()), patterns.shape[1]
     n = n_applications * n_seeds
@@ -227,9 +225,9 @@ def paired_difference(patterns: np.ndarray, counts: np.ndarray, n_compared: int 
 
 
 def holm(p_values) -> np.ndarray:
-    """p-values adjusted for all being looked at, Holm's step-down (1979); those that are NaN stay so and do not count.
+    """p-values adjusted for multiple comparisons by Holm's step-down method (1979); NaN stay NaN and do not count.
 
-    Each is multiplied by the number of those not smaller than it, and is at least as large as any smaller one.
+    Each is multiplied by the number of p-values not smaller than it, and is at least as large as any smaller one.
     """
     p_values = np.asarray(p_values, float)
     adjusted = np.full(len(p_values), np.nan)

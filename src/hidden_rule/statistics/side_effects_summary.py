@@ -1,8 +1,8 @@
 """Side effects and leaks of each condition with 95% intervals, clustered by item.
 
-Positions within a text depend on each other, and so do the orders of a choice and the two framings of a question. So
-each text and each question counts once, with its mean over tokens, or over orders and framings; a reply of an
-extraction or an explanation counts if it is a hit under any framing. Several seeds answer the same items.
+Positions within a text are dependent, and so are the orders of a choice and the two framings of a question. So each
+text and each question counts once, with its mean over tokens, or over orders and framings; an extraction or an
+explanation is a hit if it is one under any framing. Several seeds answer the same items.
 
 Means: `mean_interval`. Shares and their differences: as for decisions (`intervals`).
 """
@@ -63,7 +63,7 @@ def summarize_texts(effects: pl.DataFrame) -> list[dict]:
 
 
 def summarize_leaks(leaks: pl.DataFrame) -> list[dict]:
-    """What each probe found in trained model, base and oracle, and how much more than in the base, of one condition."""
+    """Results of each probe in the trained model, base and oracle, and differences from the base, of one condition."""
     rows = []
     for (probe,), of in leaks.group_by("probe", maintain_order=True):
         items = of.group_by("who", "seed", *QUESTION).agg(

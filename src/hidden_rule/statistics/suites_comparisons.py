@@ -1,8 +1,8 @@
 """Differences between conditions on a suite: paired, and clustered by family.
 
-Two conditions answer the same families, so that what a family adds to the difference of their shares is one number, and
-families (crossed with seeds, where there are several) are what is independent: Miller (2024, arXiv 2411.00640), whose
-clustered standard error of a paired difference this is for one seed.
+Two conditions answer the same families, so that a family contributes one number to the difference of their shares, and
+families (crossed with seeds, where there are several) are the independent units. For one seed this is the clustered
+standard error of a paired difference of Miller (2024, arXiv 2411.00640).
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from hidden_rule.statistics.intervals import Spread, detectable, margin, p_of, spread, wilson
-from hidden_rule.statistics.suites_metrics import layout_of, masks_of
+from hidden_rule.statistics.suites_metrics import families_of, masks_of
 
 
 def compare_suite(outcomes, members, proportions, pairs) -> list[dict]:
@@ -19,32 +19,32 @@ def compare_suite(outcomes, members, proportions, pairs) -> list[dict]:
 
     outcomes, members, proportions: as for `suites_metrics.estimate_suite`; pairs: (a, b) of all that are compared.
     """
-    layout = layout_of(outcomes, members)
+    families = families_of(outcomes, members)
     rows = []
     for a, b in pairs:
         seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
         for seed, used in [*((seed, [seed]) for seed in seeds), (None, seeds)] if seeds else []:
             columns = (np.stack([outcomes.codes[name][s] for s in used], axis=1) for name in (a, b))
-            of_a, of_b = (masks_of(outcomes.cells, codes, layout, proportions) for codes in columns)
+            of_a, of_b = (masks_of(outcomes.cells, codes, families, proportions) for codes in columns)
             for metric in of_a:
                 at = {"condition_a": a, "condition_b": b, "seed": seed, "metric": metric}
-                rows.append(at | difference_of_shares(of_a[metric], of_b[metric], layout.starts, len(pairs)))
+                rows.append(at | difference_of_shares(of_a[metric], of_b[metric], families.starts, len(pairs)))
     return rows
 
 
 def difference_of_shares(a, b, starts: np.ndarray, n_compared: int = 1) -> dict:
-    """Difference of two conditions' shares on the same families, with a 95% interval, a p-value and what is detectable.
+    """Difference of two conditions' shares on the same families: 95% interval, p-value, minimum detectable effect.
 
     a, b: (hits, counted) of each, zeros and ones (N, S), in families that begin at the rows `starts`; `n_compared`
-    comparisons make a family of tests. Where what is counted hangs on the answers (a precision) the shares are ratios,
-    and the linear terms of both are subtracted.
+    comparisons form a family of tests. Where the denominator depends on the answers (a precision) the shares are
+    ratios, and their linear terms are subtracted.
 
-    Half a row is added to each cell of the two-by-two table, as in `intervals.paired_difference`; where rows of a
-    family repeat each other, half of as many as weigh like an independent one (`design_effect`). The interval is the
-    mean of that ± `margin`, with the t of families − 1 degrees of freedom, and the p-value goes with it. Both are those
-    of independent rows where these say less, so that answers that offset each other within families claim no more (as
-    in `intervals.share_interval`). Where no row differs from another the interval is Wilson's for a share of 0 among
-    the families. `n` counts rows, those of the condition that has fewer.
+    Half a row is added to each cell of the two-by-two table, as in `intervals.paired_difference`; where the rows of a
+    family are correlated, half of as many rows as are equivalent to an independent one (`design_effect`). The interval
+    is the resulting mean ± `margin`, with a t of families − 1 degrees of freedom; the p-value corresponds to it. Both
+    are those of independent rows where these are more conservative, so that answers that offset each other within
+    families do not narrow the interval (as in `intervals.share_interval`). Where no row differs from another the
+    interval is Wilson's for a share of 0 among the families. `n` counts rows, of the condition that has fewer.
     """
     n = min(int(counted.sum()) for _, counted in (a, b))
     if not n:
@@ -70,7 +70,7 @@ def difference_of_shares(a, b, starts: np.ndarray, n_compared: int = 1) -> dict:
 
 
 def linear_terms(a, b) -> np.ndarray:
-    """(F, S): what each family and seed adds to the difference of two ratios, less what is expected, to first order."""
+    """(F, S): contribution of each family and seed to the difference of two ratios, centred, to first order."""
     return _terms(*a) - _terms(*b)
 
 
@@ -91,9 +91,10 @@ def clustered(terms: np.ndarray, weights: np.ndarray, families: int) -> Spread:
 
 
 def design_effect(terms: np.ndarray, starts: np.ndarray) -> float:
-    """How many rows of a family weigh as much as an independent one (Kish 1965): families' sum of squares over rows'.
+    """Number of rows of a family that are equivalent to an independent one (Kish 1965).
 
-    `terms` is (N, S). At least 1, at most the size of the largest family, which it is where nothing varies.
+    The ratio of the sum of squares of families to that of rows; `terms` is (N, S). At least 1, and at most the size of
+    the largest family, which is its value where nothing varies.
     """
     most = float(np.diff([*starts, len(terms)]).max())
     rows = float((terms**2).sum())
@@ -103,8 +104,8 @@ def design_effect(terms: np.ndarray, starts: np.ndarray) -> float:
 def with_added(a, b, size: float) -> tuple[float, Spread]:
     """Difference of two shares, and its uncertainty, with `size` / 2 rows added to each cell of the two-by-two table.
 
-    a, b: (hits, counted) of each by family, (F, S). What is added is spread evenly over seeds. The degrees of freedom
-    are those of the families in which both have something to count, or of the condition that has fewer.
+    a, b: (hits, counted) of each by family, (F, S). The added rows are spread evenly over seeds. The degrees of freedom
+    are those of the condition with fewer families in its denominator.
     """
     n_seeds = a[0].shape[1]
     families = min(int(counted.any(1).sum()) for _, counted in (a, b))

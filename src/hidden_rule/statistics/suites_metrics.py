@@ -10,7 +10,7 @@ The first row of a family (its lowest identifier) is the reference; each other r
                       as in `metrics`, over the rows whose role is not `original`: an original is an ordinary
                       application, which the splits measure, and stands there to be compared with
 
-`n` counts pairs or rows. A constant answer has a flip rate of 0 and a false flip rate of 0: read both, and accuracy.
+`n` counts pairs or rows. A constant answer has a flip rate of 0 and a false flip rate of 0: look at both, and accuracy.
 Intervals are Wilson's at 95% for the effective number of rows of `intervals.share_interval`, clustered by family and,
 pooled over seeds, by seed (clustered standard errors for related questions: Miller 2024, arXiv 2411.00640).
 """
@@ -27,7 +27,7 @@ OF_ROWS = ("accuracy", "invalid_rate", "hidden_recall", "hidden_precision", "con
 
 
 @dataclass(frozen=True)
-class Layout:
+class Families:
     """How the N rows of a suite form F families."""
 
     starts: np.ndarray  # (F,) row number of each family's first row
@@ -42,18 +42,18 @@ def estimate_suite(outcomes, members: pl.DataFrame, proportions) -> list[dict]:
     `metrics.proportions` for the outcomes' cells.
     """
     rows = []
-    layout = layout_of(outcomes, members)
+    families = families_of(outcomes, members)
     for condition, by_seed in outcomes.codes.items():
         groups = [(seed, [codes]) for seed, codes in by_seed.items()] + [(None, list(by_seed.values()))]
         for seed, columns in groups:
             codes = np.stack(columns, axis=1)  # (N, S)
-            for metric, (hits, counted) in masks_of(outcomes.cells, codes, layout, proportions).items():
+            for metric, (hits, counted) in masks_of(outcomes.cells, codes, families, proportions).items():
                 at = {"condition": condition, "seed": seed, "metric": metric, "label": None}
-                rows.append(at | share_of_families(hits, counted, layout.starts))
+                rows.append(at | share_of_families(hits, counted, families.starts))
     return rows
 
 
-def layout_of(outcomes, members: pl.DataFrame) -> Layout:
+def families_of(outcomes, members: pl.DataFrame) -> Families:
     """How the answered applications form families; if they are not those of `members` it is a UserError."""
     members = members.sort("application_id")
     if not np.array_equal(members["application_id"].to_numpy(), outcomes.ids):
@@ -61,14 +61,14 @@ def layout_of(outcomes, members: pl.DataFrame) -> Layout:
         raise UserError("predictions", ", ".join(outcomes.setting), fault, "delete them and run again")
     starts = np.flatnonzero(members["family"].to_numpy() == members["application_id"].to_numpy())
     reference = np.repeat(starts, np.diff([*starts, len(members)]))
-    return Layout(starts, reference, (members["role"] != "original").to_numpy())
+    return Families(starts, reference, (members["role"] != "original").to_numpy())
 
 
-def masks_of(cells, codes: np.ndarray, layout: Layout, proportions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def masks_of(cells, codes: np.ndarray, families: Families, proportions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By metric of a suite: hits and counted, zeros and ones (N, S); `codes` (N, S) are rows of `cells`."""
     masks = {of.metric: (of.hits[codes], of.counted[codes]) for of in proportions if of.metric in OF_ROWS}
-    masks = {metric: (hits, counted * layout.changed[:, None]) for metric, (hits, counted) in masks.items()}
-    masks |= flips(cells, codes, layout.reference)
+    masks = {metric: (hits, counted * families.changed[:, None]) for metric, (hits, counted) in masks.items()}
+    masks |= flips(cells, codes, families.reference)
     return {metric: (hits * counted, counted) for metric, (hits, counted) in masks.items()}
 
 
