@@ -1,8 +1,10 @@
 """Libraries whose internals are used have a version that was tested, or one line says so."""
 
+import ast
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +55,41 @@ def test_a_job_ends_with_one_line_not_with_an_attribute_error(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: envs/requirements.txt: trl: version 1.")
     assert len(done.stderr.splitlines()) == 1
+
+
+PACKAGE = Path(versions.__file__).parents[1]
+
+
+DOCUMENTED = {"_fields"}  # of Python's syntax trees
+OWN = {"_declared", "_of", "_table"}  # of `experiment.results.Results`, which `experiment.display` extends
+
+
+def private_names(path: Path) -> set[str]:
+    """Attributes with an underscore that a module reads of objects other than `self`."""
+    names = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    }
+    return {name for name in names if name.startswith("_") and not name.endswith("__")} - DOCUMENTED - OWN
+
+
+def test_private_names_stand_in_compatibility_modules_and_are_explained_there():
+    modules = [path for path in PACKAGE.rglob("*.py") if private_names(path)]
+    assert modules and all(path.name.startswith("compat_") for path in modules)
+    for path in modules:
+        explained = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assert all(f"{name}`" in explained for name in private_names(path))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("compat_*.py")), ids=lambda path: path.stem)
+def test_a_compatibility_module_says_its_version_and_what_would_remove_it(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    explained = " ".join(ast.get_docstring(tree).split())
+    assert "written for" in explained and "o be removed" in explained
+    checked = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "check_version"
+    }
+    assert checked and checked <= versions.TESTED.keys()

@@ -111,22 +111,22 @@ def damage_newest(root, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "altered", "unfinished"])
-def test_a_torn_checkpoint_is_passed_over(tiny_jobs, tmp_path, monkeypatch, caplog, how):
+def test_a_damaged_checkpoint_is_skipped(tiny_jobs, tmp_path, monkeypatch, caplog, how):
     expected = train(tiny_jobs, tmp_path / "undisturbed")
     train_killed(monkeypatch, 6, tiny_jobs, tmp_path / "killed", steps=3)
     damage_newest(tmp_path / "killed", how)
     with caplog.at_level(logging.WARNING, logger="hidden_rule.training.checkpoints"):
         assert train(tiny_jobs, tmp_path / "killed", steps=3) == expected
     lines = [record.getMessage() for record in caplog.records if record.name == "hidden_rule.training.checkpoints"]
-    assert lines[0].endswith("checkpoint-6 is torn, and is passed over")
-    assert lines[1].startswith("going on from") and lines[1].endswith("checkpoint-3")
+    assert lines[0].endswith("checkpoint-6 is damaged or unfinished: skipped")
+    assert lines[1].startswith("resuming from") and lines[1].endswith("checkpoint-3")
 
 
-def test_torn_checkpoints_alone_do_not_start_afresh_in_silence(tiny_jobs, tmp_path, monkeypatch):
+def test_damaged_checkpoints_alone_do_not_start_afresh_in_silence(tiny_jobs, tmp_path, monkeypatch):
     train_killed(monkeypatch, 4, tiny_jobs, tmp_path / "killed", steps=3)
     damage_newest(tmp_path / "killed", "cut")
     with pytest.raises(
-        UserError, match="checkpoint-3: is torn, as is every other checkpoint.*delete .* from the start"
+        UserError, match="checkpoint-3: is damaged, and this training has no other whole checkpoint.*delete .* from the start"
     ):
         train(tiny_jobs, tmp_path / "killed", steps=3)
 
@@ -175,7 +175,7 @@ def test_sigterm_leaves_a_checkpoint(tiny_jobs, tmp_path, monkeypatch):
     assert train(tiny_jobs, tmp_path / "killed") == expected
 
 
-def test_a_checkpoint_is_whole_or_torn(tmp_path):
+def test_a_checkpoint_is_whole_or_not(tmp_path):
     (tmp_path / "a").write_text("a")
     entry = {"bytes": 1, "sha256": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"}  # of "a"
     assert not is_whole(tmp_path)

@@ -139,7 +139,7 @@ def test_a_tracker_gets_what_a_training_logs(tiny_jobs, tmp_path, monkeypatch):
 
 
 def test_a_training_without_any_signal_stops(tiny_jobs, caplog):
-    """Every reply earns the same, so no group ever carries a signal; three of the four steps are done."""
+    """Every reply earns the same reward; three of the four steps are done."""
     settings = {**tiny_jobs.config["grpo"], "epochs": 1, "batch_size": 4, "micro_batch_size": 2, "patience": 3}
     job = tiny_jobs.make("still", {**settings, "reward": {"correct": 1, "wrong": 1, "invalid": 1}})
     train_grpo(job)
@@ -147,7 +147,7 @@ def test_a_training_without_any_signal_stops(tiny_jobs, caplog):
     assert curve(job, "stopped_without_signal") == [3.0]
     validated = pl.read_parquet(job.output.history).filter(metric="validation_accuracy")["step"].to_list()
     assert validated == [0, 3]
-    assert "stopped after step 3: no group carried a signal for 3 steps" in caplog.text
+    assert "stopped after step 3: for 3 steps the rewards within each group were equal" in caplog.text
 
 
 def test_groups_without_a_signal_need_no_gradient(tiny_jobs, monkeypatch):

@@ -1,4 +1,4 @@
-"""What is evaluated, and the rows that any condition's answers become: written once, whoever answers."""
+"""What is evaluated, and the rows of predictions, the same for models and classifiers."""
 
 import numpy as np
 import polars as pl

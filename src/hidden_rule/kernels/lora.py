@@ -36,7 +36,7 @@ class LoraProduct(torch.autograd.Function):
 
 
 def fused_forward(self, x, *args, **kwargs):
-    """A LoRA layer's forward: `LoraProduct` where that is all there is to do, else PEFT's own."""
+    """A LoRA layer's forward: `LoraProduct` where the layer computes nothing else, otherwise PEFT's own."""
     name = only_adapter(self)
     if args or kwargs or name is None:
         return type(self).forward(self, x, *args, **kwargs)

@@ -9,6 +9,7 @@ Where that would not be exact the plain computation runs instead, and the log sa
 """
 
 import logging
+import weakref
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ VOCABULARY_TILE = 32768  # columns of the output layer computed at a time on a G
 KEYS_COST = 16  # queries for which scores cost about as much as the copy of a path's keys and values
 ROWS = 8  # tokens: matrix products over 834 rows take as long as over 848
 VECTOR = 32  # keys: bfloat16 numbers of an AVX-512 register; softmax over 127 takes four times as long as over 128
+logged_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model
 SCALED_LOGITS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -135,7 +137,7 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
     starts = [len(prompts[p]) for p in parent]
     fault = sharing_fault(model)
     if fault is not None:
-        say_once(model, fault)
+        log_once(model, fault)
     if fault is not None or len(whole) == 1:
         states = run_whole(model, whole)
         return windows(states, torch.tensor(starts, device=states.device), max(map(len, tails)))
@@ -151,11 +153,11 @@ def windows(states: torch.Tensor, starts: torch.Tensor, width: int) -> torch.Ten
     return states.gather(1, index)
 
 
-def say_once(model, fault: str) -> None:
+def log_once(model, fault: str) -> None:
     """Log, once a model, why the plain computation runs."""
-    if getattr(model, "_sharing_fault_said", None) != fault:
+    if logged_faults.get(model) != fault:
         log.warning("prefixes are not shared: %s; every row is computed whole", fault)
-        model._sharing_fault_said = fault
+        logged_faults[model] = fault
 
 
 def check_unscaled(config) -> None:

@@ -1,8 +1,8 @@
-"""Checkpoints of a training: of this very training, whole or not at all, so that a killed one goes on where it was.
+"""Checkpoints of a training, each complete or ignored, from which a killed training resumes.
 
 A checkpoint is transformers' own (`checkpoint-<step>`: adapter, optimizer, schedule, random generators) with two files
 more: `progress.json`, what our own callbacks counted and measured so far, and, written last, `whole.json`, the size and
-SHA-256 of every other file. Without a matching `whole.json` a checkpoint is torn and never read.
+SHA-256 of every other file. Without a matching `whole.json` a checkpoint is damaged or unfinished, and is never read.
 
 They lie outside what Snakemake deletes after a failure, in a folder named after everything that the training depends
 on: another configuration, data, start or code finds none.
@@ -73,17 +73,17 @@ class Checkpoints(TrainerCallback):
     def newest(self) -> Path | None:
         """The newest whole checkpoint, or None if this training never finished one.
 
-        Those that a kill left unfinished and those that were damaged since are named in the log and passed over;
-        raises UserError where none is whole and one was damaged.
+        Unfinished and damaged ones are named in the log and skipped; raises UserError if none is whole and one was
+        damaged.
         """
         found = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
         for path in found:
             if is_whole(path):
                 return path
-            log.warning("%s is torn, and is passed over", path)
+            log.warning("%s is damaged or unfinished: skipped", path)
         if any((path / WHOLE).exists() for path in found):
             remedy = f"delete {self.folder} to train from the start"
-            raise UserError(found[0], None, "is torn, as is every other checkpoint of this training", remedy)
+            raise UserError(found[0], None, "is damaged, and this training has no other whole checkpoint", remedy)
         if found:
             log.warning("no checkpoint was finished before the training was killed: it starts from its beginning")
         return None
@@ -99,7 +99,7 @@ class Checkpoints(TrainerCallback):
             progress = json.loads((newest / PROGRESS).read_text(encoding="utf-8"))
             for name, counter in counters.items():
                 counter.restore(progress[name])
-            log.warning("going on from %s", newest)
+            log.warning("resuming from %s", newest)
         trainer.add_callback(self)
         trainer.train(resume_from_checkpoint=newest and str(newest))
         if self.stopped:

@@ -34,7 +34,7 @@ class Watcher(TrainerCallback):
 
     Validation is structured (the exact policy over the valid replies) whatever RL explores with: before the first
     step and after each epoch, accuracy and the mean KL divergence from the start, in nats, over the label set. After
-    `patience` steps in a row (0: never) in which no group carried a signal it stops the training.
+    `patience` consecutive steps (0: never) without a group of unequal rewards it stops the training.
     """
 
     def __init__(self, start: Start, micro_batch_size: int, patience: int = 0):
@@ -113,7 +113,7 @@ class Watcher(TrainerCallback):
                 self.add(state.global_step, "predicted_share", value, key.removeprefix(SHARE_PREFIX))
         if "frac_reward_zero_std" in logs and self.is_out_of_signal() and state.global_step < state.max_steps:
             step, patience = state.global_step, self.patience
-            log.warning("stopped after step %d: no group carried a signal for %d steps", step, patience)
+            log.warning("stopped after step %d: for %d steps the rewards within each group were equal", step, patience)
             self.add(step, "stopped_without_signal", patience)
             control.should_training_stop = True
         shown = {name: f"{logs[name]:.4g}" for name in ("loss", "reward") if logs.get(name) is not None}
@@ -121,7 +121,7 @@ class Watcher(TrainerCallback):
             self.bar.set_postfix(shown, refresh=False)
 
     def is_out_of_signal(self) -> bool:
-        """Whether the last `patience` steps had no group with a signal."""
+        """Whether no group of the last `patience` steps had unequal rewards."""
         shares = [row["value"] for row in self.rows if row["metric"] == "zero_signal_share"][-self.patience :]
         return self.patience > 0 and len(shares) == self.patience and min(shares) == 1.0
 
@@ -134,7 +134,7 @@ class Watcher(TrainerCallback):
         return state.global_step % (state.max_steps // round(args.num_train_epochs)) == 0
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        if self.at_epoch_end(args, state):  # a training that was told to stop may end within
+        if self.at_epoch_end(args, state):  # a training that is stopped may end within one
             self.validate(state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
