@@ -14,7 +14,7 @@ from hidden_rule.report.charts.forest import forest_rows
 from hidden_rule.report.charts.learning import time_unit
 from hidden_rule.report.charts.placement import overlap, place_labels
 from hidden_rule.report.charts.style import wrapped
-from hidden_rule.report.charts.suites import ROWS, heat_map, suite_cells
+from hidden_rule.report.charts.suites import ROWS, heat_map, row_label, suite_cells
 from hidden_rule.report.text.rule_learning import SUITES
 from hidden_rule.statistics.calibration import confidences, reliability
 from hidden_rule.statistics.intervals import wilson
@@ -30,10 +30,11 @@ def frame(schema, *rows) -> pl.DataFrame:
     return pl.DataFrame([dict.fromkeys(schema) | row for row in rows], schema=schema)
 
 
-def metric(condition, value, suite="holdout", name="accuracy", seed=None, n=100, decoding="structured"):
+def metric(condition, value, suite="holdout", name="accuracy", **columns):
+    """A row of METRICS, by default pooled and under structured decoding."""
     interval = {"ci_low": None, "ci_high": None} if value is None else {"ci_low": value - 0.1, "ci_high": value + 0.1}
-    at = {"condition": condition, "seed": seed, "suite": suite, "decoding": decoding, "metric": name}
-    return at | {"value": value, "n": n} | interval
+    at = {"condition": condition, "seed": None, "suite": suite, "decoding": "structured", "metric": name, "n": 100}
+    return at | {"value": value} | interval | columns
 
 
 def history(values, seconds=10.0) -> pl.DataFrame:
@@ -105,6 +106,15 @@ def test_suite_cells_say_what_is_good_and_why_there_is_none():
     assert suite_cells(metrics.filter(suite="test"), ["x"], {}).is_empty()
     text = str(heat_map(cells).to_dict())
     assert "'30%'" in text and "'70%'" not in text  # the value is written, its goodness shaded
+
+
+def test_each_condition_has_an_n_of_its_own():
+    """Conditions differ in how often they answer what only the hidden rule explains: a row shows the range."""
+    metrics = frame(
+        METRICS, *(metric(name, 0.5, "prevalence", "hidden_precision", n=n) for name, n in {"x": 3, "y": 478}.items())
+    )
+    cells = suite_cells(metrics, ["x", "y"], {})
+    assert row_label(cells.filter(what="rare trigger: precision")).endswith("n = 3 to 478")
 
 
 def test_the_picture_and_the_table_show_the_same_suites():

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.tables import METRICS, write_table
-from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.results import Results, UndeclaredInputError, excerpt
 from hidden_rule.experiment.runs import Run
 from hidden_rule.report.charts.build import CHARTS, build_charts, render_charts
 from hidden_rule.report.charts.learning import learning_chart
@@ -88,6 +88,17 @@ def test_published_figures_stand_in_the_charts_of_their_own_policy_alone(tmp_pat
         assert (diamonds(charts["accuracy"]), diamonds(charts["hidden_rule"])) == expected
         for chart in charts.values():
             assert ("Diamond" in str(chart.to_dict())) == (study is not None)
+
+
+def test_charts_read_only_what_their_rule_declares(tmp_path):
+    results = world(tmp_path, make_ruleset(3))
+    layout = results.layout
+    declared = [layout.table(name) for name in ("metrics", "comparisons", "costs")]
+    declared += [layout.predictions(run) for run in results.runs] + [layout.history(run) for run in results.trained]
+    config = excerpt(results.config, results.conditions, "charts")
+    assert build_charts(Results(tmp_path, config, declared, results.ruleset)).keys() == CHARTS.keys()
+    with pytest.raises(UndeclaredInputError):
+        build_charts(Results(tmp_path, config, declared[1:], results.ruleset))
 
 
 def test_nothing_trained_is_said_in_words(tmp_path):
