@@ -12,7 +12,7 @@ from hidden_rule.experiment.runs import Run, Setting, find_estimate
 from hidden_rule.report.charts.cost import cost_points, time_axis
 from hidden_rule.report.charts.forest import forest_rows
 from hidden_rule.report.charts.learning import time_unit
-from hidden_rule.report.charts.placement import overlap, place_labels
+from hidden_rule.report.charts.placement import Label, overlap, place_labels
 from hidden_rule.report.charts.style import wrapped
 from hidden_rule.report.charts.suites import ROWS, heat_map, row_label, suite_cells
 from hidden_rule.report.text.rule_learning import SUITES
@@ -226,9 +226,8 @@ def test_labels_overlap_neither_each_other_nor_points():
     generator = np.random.default_rng(0)
     for _ in range(20):
         points = [tuple(xy) for xy in generator.uniform((20, 20), (540, 100), (8, 2))]
-        sizes = [(90, 14)] * 8
-        corners = place_labels(zip(points, sizes, strict=True), (560, 360))
-        boxes = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners, sizes, strict=True)]
+        placed = place_labels([Label([], point, (90, 14)) for point in points], (560, 360))
+        boxes = [(x, y, x + 90, y + 14) for _, (x, y) in placed]
         dots = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
         for i, box in enumerate(boxes):
             assert box[0] >= 0 and box[2] <= 560 and box[1] >= 0 and box[3] <= 360

@@ -9,11 +9,11 @@ from hidden_rule.experiment.runs import Setting
 from hidden_rule.report.charts.style import (
     DASHED,
     Chart,
-    colour_scale,
     condition_colours,
     finish,
     panel_title,
     percent_tooltips,
+    scale_of,
     seeds_in_words,
     title,
     width_of,
@@ -106,7 +106,7 @@ def interval_panel(
     y = alt.Y("condition:N", sort=results.conditions, title=None, scale=alt.Scale(domain=results.conditions))
     axis = alt.Axis(format="%", values=[i / 5 for i in range(6)])
     x = alt.X("value:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 1.12], nice=False))
-    colour = alt.Color("condition:N", scale=colour_scale(condition_colours(results)), legend=None)
+    colour = alt.Color("condition:N", scale=scale_of(condition_colours(results)), legend=None)
     tooltip = ["condition:N", *percent_tooltips("value", "ci_low", "ci_high"), "n:Q"]
     base = alt.Chart(pooled).encode(y=y)
     layers = [] if chance is None else chance_layers(chance, x)

@@ -13,6 +13,7 @@ from hidden_rule.report.charts.style import (
     nothing_to_show,
     panel_title,
     percent_tooltips,
+    scale_of,
     title,
     width_of,
 )
@@ -88,14 +89,15 @@ def share_area(rows: pl.DataFrame, labels: list[str]) -> alt.Chart:
     if (invalid["value"] > 0).any():
         shares = pl.concat([shares, invalid.select("step", pl.lit(INVALID).alias("label"), "value")])
         colours[INVALID] = INVALID_COLOUR
-    place = pl.col("label").replace_strict(list(colours), range(len(colours)))
-    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    place = pl.col("label").replace_strict({label: i for i, label in enumerate(colours)})
     return (
         alt.Chart(shares.with_columns(place=place))
         .mark_area()
         .encode(
             y=alt.Y("value:Q", stack="normalize", title="share of answers", axis=alt.Axis(format="%", tickCount=4)),
-            color=alt.Color("label:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=2)),
+            color=alt.Color(
+                "label:N", scale=scale_of(colours), legend=alt.Legend(title=None, orient="bottom", columns=2)
+            ),
             order="place:Q",
             tooltip=["step:Q", "label:N", *percent_tooltips("value")],
         )

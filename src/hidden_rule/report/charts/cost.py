@@ -8,15 +8,15 @@ import altair as alt
 import polars as pl
 
 from hidden_rule.experiment.results import Results
-from hidden_rule.report.charts.placement import DOT, place_labels
+from hidden_rule.report.charts.placement import DOT, Label, place_labels
 from hidden_rule.report.charts.style import (
     Chart,
     chance_rule,
-    colour_scale,
     condition_colours,
     finish,
     nothing_to_show,
     percent_tooltips,
+    scale_of,
     seeds_in_words,
     text_width,
     title,
@@ -61,15 +61,6 @@ class Plot:
 
     def y(self, value: float) -> float:
         return (1 - value) * self.height
-
-
-@dataclass(frozen=True)
-class Label:
-    """The name and value of a point, and where they stand; px."""
-
-    lines: list[str]
-    point: tuple[float, float]
-    size: tuple[float, float]  # width, height
 
 
 def cost_points(results: Results) -> pl.DataFrame:
@@ -130,9 +121,7 @@ def cost_chart(results: Results) -> Chart:
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", results)
     axis = time_axis([s for column in TIMES for s in points[column]])
     plot = Plot(width_of(results), HEIGHT + TALLER * max(0, points.height - MANY), axis.ends)
-    points = points.with_columns(
-        pl.col(column).replace_strict(list(axis.at), list(axis.at.values())).alias(f"{column}_at") for column in TIMES
-    )
+    points = points.with_columns(pl.col(column).replace_strict(axis.at).alias(f"{column}_at") for column in TIMES)
     frontier = points.filter("frontier").sort("seconds", "value").select("seconds_at", "value")
     last = pl.DataFrame({"seconds_at": [axis.ends[1]], "value": [frontier["value"].max()]})
     frontier = pl.concat([frontier, last])
@@ -157,7 +146,7 @@ def point_layers(points: pl.DataFrame, frontier: pl.DataFrame, time: TimeAxis, r
     heading = "training time" + (", logarithmic" if time.kind == "log" else "")
     x, least_x = (alt.X(f"{field}:Q", scale=scale, axis=axis, title=heading) for field in ("seconds_at", "least_at"))
     y = alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))
-    colour = alt.Color("condition:N", legend=None, scale=colour_scale(condition_colours(results)))
+    colour = alt.Color("condition:N", legend=None, scale=scale_of(condition_colours(results)))
     tooltip = ["condition:N", alt.Tooltip("seconds:Q", format=",.0f"),
                *percent_tooltips("value", "ci_low", "ci_high"), "n:Q"]  # fmt: skip
     base = alt.Chart(points)
@@ -186,8 +175,8 @@ def label_layers(points: pl.DataFrame, frontier: pl.DataFrame, plot: Plot) -> li
     corners = [(plot.x(x), plot.y(y)) for x, y in frontier.iter_rows()]
     for (x, y), (next_x, next_y) in itertools.pairwise(corners):  # horizontal, then up
         drawn += [(x, y - 2, next_x, y + 2), (next_x - 2, next_y, next_x + 2, y)]
-    places = place_labels([(of.point, of.size) for of in labels], (plot.width, plot.height), drawn)
-    return [layer for label, corner in zip(labels, places, strict=True) for layer in label_marks(label, *corner)]
+    placed = place_labels(labels, (plot.width, plot.height), drawn)
+    return [layer for label, (left, top) in placed for layer in label_marks(label, left, top)]
 
 
 def label_marks(label: Label, left: float, top: float) -> list[alt.Chart]:

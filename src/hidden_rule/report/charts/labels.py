@@ -10,10 +10,10 @@ from hidden_rule.report.charts.style import (
     CONDITION_COLOURS,
     Chart,
     chance_rule,
-    colour_scale,
     finish,
     nothing_to_show,
     percent_tooltips,
+    scale_of,
     seeds_in_words,
     title,
     width_of,
@@ -50,7 +50,7 @@ def label_chart(results: Results) -> Chart:
     lines = points["line"].unique(maintain_order=True).to_list()
     colours = {line: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, line in enumerate(lines)}
     legend = alt.Legend(title=None, orient="top", columns=3)
-    colour = alt.Color("line:N", scale=colour_scale(colours), legend=legend)
+    colour = alt.Color("line:N", scale=scale_of(colours), legend=legend)
     width = max(240, width_of(results) // 2)
     rows = [
         alt.hconcat(*(curve_panel(row, metric, colour, results.chance, width) for metric in MEASURES), spacing=30)

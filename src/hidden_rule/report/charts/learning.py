@@ -8,13 +8,13 @@ from hidden_rule.report.charts.style import (
     CONDITION_COLOURS,
     Chart,
     chance_rule,
-    colour_scale,
     condition_colours,
     finish,
     legend_columns,
     nothing_to_show,
     panel_title,
     percent_tooltips,
+    scale_of,
     seeds_in_words,
     title,
     width_of,
@@ -61,9 +61,12 @@ def curve_panel(curves: pl.DataFrame, field: str, heading: str, results: Results
     colours = {name: colour for name, colour in condition_colours(results).items() if name in trained}
     columns = legend_columns(colours, 2 * width)
     legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=columns)
-    colour = alt.Color("condition:N", scale=colour_scale(colours), legend=legend)
-    shapes = [SHAPES[(i + i // len(CONDITION_COLOURS)) % len(SHAPES)] for i in range(len(colours))]  # colours recur
-    shape = alt.Shape("condition:N", scale=alt.Scale(domain=list(colours), range=shapes), legend=legend)
+    colour = alt.Color("condition:N", scale=scale_of(colours), legend=legend)
+    places = {
+        name: i + i // len(CONDITION_COLOURS) for i, name in enumerate(colours)
+    }  # another shape where a colour recurs
+    shapes = {name: SHAPES[place % len(SHAPES)] for name, place in places.items()}
+    shape = alt.Shape("condition:N", scale=scale_of(shapes), legend=legend)
     axis = alt.Axis(tickMinStep=1 if field == "step" else 0, tickCount=5)
     x = alt.X(f"{field}:Q", title=None, scale=alt.Scale(domain=[0, curves[field].max()], nice=False), axis=axis)
     y = alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))

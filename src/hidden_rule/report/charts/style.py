@@ -1,6 +1,7 @@
 """How every chart looks: colours, titles, fonts, axes and legends."""
 
 import re
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import altair as alt
@@ -30,9 +31,9 @@ def condition_colours(results) -> dict[str, str]:
     return {name: colours.get(name, UNTRAINED) for name in results.conditions}
 
 
-def colour_scale(colours: dict[str, str]) -> alt.Scale:
-    """The colours of conditions as a scale."""
-    return alt.Scale(domain=list(colours), range=list(colours.values()))
+def scale_of(looks: Mapping) -> alt.Scale:
+    """A scale from names to their colours, shapes or dashes."""
+    return alt.Scale(domain=list(looks), range=list(looks.values()))
 
 
 def title(text: str, *subtitles: str) -> alt.TitleParams:

@@ -8,12 +8,12 @@ from hidden_rule.report.charts.style import (
     CONDITION_COLOURS,
     Chart,
     chance_rule,
-    colour_scale,
     condition_colours,
     finish,
     legend_columns,
     nothing_to_show,
     panel_title,
+    scale_of,
     title,
     width_of,
 )
@@ -83,8 +83,8 @@ def line_encodings(results: Results) -> tuple[alt.Color, alt.StrokeDash]:
         title=None, orient="top", columnPadding=30, columns=legend_columns(colours, width_of(results)),
         symbolType="stroke", symbolSize=400, symbolStrokeWidth=2.5,
     )  # fmt: skip
-    dashes = [DASHES[i // len(CONDITION_COLOURS) % len(DASHES)] for i in range(len(colours))]
+    dashes = {name: DASHES[i // len(CONDITION_COLOURS) % len(DASHES)] for i, name in enumerate(colours)}
     return (
-        alt.Color("condition:N", scale=colour_scale(colours), legend=legend),
-        alt.StrokeDash("condition:N", scale=alt.Scale(domain=list(colours), range=dashes), legend=legend),
+        alt.Color("condition:N", scale=scale_of(colours), legend=legend),
+        alt.StrokeDash("condition:N", scale=scale_of(dashes), legend=legend),
     )
