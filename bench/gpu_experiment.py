@@ -86,107 +86,14 @@ def run_seed(options, seed: int) -> None:
         print(f"{condition[0]} seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
 
 
-def compare_computations(options) -> dict:
-    """How far the pipeline's computation is from the plain one on this device, by type of number.
-
-    `log_probs`: of each valid reply after each prompt, the largest difference in nats; `loss` and `gradients`: of one
-    SFT batch, relative. `cpu` compares with the plain float32 computation on the CPU, `truth` with it on this device.
-    """
-    import torch
-
-    from hidden_rule.kernels import shared_prefix as prefix
-    from hidden_rule.models import decoding
-    from hidden_rule.models.hardware import default_device, device_name
-    from hidden_rule.models.tokens import encode_reply
-    from hidden_rule.training.start import load_start
+def compare_with_plain(options) -> dict:
+    """`exactness.compare_computations` with the experiment's data and `--rows` prompts."""
+    from exactness import compare_computations
 
     config, manifest = inputs(options)
     data = bench.draw(config, options.work)
-    device = default_device()
-
-    def load(dtype, ours: bool, where=device):
-        of_type = {**config, "model": {**config["model"], "dtype": dtype}}
-        start = load_start(measure.training_job(of_type, manifest, data, options.work), where, stock=not ours)
-        for name, parameter in start.model.named_parameters():
-            if "lora_B" in name:  # zero at first, which would hide the gradients of lora_A
-                torch.manual_seed(len(name) + sum(map(ord, name)))
-                parameter.data.copy_(0.02 * torch.randn(parameter.shape))
-        return start
-
-    def measured(start, ours: bool) -> dict:
-        base, prompts = start.model.get_base_model().eval(), start.validation.prompts[: options.rows]
-        rows = list(zip(start.train.prompts, start.train.labels, strict=True))[:16]
-        pairs = [(prompt, encode_reply(start.tokenizer, label)) for prompt, label in rows]
-        if ours:
-            log_probs = decoding.label_log_probs(base, start.trie, prompts, 16)
-            hidden, chosen = _scored(prefix, base, pairs, start.device)
-            log_prob, _, _ = prefix.score_tokens(base, hidden, chosen, 1.0, False)
-            loss = -log_prob.mean()
-        else:
-            log_probs = torch.stack([_plain_label_log_probs(base, start.trie, prompt) for prompt in prompts])
-            losses = []
-            for prompt, reply in pairs:  # every row alone: nothing is padded
-                ids = torch.tensor([prompt + reply], device=start.device)
-                logits = base(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-                losses.append(torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :], reduction="none"))
-            loss = torch.cat(losses).mean()
-        loss.backward()
-        grads = {n: p.grad.detach().float().cpu() for n, p in start.model.named_parameters() if p.requires_grad}
-        return {"log_probs": log_probs.cpu(), "loss": loss.item(), "gradients": grads}
-
-    def distance(a: dict, b: dict) -> dict:
-        norms = [float((a["gradients"][n] - g).norm() / g.norm().clamp(min=1e-12)) for n, g in b["gradients"].items()]
-        return {
-            "log_probs": float((a["log_probs"] - b["log_probs"]).abs().max()),
-            "loss": abs(a["loss"] - b["loss"]) / abs(b["loss"]),
-            "gradients_median": float(torch.tensor(norms).median()),
-            "gradients_largest": max(norms),
-        }
-
-    truth = measured(load("float32", ours=False), ours=False)
-    result = {"rows": options.rows, "device": device_name(device)}
-    result["float32_ours_truth"] = distance(measured(load("float32", ours=True), ours=True), truth)
-    low = load("bfloat16", ours=False)
-    result["bfloat16_plain_truth"] = distance(measured(low, ours=False), truth)
-    result["bfloat16_ours_truth"] = distance(measured(load("bfloat16", ours=True), ours=True), truth)
-    if device.type == "cuda":
-        result["float32_plain_cpu_truth"] = distance(
-            measured(load("float32", ours=False, where=torch.device("cpu")), ours=False), truth
-        )
-    return result
-
-
-def _scored(prefix, base, pairs, device):
-    """Hidden states that predict the replies' tokens, and those tokens, of rows padded on the right."""
-    import torch
-
-    width = max(len(prompt) + len(reply) for prompt, reply in pairs)
-    fill = [width - len(prompt) - len(reply) for prompt, reply in pairs]
-    ids = torch.tensor([p + r + [0] * n for (p, r), n in zip(pairs, fill, strict=True)], device=device)
-    mask = torch.tensor([[1] * (width - n) + [0] * n for n in fill], device=device)
-    labels = torch.tensor(
-        [[-100] * len(p) + r + [-100] * n for (p, r), n in zip(pairs, fill, strict=True)], device=device
-    )
-    hidden, scored = prefix.scored_states(base, ids, mask, labels)
-    return hidden, labels[:, 1:][scored]
-
-
-def _plain_label_log_probs(base, trie, prompt):
-    """Log-probabilities (L,) of the valid replies by whole forward passes, renormalised over the allowed tokens."""
-    import torch
-
-    device = base.get_input_embeddings().weight.device
-    result = []
-    with torch.no_grad():
-        for reply in trie.replies:
-            ids = torch.tensor([prompt + list(reply)], device=device)
-            logits = base(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-            total = torch.zeros((), device=device)
-            for i, token in enumerate(reply):
-                allowed = sorted({other[i] for other in trie.replies if other[:i] == reply[:i]})
-                total = total + torch.log_softmax(logits[i, allowed], -1)[allowed.index(token)]
-            result.append(total)
-    return torch.stack(result)
+    job = measure.training_job(config, manifest, data, options.work)
+    return {"rows": options.rows, **compare_computations(job, options.rows)}
 
 
 def gather(options) -> None:
@@ -220,7 +127,7 @@ def main() -> None:
     options.work = (options.work or options.output / "work").resolve()
     os.chdir(ROOT)
     if options.one == "checks":
-        measure.write_json(compare_computations(options), options.output / "checks.json")
+        measure.write_json(compare_with_plain(options), options.output / "checks.json")
     elif options.one:
         run_seed(options, int(options.one))
     else:

@@ -1,4 +1,4 @@
-"""What every benchmark uses: a meter inside the trainers, the FLOP formula, ours and plain TRL under the same settings.
+"""What every benchmark uses: the FLOP formula, ours and plain TRL under the same settings.
 
 FLOPs of a step (Kaplan et al. 2020, arXiv 2001.08361, section 2.1: a forward pass costs 2 a parameter and token, a
 backward pass 2 for the gradients of activations and 2 for those of weights; frozen weights have none of the latter):
@@ -56,64 +56,13 @@ def sizes(model) -> dict[str, int]:
 
 
 def meter(model, stop_after: int, fused: bool):
-    """A trainer callback that times updates and counts positions; it ends the training after `stop_after` updates.
+    """A `Meter` of a PEFT model; it ends a training after `stop_after` updates.
 
     `fused`: TRL's own forward applies the output layer's weights without calling the layer, so that labels are counted.
     """
-    import torch
-    from transformers import TrainerCallback
+    from meter import Meter  # imports torch
 
-    base = model.get_base_model()
-
-    class Meter(TrainerCallback):
-        def __init__(self):
-            self.counts, self.ends, self.marks, self.tokens = Counts(), [], [], []
-
-        def add(self, positions: int, projected: int) -> None:
-            grad = torch.is_grad_enabled()
-            now = self.counts
-            self.counts = Counts(
-                now.positions + positions,
-                now.grad_positions + positions * grad,
-                now.projected + projected,
-                now.grad_projected + projected * grad,
-            )
-
-        def on_backbone(self, module, args, kwargs):
-            ids = kwargs.get("input_ids", args[0] if args else None)
-            embeds = kwargs.get("inputs_embeds")
-            self.add(ids.numel() if ids is not None else embeds.shape[0] * embeds.shape[1], 0)
-
-        def on_head(self, module, args):
-            self.add(0, args[0].numel() // args[0].shape[-1])
-
-        def on_fused(self, module, args, kwargs):
-            if kwargs.get("fused_lm_head"):
-                self.add(0, int((kwargs["labels"][:, 1:] != -100).sum()))
-
-        def on_step_end(self, args, state, control, **kwargs):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self.ends.append(time.perf_counter())
-            self.marks.append(self.counts)
-            control.should_training_stop |= len(self.ends) >= stop_after
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            if "num_tokens" in logs:
-                self.tokens.append(int(logs["num_tokens"]))
-
-        def steps(self, checkpointing: bool = False) -> dict[str, list]:
-            """Each update but the first, which warms up: seconds, positions computed, rows' own tokens, FLOPs."""
-            passed = [after - before for before, after in zip(self.marks, self.marks[1:], strict=False)]
-            weights = sizes(model)
-            return {
-                "seconds": [after - before for before, after in zip(self.ends, self.ends[1:], strict=False)],
-                "positions": [counts.positions for counts in passed],
-                "tokens": [after - before for before, after in zip(self.tokens, self.tokens[1:], strict=False)],
-                "flops": [flops(counts, **weights, checkpointing=checkpointing) for counts in passed],
-            }
-
-    result = Meter()
+    result, base = Meter(model, stop_after), model.get_base_model()
     base.base_model.register_forward_pre_hook(result.on_backbone, with_kwargs=True)
     base.get_output_embeddings().register_forward_pre_hook(result.on_head)
     if fused:

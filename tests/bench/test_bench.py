@@ -171,3 +171,14 @@ def test_the_gpu_script_ends_well_at_a_toy_shape(manifest, tmp_path, monkeypatch
         assert row["peak_bytes"] > 0 and (row["largest_micro_batch"], row["ended_by"]) == (2, "limit")
     lines = [line for line in printed.getvalue().splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(results["rows"])
+
+
+def test_our_computation_is_as_near_to_the_truth_as_the_plain_one(tiny_jobs):
+    """Of the tiny model; on a GPU the same program compares the embedded one."""
+    from exactness import compare_computations
+
+    found = compare_computations(tiny_jobs.make("exactness", {}), 4)
+    ours, plain = found["bfloat16_ours_truth"], found["bfloat16_plain_truth"]
+    assert found["float32_ours_truth"]["log_probs"] < 1e-5
+    assert found["float32_ours_truth"]["gradients_largest"] < 1e-3
+    assert 0 < ours["gradients_median"] < 2 * plain["gradients_median"]
