@@ -128,7 +128,7 @@ def rule_sentences():
 
 
 def comparison_sentences():
-    """Differences that are shown, that are not, that could not be; what it takes to show them; the price."""
+    """Differences that are shown, that are not, that could not be; the sample that would detect them; the cost."""
     pair = {
         "condition_a": "sft",
         "condition_b": "grpo",
@@ -173,7 +173,7 @@ def comparison_sentences():
         ("sft", [pair], costs),
         ("baseline", [pair | {"condition_a": "baseline"}], costs),
     ]:
-        yield from training_cost.price_sentences(best, rows, training_cost.prices(table, starts), above)
+        yield from training_cost.cost_sentences(best, rows, training_cost.run_costs(table, starts), above)
 
 
 def caveat_sentences():

@@ -5,7 +5,7 @@ import pytest
 from test_comparisons import SURELY, pair
 
 from hidden_rule.core.tables import COSTS
-from hidden_rule.report.text.training_cost import price_sentences, prices
+from hidden_rule.report.text.training_cost import cost_sentences, run_costs
 from synthetic import make_ruleset
 
 RULESET = make_ruleset(4)
@@ -16,7 +16,7 @@ def costs_of(*rows):
     return pl.DataFrame(rows, schema=COSTS, orient="row")
 
 
-PRICES = costs_of(
+COSTS_OF_WORLD = costs_of(
     ("base", "evaluate", 40.0, 0, 500, "cpu"),
     ("sft", "train", 120.0, 1000, 0, "cpu"),
     ("sft", "evaluate", 30.0, 0, 400, "cpu"),
@@ -32,13 +32,13 @@ ABOVE = ["sft", "both"]  # better than chance
 
 
 def test_a_price_includes_what_a_condition_starts_from():
-    found = prices(PRICES, FROM)
+    found = run_costs(COSTS_OF_WORLD, FROM)
     both, spent = found["both"], found["both"].training
     assert (list(spent.starts), spent.seconds) == (["sft"], 300)
     assert (spent.tokens_trained, spent.tokens_generated) == (4000, 900)
     assert (both.evaluation_s, both.evaluation_tokens, both.devices) == (30.0, 400, {"cpu"})
     assert found["base"].training_s == 0
-    assert "both" not in prices(PRICES.filter(pl.col("condition") != "sft"), FROM)  # half a price is none
+    assert "both" not in run_costs(COSTS_OF_WORLD.filter(pl.col("condition") != "sft"), FROM)  # half a cost is none
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_price_includes_what_a_condition_starts_from():
     ],
 )
 def test_the_best_against_the_cheapest_that_may_be_as_good(rows, words, others):
-    text = " ".join(price_sentences("both", rows, prices(PRICES, FROM), ABOVE))
+    text = " ".join(cost_sentences("both", rows, run_costs(COSTS_OF_WORLD, FROM), ABOVE))
     assert text.startswith(
         "both: 5 min 00 s of training per seed, including sft (4,000 training tokens, 900 generated); "
     )
@@ -69,14 +69,14 @@ def test_the_best_against_the_cheapest_that_may_be_as_good(rows, words, others):
     assert not [other for other in others if other in text]
 
 
-def test_no_price_is_said_without_costs_and_none_is_compared_across_devices():
+def test_no_cost_is_stated_without_costs_and_none_is_compared_across_devices():
     rows = [pair("both", "sft", 0.01, half=0.02)]
-    known = prices(PRICES, FROM)
-    assert price_sentences("both", rows, prices(PRICES.clear(), FROM), ABOVE) == []
-    elsewhere = PRICES.with_columns(device=pl.when(condition="both").then(pl.lit("gpu")).otherwise("device"))
-    said = " ".join(price_sentences("both", rows, prices(elsewhere, FROM), ABOVE))
+    known = run_costs(COSTS_OF_WORLD, FROM)
+    assert cost_sentences("both", rows, run_costs(COSTS_OF_WORLD.clear(), FROM), ABOVE) == []
+    elsewhere = COSTS_OF_WORLD.with_columns(device=pl.when(condition="both").then(pl.lit("gpu")).otherwise("device"))
+    said = " ".join(cost_sentences("both", rows, run_costs(elsewhere, FROM), ABOVE))
     assert "sft takes less training time, but on a different device, and is statistically tied" in said
-    swapped = price_sentences("sft", [pair("sft", "both", 0.01)], known, ABOVE)
+    swapped = cost_sentences("sft", [pair("sft", "both", 0.01)], known, ABOVE)
     assert swapped[-1] == "Nothing as accurate trains faster."
-    unknown = price_sentences("sft", [pair("sft", "both", 0.01), pair("sft", "free", 0.01)], known, [*ABOVE, "free"])
+    unknown = cost_sentences("sft", [pair("sft", "both", 0.01), pair("sft", "free", 0.01)], known, [*ABOVE, "free"])
     assert len(unknown) == 1  # what is not known is not said to cost more

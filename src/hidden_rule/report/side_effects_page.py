@@ -58,10 +58,10 @@ def cost_sentence(condition: str, of: dict) -> str:
             gains.append(f"on {words} by {nats(value)} nats per token (95% CI {nats(low)}–{nats(high)})")
         else:
             same.append(f"on {words} ({nats(value)} nats per token, 95% CI {nats(low)} to {nats(high)})")
-    said = [f"lower log-likelihood {listing(loses)}"] if loses else []
-    said += [f"higher log-likelihood {listing(gains)}"] if gains else []
-    said += [f"no significant change {listing(same)}"] if same else []
-    return f"{condition}, compared with the base model: {'; '.join(said)}."
+    lines = [f"lower log-likelihood {listing(loses)}"] if loses else []
+    lines += [f"higher log-likelihood {listing(gains)}"] if gains else []
+    lines += [f"no significant change {listing(same)}"] if same else []
+    return f"{condition}, compared with the base model: {'; '.join(lines)}."
 
 
 def gets_more(of: dict, probe: str, who: str = "trained") -> bool:
@@ -94,24 +94,26 @@ def leak_sentence(condition: str, of: dict) -> str:
 def oracle_sentence(of: dict) -> str:
     """The probes on a model with the rules in its prompt: the positive control of each probe."""
     probes = [probe for probe in PROBES if (probe, "oracle") in of]
-    seen = [finding(of, probe, "oracle") for probe in probes if gets_more(of, probe, "oracle")]
-    blind = [PROBES[probe][0] for probe in probes if not gets_more(of, probe, "oracle")]
-    found = f"reveals more than without them: {'; '.join(seen)}" if seen else "does not reveal significantly more"
+    detected = [finding(of, probe, "oracle") for probe in probes if gets_more(of, probe, "oracle")]
+    undetected = [PROBES[probe][0] for probe in probes if not gets_more(of, probe, "oracle")]
+    found = (
+        f"reveals more than without them: {'; '.join(detected)}" if detected else "does not reveal significantly more"
+    )
     sentence = f"Positive control: the base model with the rules in its prompt {found}."
-    if blind:
-        probe = "This probe is" if len(blind) == 1 else "These probes are"
-        sentence += f" Not detected by {listing(blind)}. {probe} uninformative for this model."
+    if undetected:
+        probe = "This probe is" if len(undetected) == 1 else "These probes are"
+        sentence += f" Not detected by {listing(undetected)}. {probe} uninformative for this model."
     return sentence
 
 
 def sentences(summary: pl.DataFrame, order) -> list[str]:
     """The section's sentences; order: the trained conditions that were measured."""
     every = {name: pooled(summary, name) for name in order}
-    said = [cost_sentence(name, of) for name, of in every.items()]
+    lines = [cost_sentence(name, of) for name, of in every.items()]
     if was_asked(every[order[0]]):
-        said += [leak_sentence(name, of) for name, of in every.items()]
-        said += [oracle_sentence(every[order[0]]), CAVEAT]
-    return said
+        lines += [leak_sentence(name, of) for name, of in every.items()]
+        lines += [oracle_sentence(every[order[0]]), CAVEAT]
+    return lines
 
 
 def was_asked(of: dict) -> bool:

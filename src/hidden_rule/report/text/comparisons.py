@@ -45,7 +45,7 @@ def difference_sentence(comparison: dict) -> str:
     if differs(row, "p_value"):
         tied = "are not significantly different after Holm correction"
         evidence += f", {p_text(row['p_value'])} without correction"
-    return f"{better} and {other} {tied}: {by} points ({evidence}).{missed_sentence(row['mde'])}"
+    return f"{better} and {other} {tied}: {by} points ({evidence}).{detectable_sentence(row['mde'])}"
 
 
 def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
@@ -53,23 +53,23 @@ def difference_sentences(best: str, comparisons: list[dict]) -> list[str]:
 
     That is, of many conditions, those that it outperforms; of any number, those where no difference was detectable.
     """
-    beaten = [row for row in comparisons if differs(row) and lead_over(best, row)[1] > 0]
-    beaten = beaten if len(comparisons) >= MANY and len(beaten) > 1 else []
-    blind = [row for row in comparisons if not differs(row) and row["mde"] is not None and row["mde"] >= 1]
-    blind = blind if len(blind) > 1 else []
+    outperformed = [row for row in comparisons if differs(row) and lead_over(best, row)[1] > 0]
+    outperformed = outperformed if len(comparisons) >= MANY and len(outperformed) > 1 else []
+    undetectable = [row for row in comparisons if not differs(row) and row["mde"] is not None and row["mde"] >= 1]
+    undetectable = undetectable if len(undetectable) > 1 else []
     sentences = []
-    if beaten:
-        names, leads, _ = zip(*(lead_over(best, row) for row in beaten), strict=True)
-        p = p_text(max(row["p_adjusted"] for row in beaten))
+    if outperformed:
+        names, leads, _ = zip(*(lead_over(best, row) for row in outperformed), strict=True)
+        p = p_text(max(row["p_adjusted"] for row in outperformed))
         p = p if "<" in p else f"{p} or less"
         sentences.append(
             f"{best} outperforms {listing(names)} by {interval(min(leads), max(leads))} points (each {p})."
         )
     for row in comparisons:
-        if row not in beaten:
-            sentences.append(difference_sentence(row | {"mde": None} if row in blind else row))
-    if blind:
-        others = listing(lead_over(best, row)[0] for row in blind)
+        if row not in outperformed:
+            sentences.append(difference_sentence(row | {"mde": None} if row in undetectable else row))
+    if undetectable:
+        others = listing(lead_over(best, row)[0] for row in undetectable)
         sentences.append(
             f"The sample is too small to detect any difference between {best} and {others} with 80% power."
         )
@@ -90,7 +90,7 @@ def with_leader(comparisons: list[dict]) -> list[dict]:
     return [turned(row, leader) for row in comparisons if leader in (row["condition_a"], row["condition_b"])]
 
 
-def missed_sentence(mde: float | None) -> str:
+def detectable_sentence(mde: float | None) -> str:
     """The minimum detectable difference of a comparison; nothing where that is not known."""
     if mde is None:
         return ""

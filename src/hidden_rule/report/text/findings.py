@@ -26,7 +26,7 @@ from hidden_rule.report.text.rule_learning import (
     suite_sentences,
 )
 from hidden_rule.report.text.shortcuts import shortcut_sentences
-from hidden_rule.report.text.training_cost import price_sentences, prices
+from hidden_rule.report.text.training_cost import cost_sentences, run_costs
 from hidden_rule.report.text.training_runs import (
     collapse_sentences,
     feasibility_sentences,
@@ -84,14 +84,14 @@ def comparison_section(results: Results, found: Evidence) -> dict[str, list[str]
     """How the best condition compares with the others, and what each costs."""
     shown = without_most_references(found.pairs, found.contenders, found.beside, found.accuracies)
     with_best = [row for row in shown if found.best in (row["condition_a"], row["condition_b"])]
-    known = prices(results.costs, results.starts)
+    known = run_costs(results.costs, results.starts)
     return {
         "Significance": [
             *difference_sentences(found.best, with_best),
             *family_sentences(found.pairs, found.n_seeds),
         ]
         or ["Only one condition: nothing to compare."],
-        "Training cost": price_sentences(found.best, found.own_pairs, known, found.above)
+        "Training cost": cost_sentences(found.best, found.own_pairs, known, found.above)
         if found.best in found.above
         else [],
     }

@@ -2,7 +2,7 @@
 
 from hidden_rule.experiment.runs import Estimate
 
-MANY = 8  # of more conditions than this, reports and charts tell what groups of them have in common
+MANY = 8  # with more conditions than this, reports and charts summarize groups of them
 
 
 def percent(value: float) -> str:

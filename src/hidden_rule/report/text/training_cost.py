@@ -8,11 +8,11 @@ from hidden_rule.report.text.comparisons import rivals_of
 from hidden_rule.report.text.phrases import duration, listing, percent, points
 from hidden_rule.statistics.training_costs import TrainingCost, training_costs
 
-AT_STAKE = 0.05  # upper limit of a lead's interval: below it the cost may decide between two conditions
+SMALL_LEAD = 0.05  # upper limit of a lead's interval: below it the cost may decide between two conditions
 
 
 @dataclass(frozen=True)
-class Price:
+class RunCost:
     """What one run of a condition takes, means over seeds."""
 
     training: TrainingCost | None  # its starts included; None: it is not trained
@@ -25,8 +25,8 @@ class Price:
         return self.training.seconds if self.training else 0.0
 
 
-def prices(costs: pl.DataFrame, starts: dict[str, str | None]) -> dict[str, Price]:
-    """The price of each condition that was evaluated, and whose trainings' costs are known.
+def run_costs(costs: pl.DataFrame, starts: dict[str, str | None]) -> dict[str, RunCost]:
+    """The cost of one run of each condition that was evaluated, and whose trainings' costs are known.
 
     costs: table COSTS; starts: what each trained condition starts from, None for the base model.
     """
@@ -34,7 +34,7 @@ def prices(costs: pl.DataFrame, starts: dict[str, str | None]) -> dict[str, Pric
     evaluations = costs.filter(stage="evaluate").group_by("condition", maintain_order=True)
     means = evaluations.agg(pl.mean("wall_s", "n_tokens_generated"), pl.col("device").unique())
     return {
-        row["condition"]: Price(
+        row["condition"]: RunCost(
             training=(training := trainings.get(row["condition"])),
             evaluation_s=row["wall_s"],
             evaluation_tokens=row["n_tokens_generated"] or 0,
@@ -45,12 +45,12 @@ def prices(costs: pl.DataFrame, starts: dict[str, str | None]) -> dict[str, Pric
     }
 
 
-def price_sentence(condition: str, price: Price) -> str:
+def cost_sentence(condition: str, cost: RunCost) -> str:
     """What one run of a condition takes."""
-    if price.training is None:
+    if cost.training is None:
         training = "no training"
     else:
-        spent = price.training
+        spent = cost.training
         with_starts = f", including {listing(spent.starts)}" if spent.starts else ""
         generated = f", {spent.tokens_generated:,.0f} generated" if spent.tokens_generated else ""
         training = (
@@ -58,34 +58,34 @@ def price_sentence(condition: str, price: Price) -> str:
             f"tokens{generated})"
         )
     return (
-        f"{condition}: {training}; {duration(price.evaluation_s)} of evaluation "
-        f"({price.evaluation_tokens:,.0f} tokens generated)."
+        f"{condition}: {training}; {duration(cost.evaluation_s)} of evaluation "
+        f"({cost.evaluation_tokens:,.0f} tokens generated)."
     )
 
 
-def price_sentences(best: str, pairs: list[dict], found: dict[str, Price], above) -> list[str]:
+def cost_sentences(best: str, pairs: list[dict], found: dict[str, RunCost], above) -> list[str]:
     """The cost of the best condition, and whether one that is statistically tied with it is cheaper to train.
 
-    pairs: pooled comparisons of accuracy; found: `prices`; above: conditions above chance, for no other is an
+    pairs: pooled comparisons of accuracy; found: `run_costs`; above: conditions above chance, for no other is an
     alternative.
     """
-    price = found.get(best)
-    if price is None:
+    cost = found.get(best)
+    if cost is None:
         return []
-    sentences = [price_sentence(best, price)]
+    sentences = [cost_sentence(best, cost)]
     rivals = {name: at_most for name, _, at_most in rivals_of(best, pairs) if name in above}
-    cheaper = [name for name in rivals if name in found and found[name].training_s < price.training_s]
+    cheaper = [name for name in rivals if name in found and found[name].training_s < cost.training_s]
     if cheaper:
         name = min(cheaper, key=lambda rival: found[rival].training_s)
         at_most, other = rivals[name], found[name]
-        sentences.append(price_sentence(name, other))
-        if price.devices == other.devices:
-            saved = f"{percent(1 - other.training_s / price.training_s)} less training time"
+        sentences.append(cost_sentence(name, other))
+        if cost.devices == other.devices:
+            saved = f"{percent(1 - other.training_s / cost.training_s)} less training time"
         else:
             saved = "less training time, but on a different device,"
         tied = f"{name} takes {saved} and is statistically tied"
         lead = f"{best} is at most {points(max(at_most, 0.0))} points more accurate (upper limit of the 95% CI)"
-        if at_most < AT_STAKE:
+        if at_most < SMALL_LEAD:
             sentences.append(f"{tied}: {lead}. Cost may decide.")
         else:
             sentences.append(
