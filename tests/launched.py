@@ -1,14 +1,12 @@
-"""A training as a rule's script runs it, in as many processes as a file asks for: `python launched.py sft job.pickle`.
+"""A training as a rule's script runs it, in as many processes as a file asks for: `python launched.py sft job.json`.
 
 With HOLD_AT_STEP=7 it waits for SIGTERM at the end of step 7.
 """
 
 import importlib
 import os
-import pickle
 import sys
 import time
-from pathlib import Path
 
 from hidden_rule.core.logs import logged
 from hidden_rule.core.processes import LAUNCHED
@@ -42,7 +40,7 @@ if __name__ == "__main__":
     if LAUNCHED in os.environ:
         launch.run_rank(method_of(name))
     else:
-        job, place = pickle.loads(Path(path).read_bytes())
+        job, place = launch.read_job(path)
         rank = [__file__, name] if "HOLD_AT_STEP" in os.environ else ["-m", f"hidden_rule.training.{name}"]
         with logged(place.log):
             launch.start(rank, job, place)

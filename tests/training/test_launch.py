@@ -1,7 +1,6 @@
 """A training in two processes is the training in one."""
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -35,8 +34,9 @@ def prepare(tiny_jobs, root, method, processes, steps=0):
         checkpoints=CheckpointPlan(root / "checkpoints", "a", steps=steps, at_sigterm=True),
     )
     place = launch.Place(root / "log", threads=processes, processes=processes)
-    (root / "job.pickle").write_bytes(pickle.dumps((job, place)))
-    return [sys.executable, str(SCRIPT), method, str(root / "job.pickle")]
+    launch.write_job(root / "job.json", job, place)
+    assert launch.read_job(root / "job.json") == (job, place)
+    return [sys.executable, str(SCRIPT), method, str(root / "job.json")]
 
 
 def train(*arguments, **options):

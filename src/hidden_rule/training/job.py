@@ -1,6 +1,7 @@
 """A training as an object: what it starts from, what it learns from, where its results go; imports nothing heavy."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hidden_rule.core.files import file_sha256, json_sha256
@@ -51,6 +52,24 @@ class TrainingJob:
     decoding: str = "structured"  # what RL explores with: structured | free
     checkpoints: CheckpointPlan | None = None  # None: it does not save itself
     trackers: tuple[str, ...] = ()  # transformers' names of those that it reports to
+
+    def as_json(self) -> dict:
+        """The job as JSON values, for a process that takes it from a file."""
+        return json.loads(json.dumps(asdict(self), default=str))
+
+    @classmethod
+    def from_json(cls, values: dict) -> "TrainingJob":
+        """The job that `as_json` gave, paths being paths again."""
+        base, plan = values["base"], values["checkpoints"]
+        made = {
+            "base": BaseModel(**{**base, "manifest": Path(base["manifest"])}),
+            "start_from": values["start_from"] and Path(values["start_from"]),
+            "data": TrainingData(**{name: Path(path) for name, path in values["data"].items()}),
+            "output": TrainingOutput(**{name: Path(path) for name, path in values["output"].items()}),
+            "checkpoints": plan and CheckpointPlan(**{**plan, "root": Path(plan["root"])}),
+            "trackers": tuple(values["trackers"]),
+        }
+        return cls(**{**values, **made})
 
     def with_settings(self, **changes) -> "TrainingJob":
         """The same job with other settings."""

@@ -7,13 +7,13 @@ process, up to the order of floating-point sums. Rank 0 alone writes files.
 """
 
 import importlib.util
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
@@ -77,10 +77,22 @@ def start(rank: list[str], job: TrainingJob, place: Place) -> None:
     if place.strategy == "deepspeed_zero3" and importlib.util.find_spec("deepspeed") is None:
         raise UserError("config.yaml", "launch.strategy", "deepspeed is not installed", "install it, or take ddp")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.pickle"
-        path.write_bytes(pickle.dumps((job, place)))
+        path = Path(folder) / "job.json"
+        write_job(path, job, place)
         words = command(place.processes, place.strategy, place.threads_each)
         sys.exit(run([*words, *rank, str(path)]))
+
+
+def write_job(path, job: TrainingJob, place: Place) -> None:
+    """Write a job and its place to a file that each rank reads."""
+    values = {"job": job.as_json(), "place": {**asdict(place), "log": str(place.log)}}
+    Path(path).write_text(json.dumps(values), encoding="utf-8")
+
+
+def read_job(path) -> tuple[TrainingJob, Place]:
+    """What `write_job` wrote."""
+    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    return TrainingJob.from_json(values["job"]), Place(**{**values["place"], "log": Path(values["place"]["log"])})
 
 
 def train(method, job: TrainingJob, place: Place) -> None:
@@ -94,7 +106,7 @@ def train(method, job: TrainingJob, place: Place) -> None:
 
 def run_rank(method) -> None:
     """One rank of `start`'s: `train` with the job in the file that the last command-line argument names."""
-    job, place = pickle.loads(Path(sys.argv[-1]).read_bytes())  # written by `start`, in a folder of this user's alone
+    job, place = read_job(sys.argv[-1])
     with logged(place.log):
         train(method, job, place)
 
