@@ -14,7 +14,7 @@ from hidden_rule.report.charts.forest import forest_rows
 from hidden_rule.report.charts.learning import time_unit
 from hidden_rule.report.charts.placement import Label, overlap, place_labels
 from hidden_rule.report.charts.style import wrapped
-from hidden_rule.report.charts.suites import ROWS, heat_map, row_label, suite_cells
+from hidden_rule.report.charts.suites import heat_map, row_label, suite_cells
 from hidden_rule.report.text.rule_learning import SUITES
 from hidden_rule.statistics.calibration import confidences, reliability
 from hidden_rule.statistics.intervals import wilson
@@ -92,8 +92,8 @@ def test_suite_cells_say_what_is_good_and_why_there_is_none():
         metric("x", 0.5, "test"),
     )
     cells = suite_cells(metrics, ["x", "y"], {"paraphrases": "lists no paraphrases"})
-    assert cells.height == 2 * len(ROWS)
-    found = {(ROWS[r["row"]][0], ROWS[r["row"]][1], r["condition"]): r for r in cells.to_dicts()}
+    assert cells.height == 2 * len(SUITES)
+    found = {(*list(SUITES)[r["row"]], r["condition"]): r for r in cells.to_dicts()}
     decoys = found["decoys", "false_flip_rate", "x"]
     assert (decoys["value"], decoys["good"]) == (0.3, pytest.approx(0.7))  # few false flips are good
     assert found["conflicts", "accuracy", "x"]["good"] == 0.8
@@ -115,10 +115,6 @@ def test_each_condition_has_an_n_of_its_own():
     )
     cells = suite_cells(metrics, ["x", "y"], {})
     assert row_label(cells.filter(what="rare trigger: precision")).endswith("n = 3 to 478")
-
-
-def test_the_picture_and_the_table_show_the_same_suites():
-    assert {(suite, name) for suite, name, *_ in ROWS} == set(SUITES)
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------

@@ -62,9 +62,8 @@ def curve_panel(curves: pl.DataFrame, field: str, heading: str, results: Results
     columns = legend_columns(colours, 2 * width)
     legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=columns)
     colour = alt.Color("condition:N", scale=scale_of(colours), legend=legend)
-    places = {
-        name: i + i // len(CONDITION_COLOURS) for i, name in enumerate(colours)
-    }  # another shape where a colour recurs
+    # where a colour recurs, the shape differs
+    places = {name: i + i // len(CONDITION_COLOURS) for i, name in enumerate(colours)}
     shapes = {name: SHAPES[place % len(SHAPES)] for name, place in places.items()}
     shape = alt.Shape("condition:N", scale=scale_of(shapes), legend=legend)
     axis = alt.Axis(tickMinStep=1 if field == "step" else 0, tickCount=5)

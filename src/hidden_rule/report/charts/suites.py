@@ -14,25 +14,16 @@ from hidden_rule.report.charts.style import (
     title,
     wrapped,
 )
+from hidden_rule.report.text.rule_learning import SUITES
 from hidden_rule.task.suites import KINDS, why_not
 
 HEADLINE = "Generalization suites"
-ROWS = [  # suite, its metric, what that is, whether a high value is good
-    ("counterfactuals", "flip_rate", "counterfactual trigger: flip rate", True),
-    ("counterfactuals", "false_flip_rate", "irrelevant feature changed: false flip rate", False),
-    ("paraphrases", "accuracy", "paraphrased trigger: accuracy", True),
-    ("decoys", "false_flip_rate", "decoys: false flip rate", False),
-    ("conflicts", "accuracy", "conflicting rules: accuracy", True),
-    ("boundaries", "accuracy", "threshold values: accuracy", True),
-    ("field_order", "false_flip_rate", "reordered fields: false flip rate", False),
-    ("prevalence", "hidden_recall", "rare trigger: recall", True),
-    ("prevalence", "hidden_precision", "rare trigger: precision", True),
-]
+LOWER_IS_BETTER = ("false_flip_rate",)
 CELL, ROW, LINE = 96, 42, 13  # px; characters of a column's name in one line
 GREY = "#E4E4E4"
 CELLS = pl.Schema(
     {
-        "row": pl.Int64,  # of ROWS
+        "row": pl.Int64,  # of SUITES
         "what": pl.String,
         "higher": pl.Boolean,  # whether higher is better
         "condition": pl.String,
@@ -47,18 +38,19 @@ CELLS = pl.Schema(
 
 
 def suite_cells(metrics: pl.DataFrame, conditions: list[str], lacks: dict[str, str | None]) -> pl.DataFrame:
-    """A row of CELLS for each of ROWS and condition, pooled over seeds, under structured decoding if there is any.
+    """A row of CELLS for each of SUITES and condition, pooled over seeds, under structured decoding if there is any.
 
     lacks: by suite, what the ruleset lacks for it, in words, or None. Empty where no suite was evaluated.
     """
-    suites = metrics.filter(pl.col("suite").is_in([suite for suite, *_ in ROWS]), pl.col("seed").is_null())
+    suites = metrics.filter(pl.col("suite").is_in([suite for suite, _ in SUITES]), pl.col("seed").is_null())
     if suites.is_empty():
         return pl.DataFrame(schema=CELLS)
     rows = suites.filter(decoding=suites["decoding"].max())
     found = {(row["suite"], row["metric"], row["condition"]): row for row in rows.to_dicts()}
     evaluated = set(rows["suite"])
     cells = []
-    for i, (suite, metric, what, high_is_good) in enumerate(ROWS):
+    for i, ((suite, metric), (what, _)) in enumerate(SUITES.items()):
+        high_is_good = metric not in LOWER_IS_BETTER
         for name in conditions:
             row = found.get((suite, metric, name))
             value = row["value"] if row else None
