@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from scipy import stats
 
-from hidden_rule.core.tables import COMPARISONS, COSTS, HISTORY, METRICS
-from hidden_rule.experiment.runs import Run, Setting, find_estimate
+from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS
+from hidden_rule.experiment.runs import Setting, find_estimate
 from hidden_rule.report.charts.cost import cost_points, time_axis
 from hidden_rule.report.charts.forest import forest_rows
 from hidden_rule.report.charts.learning import time_unit
@@ -16,11 +15,7 @@ from hidden_rule.report.charts.placement import Label, overlap, place_labels
 from hidden_rule.report.charts.style import wrapped
 from hidden_rule.report.charts.suites import heat_map, row_label, suite_cells
 from hidden_rule.report.text.rule_learning import SUITES
-from hidden_rule.statistics.calibration import confidences, reliability
-from hidden_rule.statistics.intervals import wilson
-from hidden_rule.statistics.learning_curves import learning_curves
 from hidden_rule.statistics.training_costs import training_costs
-from synthetic import WORLD, make_ruleset, write_results
 
 MAIN = Setting("holdout", "structured")
 
@@ -35,15 +30,6 @@ def metric(condition, value, suite="holdout", name="accuracy", **columns):
     interval = {"ci_low": None, "ci_high": None} if value is None else {"ci_low": value - 0.1, "ci_high": value + 0.1}
     at = {"condition": condition, "seed": None, "suite": suite, "decoding": "structured", "metric": name, "n": 100}
     return at | {"value": value} | interval | columns
-
-
-def history(values, seconds=10.0) -> pl.DataFrame:
-    """A history of validation accuracies {step: value}, `seconds` a step."""
-    rows = [
-        {"step": step, "wall_s": step * seconds, "n_tokens": 0, "metric": "validation_accuracy", "value": value}
-        for step, value in values.items()
-    ]
-    return frame(HISTORY, *rows)
 
 
 # --- forest -----------------------------------------------------------------------------------------------------------
@@ -120,70 +106,8 @@ def test_each_condition_has_an_n_of_its_own():
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
-def test_learning_curves_by_hand():
-    histories = {
-        Run("a", 0, "sft"): history({0: 0.2, 4: 0.5, 8: 0.8}),
-        Run("a", 1, "sft"): history({0: 0.3, 4: 0.7, 8: 0.9}, seconds=20.0),
-        Run("a", 2, "sft"): history({0: 0.4, 4: 0.6, 6: 0.65}),  # stopped after step 6
-        Run("b", 0, "grpo"): history({0: 0.25, 2: 0.75}),
-    }
-    curves = learning_curves(histories, {"b": 100.0})
-    assert curves.select("condition", "step", "n_seeds").rows() == [
-        ("a", 0, 3), ("a", 4, 3), ("a", 8, 3), ("b", 0, 1), ("b", 2, 1)
-    ]  # fmt: skip
-    assert curves["value"].to_list() == pytest.approx([0.3, 0.6, (0.8 + 0.9 + 0.65) / 3, 0.25, 0.75])
-    assert curves["wall_s"].to_list() == pytest.approx([0, 160 / 3, 300 / 3, 100, 120])
-    interval = stats.ttest_1samp([0.5, 0.7, 0.6], 0).confidence_interval()
-    assert curves.row(1, named=True)["low"] == pytest.approx(interval.low)
-    assert curves.row(1, named=True)["high"] == pytest.approx(interval.high)
-    assert curves.row(2, named=True)["high"] == 1.0  # cut
-    assert curves.filter(condition="b")["low"].null_count() == 2
+def test_units_of_training_time():
     assert [time_unit(s)[0] for s in (100, 1000, 100_000)] == ["seconds", "minutes", "hours"]
-
-
-# --- calibration ------------------------------------------------------------------------------------------------------
-
-
-def test_calibration_error_by_hand():
-    """Four bins of two: |1/2 − 0.3| , |1/2 − 0.5|, |1 − 0.7|, |1 − 0.9|, each weighs a quarter."""
-    p = np.array([0.95, 0.2, 0.4, 0.45, 0.55, 0.65, 0.75, 0.85])[:, None]
-    right = np.array([1, 0, 1, 1, 0, 1, 1, 1])[:, None]
-    bins, error = reliability(p, right, 4)
-    assert bins["p"].to_list() == pytest.approx([0.3, 0.5, 0.7, 0.9])
-    assert bins["share"].to_list() == [0.5, 0.5, 1.0, 1.0] and bins["n"].to_list() == [2, 2, 2, 2]
-    assert error == pytest.approx((0.2 + 0.0 + 0.3 + 0.1) / 4)
-    assert (bins["low"][0], bins["high"][0]) == pytest.approx(tuple(map(float, wilson(0.5, 2))))
-
-
-def test_equal_probabilities_stay_in_one_bin_and_seeds_do_not_multiply_applications():
-    p, right = np.full((100, 1), 0.25), np.repeat([1, 0], [40, 60])[:, None]
-    bins, error = reliability(p, right)
-    assert bins.height == 1 and error == pytest.approx(0.15)
-    again, _ = reliability(np.repeat(p, 3, axis=1), np.repeat(right, 3, axis=1))
-    assert again["n"][0] == 300
-    assert (again["low"][0], again["high"][0]) == pytest.approx((bins["low"][0], bins["high"][0]))
-
-
-def test_calibrated_answers_have_a_small_error_and_overconfident_ones_a_large_one():
-    generator = np.random.default_rng(0)
-    p = generator.uniform(0.3, 1, (4000, 1))
-    right = (generator.random((4000, 1)) < p).astype(int)
-    bins, error = reliability(p, right)
-    assert error < 0.03 and (bins["n"] == 400).all()
-    assert (bins["low"] <= bins["p"]).sum() >= 8 and (bins["p"] <= bins["high"]).sum() >= 8
-    assert reliability(np.clip(p + 0.2, 0, 1), right)[1] > 0.15
-
-
-def test_confidence_is_the_most_probable_label_s(tmp_path):
-    ruleset, run, setting = make_ruleset(3), Run("sft", 0, "sft"), Setting("test", "structured")
-    made = write_results(tmp_path, ruleset, {"sft": WORLD["sft"]}, sizes=[(*setting, 3, 0)])
-    rows = made.predictions(run).collect().sort("application_id")
-    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]])  # truth: the labels in turn
-    rows = rows.with_columns(pl.Series(f"p_{label}", p[:, i]) for i, label in enumerate(ruleset.labels))
-    found = confidences({run: rows.lazy()}, made.labels, setting)
-    assert found["sft"][0][:, 0].tolist() == [0.5, 0.6, 0.6] and found["sft"][1][:, 0].tolist() == [1, 0, 1]
-    without = rows.with_columns(p_LABEL_A=pl.lit(None, pl.Float64))
-    assert confidences({run: without.lazy()}, made.labels, setting) == {}
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------

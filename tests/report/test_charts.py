@@ -9,13 +9,11 @@ import pytest
 
 from hidden_rule.core.tables import METRICS, write_table
 from hidden_rule.experiment.results import Results, UndeclaredInputError, excerpt
-from hidden_rule.experiment.runs import Run
 from hidden_rule.report.charts.build import CHARTS, build_charts, render_charts
 from hidden_rule.report.charts.learning import learning_chart
 from hidden_rule.report.charts.style import CONDITION_COLOURS, UNTRAINED, condition_colours
 from hidden_rule.report.charts.training import training_chart
 from hidden_rule.statistics.confusion import confusion_table
-from hidden_rule.statistics.learning_curves import MAX_POINTS, training_curves
 from hidden_rule.statistics.metrics import summarize_predictions
 from hidden_rule.task.ruleset import PublishedFigures
 from synthetic import WORLD, make_ruleset, world_config, write_results, write_world
@@ -160,16 +158,6 @@ def test_confusion_rows_sum_to_one(tmp_path):
     sums = table.group_by("condition", "suite", "decoding", "label").agg(pl.sum("share"), pl.sum("n"))
     assert sums["share"].to_list() == pytest.approx([1.0] * sums.height)
     assert sums.filter(suite="holdout")["n"].unique().to_list() == [84 // 3 * 2]
-
-
-def test_long_curves_are_averaged_and_short_ones_are_not(tmp_path):
-    results = world(tmp_path, make_ruleset(3), {"sft": WORLD["sft"]}, n_steps=950)
-    curves = training_curves(results.histories)
-    loss, accuracy = curves.filter(metric="loss"), curves.filter(metric="validation_accuracy")
-    assert loss.height <= MAX_POINTS
-    full = results.history(Run("sft", 0, "sft")).filter(metric="loss")
-    assert loss["value"][0] == pytest.approx(full["value"][:10].mean())
-    assert accuracy["window"].unique().to_list() == [1]
 
 
 def test_a_loss_that_is_rounding_is_not_drawn(tmp_path):
