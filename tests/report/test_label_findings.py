@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from test_labels import ROWS, ROWS_METRICS, metrics_of, told
+from test_labels import ROWS, ROWS_METRICS, metrics_of, supervision_of
 
 from hidden_rule.core.tables import COMPARISONS
 from hidden_rule.experiment.runs import Setting, find_estimate
@@ -33,12 +33,12 @@ def sentences(metrics, supervision, pairs=()):
 
 def noise_of(shares):
     """METRICS and SUPERVISION of the line of noise with these accuracies."""
-    noise = told(*[(name, "s", "sft", 50, p) for name, p in NAMES.items()])
+    noise = supervision_of(*[(name, "s", "sft", 50, p) for name, p in NAMES.items()])
     return metrics_of(dict(zip(NAMES, shares, strict=True))), noise
 
 
 def test_conditions_that_are_no_line_make_no_sentence():
-    alone = told(("a", "a", "sft", 25, 0.1), ("b", "b", "sft", 50, 0.1))
+    alone = supervision_of(("a", "a", "sft", 25, 0.1), ("b", "b", "sft", 50, 0.1))
     assert sentences(metrics_of({"a": 0.5, "b": 0.6}), alone) == []
     assert sentences(ROWS_METRICS, None) == []
 
@@ -105,7 +105,7 @@ def test_a_loss_by_noise_is_judged_by_interval_and_p_value(half, p, verdict):
 
 
 def test_a_rule_that_never_fires_is_left_out():
-    noise = told(("s_0", "s", "sft", 50, 0.0), ("s_1", "s", "sft", 50, 0.1))
+    noise = supervision_of(("s_0", "s", "sft", 50, 0.0), ("s_1", "s", "sft", 50, 0.1))
     found = sentences(metrics_of({"s_0": None, "s_1": None}), noise)
     assert not [sentence for sentence in found if "learn the hidden rule" in sentence]
     assert not [sentence for sentence in found if "learned the hidden rule" in sentence]
