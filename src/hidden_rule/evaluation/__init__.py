@@ -1,1 +1,1 @@
-"""Cases put to a model, a prompt or a classifier; side effects and leakage."""
+"""Evaluation of models, prompts and classifiers; side effects and leakage."""

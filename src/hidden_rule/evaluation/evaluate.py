@@ -1,4 +1,4 @@
-"""Put the applications of a split to a trained model and write down every reply.
+"""Evaluate a model on the applications of each split and record every reply.
 
 Under structured decoding the reply is the most probable of the valid ones; under free decoding it is generated
 greedily. The probabilities `p_<LABEL>` are those of structured decoding in both cases.
@@ -25,7 +25,7 @@ from hidden_rule.task.ruleset import Ruleset, load_ruleset
 
 
 def check_length(prompts, model, max_new_tokens: int, condition: str) -> None:
-    """Raise a UserError if examples make a prompt, with its reply, longer than what the model was made for."""
+    """Raise a UserError if a prompt with examples, and its reply, exceed the model's context length."""
     length = max(map(len, prompts)) + max_new_tokens
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and length > limit:

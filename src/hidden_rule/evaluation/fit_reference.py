@@ -1,4 +1,4 @@
-"""Fit a plain classifier to the training split and write down what it decides, as `evaluate` does for a model."""
+"""Fit a plain classifier to the training split and record its predictions, as `evaluate` does for a model."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What is put to a model or a classifier, as objects; imports nothing heavy."""
+"""Evaluation jobs as objects; imports nothing heavy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ class SamplingJob:
 
 @dataclass(frozen=True)
 class SideEffectsJob:
-    """What an adapter changes beside the policy, to be measured for one trained condition and seed."""
+    """Side effects of the adapter of one condition and seed, to be measured."""
 
     condition: str
     seed: int

@@ -1,4 +1,4 @@
-"""What an adapter changes beside the policy: ordinary text, and what it tells of the hidden rules."""
+"""An adapter's side effects: changes on ordinary text, and leakage of the hidden rules."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""Before a training that explores freely: what its start replies, drawn as the training will draw."""
+"""Replies of a training's start, sampled as the training will sample: for free exploration."""
 
 import polars as pl
 import torch

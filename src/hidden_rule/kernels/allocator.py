@@ -1,4 +1,4 @@
-"""Keep memory that was freed: what a step frees the next one needs again.
+"""Keep freed memory in the process: each training step needs what the last one freed.
 
 glibc gives blocks of more than some 100 KB back to the kernel at once and fetches them anew, zeroed page by page. A
 training on a CPU frees and allocates the same large activations at every step, and spends up to a third of its time in

@@ -13,7 +13,7 @@ MLPS = frozenset({"LlamaMLP", "MistralMLP", "Olmo2MLP", "Qwen2MLP", "Qwen3MLP", 
 
 
 def parts_of(layer) -> list:
-    """The gate, the raising and the lowering layer of a gated MLP."""
+    """The gate, up and down projections of a gated MLP."""
     return [getattr(layer, name) for name in PARTS]
 
 
@@ -54,7 +54,7 @@ def fused_forward(self, x):
 def fuse_mlps(network) -> int:
     """Give `fused_forward` to every MLP of the classes `MLPS` whose activation is SiLU; returns how many.
 
-    A layer of another class keeps its own forward: what it computes is not known. Every class of the list is compared
+    A layer of another class keeps its own forward. Every class of the list is compared
     with `fused_forward` in tests/kernels/test_layers.py.
     """
     fused = 0

@@ -1,1 +1,1 @@
-"""Base models and adapters: loading, tokens, the exact policy over the valid replies, decoding."""
+"""Base models and adapters: preparation, loading, tokens, the exact policy over the valid replies, decoding."""

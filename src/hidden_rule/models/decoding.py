@@ -1,4 +1,4 @@
-"""Ask a model for decisions: structured (the exact policy over the valid replies) and free (generation)."""
+"""A model's decisions: structured (the exact policy over the valid replies) or free (generation)."""
 
 from dataclasses import dataclass
 

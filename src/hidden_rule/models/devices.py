@@ -1,4 +1,4 @@
-"""Give each GPU job devices of its own on a machine that several jobs share.
+"""Exclusive GPUs for each job on a machine that several jobs share.
 
 A lease is a lock on a file (flock) that the process holds until it ends: the kernel drops it however the process ends,
 so that there are no stale leases to clean up. This module imports nothing heavy: CUDA_VISIBLE_DEVICES has to be set

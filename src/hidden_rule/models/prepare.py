@@ -1,4 +1,4 @@
-"""Make a base model ready to load, and write down what it is: safetensors only, no code of a model's own."""
+"""Prepare a base model and record its files: safetensors only, no code of a model's own."""
 
 import importlib.metadata
 import importlib.util
@@ -76,7 +76,7 @@ def prepare_from_package(model: dict, folder: Path) -> str:
 
 
 def prepare_model(model: dict, manifest_path) -> None:
-    """Make a base model ready to load and write its manifest: what it is, and the hash of each file.
+    """Prepare a base model and write its manifest: identity, licence, and the hash of each file.
 
     `model` is the configuration's. A package's model is written beside the manifest; a Hub model stays in the Hub's
     cache and a local one where it is. Raises UserError if something is missing, damaged or unsafe.

@@ -1,4 +1,4 @@
-"""Prompts and replies as tokens: written once, so that every condition sees the same ones."""
+"""Prompts and replies as tokens, the same for every condition."""
 
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.task.replies import render_reply

@@ -1,1 +1,1 @@
-"""Training methods: what they share, the trainers, checkpoints, launch."""
+"""Training: jobs, the methods' trainers and what they share, checkpoints, several processes."""

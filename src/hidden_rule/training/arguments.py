@@ -1,4 +1,4 @@
-"""Arguments that SFT's and GRPO's trainers take alike; everything else stands in `sft.py` and `grpo.py`."""
+"""Trainer arguments that all methods share; the others are in `sft.py` and `grpo.py`."""
 
 import os
 
@@ -9,13 +9,13 @@ from hidden_rule.training.job import TrainingJob
 
 
 def micro_batch_size(settings: dict) -> int:
-    """How many prompts this process computes at a time: what is asked for, or its share of a batch if that is less."""
+    """Prompts this process computes at a time: the setting, or its share of a batch if that is smaller."""
     share = settings["batch_size"] // processes.n_processes()
     return max(n for n in range(1, settings["micro_batch_size"] + 1) if share % n == 0)
 
 
 def common_arguments(job: TrainingJob, scratch, device: torch.device) -> dict:
-    """transformers' `TrainingArguments` of a job, as far as methods share them; `scratch`: the checkpoints' folder."""
+    """Those of transformers' `TrainingArguments` that methods share; `scratch`: the checkpoints' folder."""
     settings = job.settings
     return {
         "output_dir": str(scratch),
@@ -42,9 +42,9 @@ def common_arguments(job: TrainingJob, scratch, device: torch.device) -> dict:
 
 
 def trackers(job: TrainingJob) -> list[str]:
-    """The trackers that a training reports to; the environment tells them where to write and what to call it.
+    """The trackers a training reports to; environment variables give them folder, experiment and run name.
 
-    What the user's environment says (MLFLOW_TRACKING_URI, WANDB_PROJECT, …) stands.
+    Variables that the user has set (MLFLOW_TRACKING_URI, WANDB_PROJECT, …) are kept.
     """
     if not job.trackers:
         return []

@@ -1,11 +1,12 @@
 """Checkpoints of a training, each complete or ignored, from which a killed training resumes.
 
-A checkpoint is transformers' own (`checkpoint-<step>`: adapter, optimizer, schedule, random generators) with two files
-more: `progress.json`, what our own callbacks counted and measured so far, and, written last, `whole.json`, the size and
-SHA-256 of every other file. Without a matching `whole.json` a checkpoint is damaged or unfinished, and is never read.
+A checkpoint is transformers' own (`checkpoint-<step>`: adapter, optimizer, schedule, random generators) and two more
+files: `progress.json`, what our own callbacks counted and measured so far, and, written last, `whole.json`, the size
+and SHA-256 of every other file. Without a matching `whole.json` a checkpoint is damaged or unfinished, and is never
+read.
 
-They lie outside what Snakemake deletes after a failure, in a folder named after everything that the training depends
-on: another configuration, data, start or code finds none.
+They lie outside the rule's outputs, which Snakemake deletes after a failure, in a folder named by a hash of everything
+the training depends on: with another configuration, data, start or code there is no checkpoint.
 """
 
 import json
@@ -30,7 +31,7 @@ KEPT = 2
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether every file of a checkpoint is there as it was written."""
+    """Whether every file of a checkpoint has the size and hash with which it was written."""
     try:
         files = json.loads((folder / WHOLE).read_text(encoding="utf-8"))
         return all(
@@ -42,7 +43,7 @@ def is_whole(folder: Path) -> bool:
 
 
 class Counters:
-    """Attributes of an object that a resumed training counts on from."""
+    """Attributes of an object that a checkpoint saves and a resumed training restores."""
 
     def __init__(self, owner, *names: str):
         self.owner, self.names = owner, names
@@ -91,8 +92,8 @@ class Checkpoints(TrainerCallback):
     def train(self, trainer, counters: dict) -> None:
         """Run `trainer` to its end, from the newest checkpoint if there is one.
 
-        `counters` have `progress() -> dict` (JSON) and `restore(dict)`, and go on from where they were. After SIGTERM
-        the process ends with status 143.
+        `counters` have `progress() -> dict` (JSON) and `restore(dict)`, and are saved and restored with it. After
+        SIGTERM the process ends with status 143.
         """
         self.counters, newest = counters, self.newest()
         if newest is not None:
@@ -135,7 +136,7 @@ class Checkpoints(TrainerCallback):
         self.delete_old(state.global_step)
 
     def delete_old(self, step: int) -> None:
-        """Keep KEPT checkpoints up to `step`: by their numbers, where transformers goes by their times."""
+        """Keep KEPT checkpoints up to `step`: by their numbers; transformers goes by modification times."""
         steps = sorted(int(path.name.split("-")[1]) for path in self.folder.glob("checkpoint-*"))
         for old in [n for n in steps if n <= step][:-KEPT]:
             shutil.rmtree(self.folder / f"checkpoint-{old}", ignore_errors=True)

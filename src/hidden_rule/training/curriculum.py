@@ -1,7 +1,7 @@
-"""A curriculum: easy applications first, each one as often as without it (Bengio et al. 2009).
+"""A curriculum: easy applications first (Bengio et al. 2009).
 
-It changes the order of the data and nothing else: each row is met as often as there are epochs, but the first epochs
-are made of easy rows alone, and the others make up for it with more of the rest.
+It changes only the order of the data: each row is still used once per epoch on average, but the first epochs consist of
+easy rows alone, and later ones hold correspondingly more of the others.
 """
 
 import math

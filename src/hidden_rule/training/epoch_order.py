@@ -1,4 +1,4 @@
-"""GRPO whose order of prompts depends on the seed and the epoch alone."""
+"""GRPO whose order of prompts depends only on the seed and the epoch."""
 
 import torch
 from torch.utils.data import Sampler
@@ -8,11 +8,10 @@ from hidden_rule.training.time_limit import ClockedSchedule
 
 
 class EpochOrderedGRPOTrainer(ClockedSchedule, OpenGRPOTrainer):
-    """`GRPOTrainer` that shuffles each epoch anew from seed + epoch, or takes the orders (epochs, N) that it is given.
+    """`GRPOTrainer` that shuffles each epoch with seed + epoch, or uses given orders (epochs, N).
 
-    TRL's sampler draws every epoch's order from one generator, so that a resumed training would meet the first epoch's
-    order again. Here it goes through the rows as they stand (`shuffle_dataset=False`), and `OrderedSampler` says which
-    row stands where.
+    TRL's sampler draws every epoch's order from one generator, so that a resumed training would repeat the first
+    epoch's order. Here TRL does not shuffle (`shuffle_dataset=False`), and `OrderedSampler` maps positions to rows.
     """
 
     def __init__(self, *args, orders=None, **kwargs):
@@ -27,9 +26,10 @@ class EpochOrderedGRPOTrainer(ClockedSchedule, OpenGRPOTrainer):
 
 
 class OrderedSampler(Sampler):
-    """What `positions`, a sampler, goes through, in the order of the epoch that `set_epoch` named last.
+    """The positions that a sampler yields, mapped to rows by the current epoch's order.
 
-    The order is that row of `orders` (epochs, N), or, without them, a permutation of the N rows from seed + epoch.
+    The order is the epoch's row of `orders` (epochs, N), or, without them, a permutation of the N rows drawn with
+    seed + epoch. `set_epoch` sets the epoch.
     """
 
     def __init__(self, positions: Sampler, n_rows: int, seed: int, orders=None):

@@ -2,8 +2,8 @@
 
 Over a closed set of L replies the policy π is a known distribution (`LabelTrie`), so the expected reward of a prompt x,
 J(x) = Σ_l π(l|x) r(l, x), and its gradient Σ_l r(l, x) ∇π(l|x) are computed, not estimated: REINFORCE (Williams 1992)
-summed over all actions. What separates this training from GRPO's is sampling alone: rare replies are never left out,
-and no group lacks a signal.
+summed over all actions. The only difference from GRPO is that nothing is sampled: rare replies are
+always included, and every prompt has a gradient.
 
 Where it departs from `StructuredGRPOTrainer`, whose model, data order, optimizer, history and checkpoints it shares:
 - Nothing is drawn; each prompt is computed once, whatever the group size.
@@ -12,7 +12,7 @@ Where it departs from `StructuredGRPOTrainer`, whose model, data order, optimize
   of G, GRPO's expected gradient without scaling is (G − 1)/G of this one, for the group's mean holds the reply itself.
 - The entropy bonus is over the label set, in nats: the expected sum of the entropies at a reply's choices.
 - `loss_type` averages over tokens and has nothing to average here.
-- The history's share of groups without a signal is its expectation at `group_size`, Σ_v P(reward = v)^G.
+- The history's share of groups with equal rewards is its expectation at `group_size`, Σ_v P(reward = v)^G.
 """
 
 import torch
@@ -74,7 +74,7 @@ def entropy(log_probs: torch.Tensor) -> torch.Tensor:
 
 
 def same_reward_chance(probabilities: torch.Tensor, rewards: torch.Tensor, group_size: int) -> torch.Tensor:
-    """Chance (B,) that a group drawn from `probabilities` (B, L) earns one and the same of `rewards` (B, L)."""
+    """Probability (B,) that all of a group drawn from `probabilities` (B, L) have the same of `rewards` (B, L)."""
     alike = (rewards.unsqueeze(2) == rewards.unsqueeze(1)).to(probabilities.dtype)  # (B, L, L)
     as_much = (alike @ probabilities.unsqueeze(2)).squeeze(2)  # of a reply that earns what reply l earns
     return (probabilities * as_much ** (group_size - 1)).sum(1)

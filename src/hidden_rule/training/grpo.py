@@ -1,8 +1,8 @@
 """Reinforcement learning with GRPO: one LoRA adapter from rewards for sampled replies.
 
 Where it departs from TRL's `GRPOTrainer`:
-- Rollouts are made for each micro-batch (`steps_per_generation=1`), so that every sample is drawn from the very policy
-  it trains and a micro-batch holds whole groups.
+- Rollouts are made for each micro-batch (`steps_per_generation=1`), so that every sample is drawn from the
+  current policy and a micro-batch holds whole groups.
 - The order of rows depends on the seed and the epoch alone, or on a curriculum (`epoch_order.py`, `curriculum.py`).
 - The forward pass shares prefixes (`kernels/shared_prefix.py`).
 - LoRA's products run in the base model's type (`kernels/lora.py`).
@@ -38,7 +38,7 @@ from hidden_rule.training.watcher import SHARE_PREFIX, Watcher
 
 
 class WatchedReward:
-    """The reward function, which also counts what the rollouts decide and how many tokens they have."""
+    """The reward function, which also counts predicted labels and generated tokens."""
 
     __name__ = "decision_reward"
 
@@ -58,7 +58,7 @@ class WatchedReward:
 
 
 def prompts_with_labels(start: Start, decoding: str) -> Dataset:
-    """`prompt` and `label` of each training row; a prompt is a conversation, or names one that is read structured."""
+    """`prompt` and `label` of each training row; a prompt is a conversation, or, structured, the row's name."""
     prompts = row_names(start.train.prompts) if decoding == "structured" else start.train.conversations
     return Dataset.from_dict({"prompt": prompts, "label": start.train.labels})
 
@@ -84,7 +84,7 @@ def grpo_arguments(job: TrainingJob, folder, device) -> GRPOConfig:
 
 
 def trainer_class(job: TrainingJob, start: Start) -> tuple[type[EpochOrderedGRPOTrainer], dict]:
-    """The trainer of a job's decoding and estimator, and the arguments that it takes beside those of all."""
+    """The trainer for a job's decoding and estimator, and its additional arguments."""
     if job.decoding == "free":
         return EpochOrderedGRPOTrainer, {}
     policy = {"trie": start.trie, "rows": start.train.prompts}

@@ -1,4 +1,4 @@
-"""What to do when a GPU's memory runs out."""
+"""Retrying a training when GPU memory runs out."""
 
 import gc
 import logging
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def retry_with_smaller_batch(train, job: TrainingJob):
-    """`train(job)`; where a GPU's memory runs out, again with a smaller micro-batch.
+    """`train(job)`, repeated with a smaller micro-batch while GPU memory runs out.
 
-    The micro-batch is halved (to the next divisor of the batch) and gradients are accumulated the more: a step trains
-    on the same rows. Raises UserError where one prompt at a time does not fit.
+    The micro-batch is halved (to the next divisor of the batch) and gradients are accumulated over more of them, so
+    that a step trains on the same rows. Raises UserError if a single prompt does not fit.
     """
     while True:
         try:

@@ -13,7 +13,7 @@ from hidden_rule.training.watcher import Watcher
 
 
 def gathered_weights(trainer) -> dict | None:
-    """The model's weights where processes share them, which all have to call this; None where each has its own."""
+    """The full weights if they are sharded, for which all processes must call this; otherwise None."""
     shared = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     return trainer.accelerator.get_state_dict(trainer.model_wrapped) if shared else None
 

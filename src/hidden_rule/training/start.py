@@ -1,4 +1,4 @@
-"""Where a training starts from: model, adapter, tokens and data, the same for every method."""
+"""The start of a training: model, adapter, tokens and data, the same for every method."""
 
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Start:
-    """A model with an adapter to train, and all that is written once for all methods."""
+    """A model with a trainable adapter, and the data as all methods use it."""
 
     model: torch.nn.Module
     tokenizer: object

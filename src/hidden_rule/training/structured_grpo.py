@@ -8,9 +8,9 @@ Where it departs from TRL's `GRPOTrainer`:
   entropy and the lengths; so sums and means over tokens run over choices.
 - The rollouts' forward pass keeps its graph, and the loss of the same micro-batch uses it: no weight has changed in
   between, so a second pass would give the same numbers.
-- A draw depends on the seed, the step, the prompt and the place in its group alone (`uniforms`).
+- A draw depends on the seed, the step, the prompt and the place in its group only (`uniforms`).
 - A group whose completions all have the same reward has advantages of exactly 0 and no gradient. Where few groups have
-  a signal, gradients are computed for those alone (`SIGNAL_SHARE`); the sum is the same.
+  unequal rewards, gradients are computed only for those (`SIGNAL_SHARE`); the sum is the same.
 - `num_tokens` counts prompts and whole replies, not the masked tokens alone.
 
 Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL's.
@@ -54,7 +54,7 @@ class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
         return index, model(label_trie=self.trie, prompts=[list(prompt) for prompt in index])
 
     def micro_batch_loss(self, model, inputs):
-        """TRL's loss; what pulls towards a reference or more entropy needs the gradient of every group."""
+        """TRL's loss; a KL penalty or an entropy bonus needs the gradient of every group, otherwise few may suffice."""
         if self.beta == 0 and not self.has_entropy_bonus and torch.is_grad_enabled():
             self.has_signal = (inputs["advantages"] != 0).tolist()
         try:

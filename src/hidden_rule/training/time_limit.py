@@ -1,4 +1,4 @@
-"""A training that ends after so much time: to compare methods at the same cost instead of the same passes."""
+"""A time limit for trainings: to compare methods at equal cost instead of equal epochs."""
 
 import logging
 from typing import Any
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class ClockedSchedule:
-    """To stand before a trainer among a class's bases: its learning rate follows a `TimeLimit`, if it has one."""
+    """Mixin before a trainer class: the learning rate follows a `TimeLimit`, if there is one."""
 
     time_limit: "TimeLimit | None" = None
     args: Any  # the trainer's
@@ -40,7 +40,7 @@ class TimeLimit(TrainerCallback):
 
     The clock is the history's: it starts with the first step's preparation, counts validation, and goes on from where
     a killed process left its last checkpoint. The learning rate rises over the warm-up steps, then falls linearly to 0
-    with whatever runs out first, the time or the steps of all epochs. What is learnt depends on the machine's speed.
+    with whatever runs out first, the time or the steps of all epochs. The result depends on the machine's speed.
     """
 
     def __init__(self, minutes: float, watcher: Watcher):

@@ -1,4 +1,4 @@
-"""What a training logs, how it does on the validation split, and its progress bar."""
+"""A training's history, its validation, and its progress bar."""
 
 import logging
 import sys
