@@ -122,10 +122,15 @@ def make_history(ruleset, method: str, final: float, only=None, n_steps: int = 2
     return pl.DataFrame([(step, step * 0.5, step * 2000, *rest) for step, *rest in rows], schema=HISTORY, orient="row")
 
 
-def make_costs(trained, jobs) -> pl.DataFrame:
-    """Plausible costs of each training and evaluation."""
-    rows = [(c, s, "train", 600.0 + 100 * s, 400_000, 80_000 * (m == "grpo"), 3 * 2**30, "cpu") for c, s, m in trained]
-    rows += [(c, s, "evaluate", 60.0, 0, 160 * 24, 2 * 2**30, "cpu") for c, s in jobs]
+def make_costs(runs) -> pl.DataFrame:
+    """Plausible costs of each run's training and evaluation."""
+    rows = [
+        (run.condition, run.seed, "train", 600.0 + 100 * run.seed, 400_000, 80_000 * (run.method == "grpo"), 3 * 2**30)
+        for run in runs
+        if run.method
+    ]
+    rows += [(run.condition, run.seed, "evaluate", 60.0, 0, 160 * 24, 2 * 2**30) for run in runs]
+    rows = [(*row, "cpu") for row in rows]
     return pl.DataFrame(rows, schema=COSTS, orient="row").sort("condition", "seed", "stage")
 
 
@@ -140,10 +145,9 @@ WORLD = {  # condition: how it does; what a run of the default experiment might 
 def write_world(folder, ruleset, world=None, seeds=(0,), n_steps: int = 200, sizes=None) -> SimpleNamespace:
     """Write predictions and histories of `world` under `folder`, where `Results` looks for them.
 
-    Returns predictions, jobs, histories, trained, costs as the scripts of the pipeline take them; `answers` and
-    `courses` are the paths of predictions and histories by run.
+    Returns `predictions` and `histories`, the paths of each run's, and `costs`, a table.
     """
-    made = SimpleNamespace(predictions=[], jobs=[], histories=[], trained=[], answers={}, courses={})
+    made = SimpleNamespace(predictions={}, histories={})
     layout = Layout(folder)
     collapsed_to = [ruleset.labels[1], ruleset.labels[-1]]
     for condition, facts in (world or WORLD).items():
@@ -161,17 +165,13 @@ def write_world(folder, ruleset, world=None, seeds=(0,), n_steps: int = 200, siz
                 seed,
                 facts.get("sizes", sizes),
             ).write_parquet(path)
-            made.answers[run] = path
-            made.predictions.append(path)
-            made.jobs.append([condition, seed])
+            made.predictions[run] = path
             if run.method:
                 path = layout.history(run)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 make_history(ruleset, facts["method"], facts["accuracy"], only, n_steps, seed).write_parquet(path)
-                made.courses[run] = path
-                made.histories.append(path)
-                made.trained.append([condition, seed, facts["method"]])
-    made.costs = make_costs(made.trained, made.jobs)
+                made.histories[run] = path
+    made.costs = make_costs(made.predictions)
     return made
 
 
@@ -191,7 +191,7 @@ def write_results(folder, ruleset, world=None, seeds=(0,), config=None, **option
     config: what differs from `world_config`; options: of `write_world`; a condition may have `sizes` of its own.
     """
     made = write_world(folder, ruleset, world, seeds, **options)
-    metrics, comparisons = summarize_predictions(made.answers, ruleset)
+    metrics, comparisons = summarize_predictions(made.predictions, ruleset)
     write_table(metrics, folder / "metrics.parquet", METRICS)
     write_table(comparisons, folder / "comparisons.parquet", COMPARISONS)
     write_table(made.costs, folder / "costs.parquet", COSTS)

@@ -121,7 +121,7 @@ def test_a_rule_that_never_fires_and_a_run_of_one_step(tmp_path):
     made = write_world(tmp_path / "made", ruleset, n_steps=1, sizes=SIZES)  # by rules that fire
     ruleset.hidden_rules = [SimpleNamespace(name="never", label=ruleset.labels[0], hidden=True, when="false")]
     results = world(tmp_path, make_ruleset(3), n_steps=1)
-    metrics, _ = summarize_predictions(made.answers, ruleset)
+    metrics, _ = summarize_predictions(made.predictions, ruleset)
     write_table(metrics, tmp_path / "metrics.parquet", METRICS)
     texts = texts_of(Results(tmp_path, results.config, ruleset=ruleset), tmp_path)
     assert "undefined (n = 0)" in texts["hidden_rule"]

@@ -384,7 +384,7 @@ def test_summarize_writes_the_same_bytes_again(tmp_path):
             summarize(results, *outputs)
             written.append([path.read_bytes() for path in outputs])
     assert written[0] == written[1]
-    assert pl.read_parquet(outputs[2]).equals(make_costs(made.trained, made.jobs).cast(dict(COSTS)))
+    assert pl.read_parquet(outputs[2]).equals(make_costs(made.predictions).cast(dict(COSTS)))
     metrics = pl.read_parquet(outputs[0])
     pooled = look(metrics.filter(suite="holdout"), "accuracy", "sft", None)
     assert pooled["n"] == 2000
