@@ -125,9 +125,8 @@ def test_a_damaged_checkpoint_is_skipped(tiny_jobs, tmp_path, monkeypatch, caplo
 def test_damaged_checkpoints_alone_do_not_start_afresh_in_silence(tiny_jobs, tmp_path, monkeypatch):
     train_killed(monkeypatch, 4, tiny_jobs, tmp_path / "killed", steps=3)
     damage_newest(tmp_path / "killed", "cut")
-    with pytest.raises(
-        UserError, match="checkpoint-3: is damaged, and this training has no other whole checkpoint.*delete .* from the start"
-    ):
+    line = "checkpoint-3: is damaged, and this training has no other whole checkpoint.*delete .* from the start"
+    with pytest.raises(UserError, match=line):
         train(tiny_jobs, tmp_path / "killed", steps=3)
 
 
