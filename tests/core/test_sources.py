@@ -99,6 +99,11 @@ def test_dependencies_are_those_of_dependencies_too():
     assert "hidden_rule.task.rewards" not in dependencies(ROOT / "workflow/scripts/train_sft.py")
 
 
+def test_a_module_counts_for_the_scripts_that_reach_it_alone():
+    reached_by = {path.stem for path in SCRIPTS if "hidden_rule.task.ordinary_text" in dependencies(path)}
+    assert reached_by == {"measure_side_effects"}
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=[path.stem for path in SCRIPTS])
 def test_every_script_has_its_hash(path):
     assert len(code_hash(path)) == 64

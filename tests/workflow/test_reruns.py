@@ -165,8 +165,9 @@ STATEMENTS = [  # what runs again after an expression of a module or a script ha
     (f"{PACKAGE}/core/tables.py", EVERYTHING),
     (f"{PACKAGE}/core/costs.py", MODELS),
     (f"{PACKAGE}/task/rewards.py", retrained(*RL) | ASSESSED),
-    (f"{PACKAGE}/task/ordinary_text.py", COLLAPSE | AGGREGATED),  # checked with the config
-    (f"{PACKAGE}/experiment/sweep.py", COLLAPSE | AGGREGATED),
+    (f"{PACKAGE}/experiment/conditions.py", COLLAPSE | AGGREGATED),
+    (f"{PACKAGE}/experiment/sweep.py", set()),  # of the config alone: what it changes there is in params
+    (f"{PACKAGE}/task/ordinary_text.py", set()),  # nothing here asks for side effects
     (f"{PACKAGE}/statistics/intervals.py", AGGREGATED),
     (f"{PACKAGE}/report/charts/build.py", CHARTS | REPORT),
     (f"{PACKAGE}/report/publish.py", set()),
