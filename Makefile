@@ -46,7 +46,7 @@ test-cluster: $(VENV)/.installed-test $(VENV)/.installed-slurm
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check workflow/Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
@@ -54,7 +54,7 @@ lint: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt workflow/Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow
 
 # The locks name torch by its plain version: the wheel that pip finds decides between CPU and CUDA builds.
 lock: export CUSTOM_COMPILE_COMMAND = make lock

@@ -27,10 +27,9 @@ RULES = rules()
 
 
 def test_the_snakefile_is_a_table_of_contents():
-    """Where Snakemake's catalogue of workflows looks for it; `snakemake` in the folder above finds it by itself."""
-    text = (WORKFLOW / "Snakefile").read_text()
+    text = (ROOT / "Snakefile").read_text()
     assert len(text.splitlines()) < 100
-    assert sorted(re.findall(r'^include: "rules/(.*)"$', text, re.MULTILINE)) == [path.name for path in RULE_FILES]
+    assert sorted(re.findall(r'^include: "workflow/rules/(.*)"$', text, re.MULTILINE)) == [path.name for path in RULE_FILES]
     assert re.findall(r"^rule (\w+):", text, re.MULTILINE) == ["all"]
 
 
@@ -56,9 +55,10 @@ def test_the_package_of_another_checkout_is_refused(tmp_path):
     """As in a checkout whose own environment was never made, but another's is active."""
     for name in ("workflow", "experiments", "rulesets"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "config.yaml", tmp_path)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert f"is not the package of {tmp_path}; run make setup in {tmp_path}" in line
+    assert f"is where the package lies, not {tmp_path}; run make setup in {tmp_path}" in line

@@ -106,7 +106,7 @@ def test_another_policy_runs_and_no_code_knows_this_one(smoke, tmp_path):
     words = names - {"sector", "region"}  # words of English, and of HTML
     assert [word for word in words if word.lower() in page.lower()] == []
     sources = [
-        ROOT / "workflow/Snakefile",
+        ROOT / "Snakefile",
         *ROOT.glob("workflow/**/*.smk"),
         *ROOT.glob("workflow/**/*.py"),
         *ROOT.glob("workflow/**/*.j2"),

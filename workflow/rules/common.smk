@@ -1,6 +1,7 @@
 # What the rules repeat, and what makes Snakemake notice that a result is out of date.
 
 from hidden_rule.core.files import content_hash
+from hidden_rule.core.paths import WORKFLOW
 from hidden_rule.core.sources import code_hash, schema_hash
 
 # A rule, its script, and its folders of logs and benchmarks have one name.
@@ -58,7 +59,7 @@ UNSEEN = {
 
 def code_of(script):
     """A param that follows the code of a script and of all that it imports; worked out where a job needs it."""
-    return lambda wildcards: code_hash(Path(workflow.basedir, "scripts", f"{script}.py"))
+    return lambda wildcards: code_hash(WORKFLOW / "scripts" / f"{script}.py")
 
 
 def training_code(wildcards):

@@ -1,0 +1,64 @@
+# Which training method teaches a language model a rule that nobody wrote down, and at what price?
+#
+#   ruleset ─► build_dataset ─┐ (and build_suites; fit_reference, where a condition is a plain classifier)
+#   model ─► prepare_model ───┼─► train ─► evaluate ─► summarize ─► render_charts ─► write_report
+#                             └─────────────┘              └─► record_run ──────────────┘
+#
+# `snakemake` runs this file. It reads config.yaml, then the files named by --configfile.
+
+import sys
+from pathlib import Path
+
+from hidden_rule.core.errors import UserError, one_line_errors
+from hidden_rule.core.files import check_times
+from hidden_rule.core.paths import ROOT
+from hidden_rule.core.versions import check_versions
+from hidden_rule.core.yaml_files import read_yaml
+from hidden_rule.experiment.cautions import cautions
+from hidden_rule.experiment.config import check_config
+
+with one_line_errors():
+    here = Path(workflow.basedir).resolve()
+    if ROOT not in (here, here.parent):
+        raise UserError(
+            ROOT, None, f"is where the package lies, not {here}", f"run make setup in {here}, and its snakemake"
+        )
+    check_versions()  # before a job starts
+    read_yaml("config.yaml")  # before Snakemake does: its own message names neither file nor line
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+with one_line_errors():
+    config = check_config(config, ["config.yaml", *workflow.config_settings.configfiles])
+    if workflow.is_main_process:
+        for line in cautions(config):
+            print(f"warning: {line}", file=sys.stderr)
+
+
+include: "workflow/rules/experiment.smk"
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/statistics.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.write_manifest.output,
+        rules.write_report.output,
+        rules.record_run.output,
+        rules.summarize.output,
+        rules.render_charts.output,
+
+
+with one_line_errors():
+    check_times(MANIFEST, *rules.write_manifest.input, *rules.write_manifest.output)
