@@ -9,6 +9,7 @@
 import sys
 from pathlib import Path
 
+from hidden_rule.core.compat_snakemake import config_files, plans_jobs
 from hidden_rule.core.errors import UserError, one_line_errors
 from hidden_rule.core.files import check_times
 from hidden_rule.core.paths import ROOT
@@ -34,8 +35,8 @@ report: "workflow/report/workflow.rst"
 
 
 with one_line_errors():
-    config = check_config(config, ["config.yaml", *workflow.config_settings.configfiles])
-    if workflow.is_main_process:
+    config = check_config(config, config_files(workflow))
+    if plans_jobs(workflow):
         for line in cautions(config):
             print(f"warning: {line}", file=sys.stderr)
 

@@ -18,6 +18,8 @@ from hidden_rule.task.dataset import dataset_schema, draw_splits
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.training.job import TrainingData, TrainingJob, TrainingOutput
 
+pytest_plugins = ["suite_worlds"]  # its fixtures
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

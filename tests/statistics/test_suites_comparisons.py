@@ -4,7 +4,6 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
-from test_suites import FINCORP, SIZES, answered
 
 import simulate
 from hidden_rule.core.tables import COMPARISONS
@@ -16,6 +15,7 @@ from hidden_rule.statistics.suites_comparisons import clustered, design_effect, 
 from hidden_rule.task.dataset import draw_splits
 from hidden_rule.task.ruleset import load_ruleset
 from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites
+from suite_worlds import FINCORP, SIZES, answered
 
 
 def drawn(families, members, n_seeds=1, share=0.7, seed=0):

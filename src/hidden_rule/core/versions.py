@@ -2,7 +2,7 @@
 
 What is used of a library's internals stands in one module each: `kernels/compat_torch.py`,
 `kernels/compat_transformers.py`, `kernels/compat_peft.py`, `kernels/compat_trl.py` and, for its trainers,
-`training/compat_trl.py`. Each calls `check_version` before it touches them. To move to another version: read that
+`training/compat_trl.py`; for Snakemake `core/compat_snakemake.py`. Each calls `check_version` before it touches them. To move to another version: read that
 module, run `tests/kernels`, `tests/models` and `tests/training`, and widen the range here.
 """
 
@@ -14,7 +14,7 @@ from hidden_rule.core.errors import UserError
 TESTED = {  # library: the first version that was tested, and the first that was not
     "gguf": ("0.19", "0.20"),
     "peft": ("0.21", "0.22"),
-    "snakemake": ("9.27", "9.28"),  # in workflow/: workflow.basedir, workflow.config_settings; see there
+    "snakemake": ("9.27", "9.28"),
     "torch": ("2.11", "2.14"),  # 2.11 on a GPU, 2.13 on CPUs
     "transformers": ("5.23", "5.24"),
     "trl": ("1.16", "1.17"),
