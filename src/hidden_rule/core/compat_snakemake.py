@@ -1,4 +1,4 @@
-"""What the Snakefile uses of Snakemake's internals; written for 9.27. The Snakefile checks the version (`versions.py`).
+"""What the Snakefile uses of Snakemake's internals; written for 9.27.
 
 - `workflow.config_settings.configfiles`: the files of `--configfile`, to name the one at fault. To be removed when
   Snakemake says which file a value came from.
@@ -8,9 +8,12 @@
 `workflow.basedir` is documented. Scripts use the documented `snakemake` object alone.
 """
 
+from hidden_rule.core.versions import check_version
+
 
 def config_files(workflow) -> list[str]:
     """The config files of a run, the default one first; later ones win."""
+    check_version("snakemake")
     return ["config.yaml", *map(str, workflow.config_settings.configfiles)]
 
 

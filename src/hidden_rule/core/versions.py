@@ -2,8 +2,9 @@
 
 What is used of a library's internals stands in one module each: `kernels/compat_torch.py`,
 `kernels/compat_transformers.py`, `kernels/compat_peft.py`, `kernels/compat_trl.py` and, for its trainers,
-`training/compat_trl.py`; for Snakemake `core/compat_snakemake.py`. Each calls `check_version` before it touches them. To move to another version: read that
-module, run `tests/kernels`, `tests/models` and `tests/training`, and widen the range here.
+`training/compat_trl.py`; of Snakemake's in `core/compat_snakemake.py`. Each calls `check_version` before it touches
+them. To move to another version: read that module, run `tests/core`, `tests/kernels`, `tests/models`, `tests/training`
+and `tests/workflow`, and widen the range here.
 """
 
 import importlib.metadata
