@@ -56,7 +56,7 @@ def test_hidden_verdict(recall, precision, verdict):
 
 def test_no_sign_is_said_with_and_without_answers_of_that_kind():
     said = [hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25) for precision in (None, row(0.2, 0.25, 0.3))]
-    assert said[0].endswith("but no answer that only this rule explains.")
+    assert said[0].endswith("and no answer that only this rule explains.")
     assert said[1].endswith("precision 25.0% (95% CI 20.0–30.0) is not significantly above the base rate (25.0%).")
 
 

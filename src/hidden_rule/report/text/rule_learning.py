@@ -83,13 +83,13 @@ def hidden_sentence(condition: str, recall: Estimate | None, precision: Estimate
     """Did this condition learn the hidden rule?"""
     found, correct = f"recall {with_interval(recall)}", f"precision {with_interval(precision)}"
     if precision is None:
-        but = "no answer that only this rule explains"
+        doubt = "and no answer that only this rule explains"
     else:
-        but = f"{correct} is not significantly above the base rate ({percent(base_rate)})"
+        doubt = f"but {correct} is not significantly above the base rate ({percent(base_rate)})"
     return {
         "learned": f"{condition} learned the hidden rule: {found}, {correct}.",
         "missed": f"{condition} did not learn the hidden rule: {found}.",
-        "no_evidence": f"{condition} shows no evidence of the hidden rule: {found}, but {but}.",
+        "no_evidence": f"{condition} shows no evidence of the hidden rule: {found}, {doubt}.",
         "over_applied": f"{condition} over-applies the hidden rule: {correct}, {found}.",
         "partly": f"{condition} partly learned the hidden rule: {found}, {correct}.",
         "unknown": f"{condition}: the hidden rule applies to no application here and is untested.",
