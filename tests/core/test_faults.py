@@ -16,7 +16,6 @@ from hidden_rule.core.files import check_times, read_json, scratch_folder, whole
 from hidden_rule.core.logs import logged
 from hidden_rule.core.tables import COMPARISONS, COSTS, HISTORY, METRICS, read_table, write_table
 from hidden_rule.experiment.runs import Run
-from hidden_rule.report.provenance import data_hashes
 from hidden_rule.statistics.outcomes import load_outcomes
 from hidden_rule.task.dataset import read_split
 from hidden_rule.task.ruleset import load_ruleset
@@ -132,7 +131,7 @@ def ruleset():
 
 READERS = {  # a file of a finished run, and how the jobs read it
     "smoke/data/test.parquet": lambda path: read_split(path, ruleset()),
-    "smoke/data/train.parquet": lambda path: data_hashes({"train": path}),
+    "smoke/data/train.parquet": read_table,
     "smoke/predictions/sft/seed0.parquet": lambda path: list(load_outcomes({Run("sft", 0): path}, ruleset().labels)),
     "smoke/training/sft/seed0/history.parquet": lambda path: read_table(path, HISTORY),
     "smoke/training/sft/seed0/cost.parquet": lambda path: read_table(path, COSTS),
