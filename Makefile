@@ -1,6 +1,6 @@
 # make results   the default experiment, from a clean checkout to results/laptop/report.html
 # make test      the tests
-# make test-fast those that need no finished run and no browser: under three minutes
+# make test-fast those that need no finished run and no browser: three to five minutes
 # make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
 # make bench     how fast it is beside plain TRL: results/published/bench.json

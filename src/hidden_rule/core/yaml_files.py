@@ -22,7 +22,7 @@ class _YamlFault(yaml.YAMLError):
 
 
 def _construct_mapping(loader, node):
-    first_line: dict[str, int] = {}
+    first_line = {}
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue
