@@ -1,5 +1,7 @@
 """One-line errors for mistakes that a user can fix."""
 
+import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,26 @@ class UserError(Exception):
         parts = [str(file)] + ([str(key)] if key else [])
         message = ": ".join(parts) + f": {fault}" + (f"; {remedy}" if remedy else "")
         super().__init__(" ".join(message.split()))
+
+
+SETTING_FILES = "HIDDEN_RULE_SETTING_FILES"  # environment: JSON, the file that sets each dotted key
+
+
+def setting_file(key: str) -> str:
+    """The file that sets a dotted key of the config, or what stands above it; the workflow tells its jobs."""
+    files = json.loads(os.environ.get(SETTING_FILES, "{}"))
+    parts = key.split(".")
+    for depth in range(len(parts), 0, -1):
+        if (above := ".".join(parts[:depth])) in files:
+            return files[above]
+    return "config.yaml"
+
+
+class SettingError(UserError):
+    """A mistake in a setting that shows only in a job: the message names the file in which the user wrote it."""
+
+    def __init__(self, key: str, fault, remedy=None):
+        super().__init__(setting_file(key), key, fault, remedy)
 
 
 @contextmanager
