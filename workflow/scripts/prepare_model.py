@@ -3,7 +3,7 @@
 from hidden_rule.core.logs import logged
 from hidden_rule.models.startup import load_libraries
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0], hub=snakemake.params.model["source"] == "hub"):
     load_libraries()
     from hidden_rule.models.prepare import prepare_model
 

@@ -1,4 +1,4 @@
-"""Send what a script prints to the terminal and to the rule's log alike."""
+"""The frame of every job: what it prints goes to the terminal and to the rule's log alike; it asks no network."""
 
 import contextlib
 import sys
@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.core.offline import restrict_network
 
 DISK_FAULTS = {  # what the operating system says, whichever library passes it on
     "No space left on device": "free some space and run the same command again: finished results are kept",
@@ -45,11 +46,13 @@ class Tee:
 
 
 @contextlib.contextmanager
-def logged(log_path):
+def logged(log_path, hub: bool = False):
     """Copy standard output and error to `log_path`; what a user can fix ends the script with one line, exit status 1.
 
-    Snakemake deletes a log before a job starts; a script may open its own twice.
+    Snakemake deletes a log before a job starts; a script may open its own twice. `hub`: the job may ask the Hub; others
+    ask no network (`core/offline.py`), if the libraries that would are imported within the block.
     """
+    restrict_network(hub)
     path = Path(log_path)
     log, stdout, stderr = None, sys.stdout, sys.stderr
     try:
