@@ -1,4 +1,8 @@
-"""The schema of every parquet table, declared once and checked whenever a table is written or read."""
+"""The schema of every parquet table, declared once and checked whenever a table is written or read.
+
+No column of numbers holds one that is not finite: what is undefined is null, and a NaN or an infinity is a mistake that
+stops with the file, the column and the row.
+"""
 
 import polars as pl
 
@@ -7,6 +11,7 @@ from hidden_rule.core.files import whole
 from hidden_rule.core.seals import UNSEALED, seal, seal_holds
 
 REBUILD = "delete it and run again to rebuild it"
+NOT_WRITTEN = "the table was not written; the job's log says what came before"
 
 HISTORY = pl.Schema(
     {
@@ -203,6 +208,20 @@ def write_table(frame: pl.DataFrame, path, schema: pl.Schema) -> None:
     """Write `frame` to `path` as parquet, whole or not at all, and sealed.
 
     Columns must have the names, order and types of `schema`; raises TypeError otherwise.
+def check_finite(frame: pl.LazyFrame, path, remedy: str) -> None:
+    """Raise UserError if a number of a table is not finite; it names the file, the column and the row, counted from 1."""
+    numbers = [name for name, dtype in frame.collect_schema().items() if dtype.is_float()]
+    if not numbers:
+        return
+    finite = frame.select(pl.col(numbers).is_finite().fill_null(True))
+    for name, all_finite in finite.select(pl.all().all()).collect().row(0, named=True).items():
+        if not all_finite:
+            row = finite.select(pl.col(name).arg_min()).collect().item()
+            value = frame.select(pl.col(name).get(row)).collect().item()
+            fault = f"is {value} in row {row + 1}, where only finite numbers may be"
+            raise UserError(path, f"column {name}", fault, remedy)
+
+
     """
     if frame.schema != schema:
         raise TypeError(f"{path}: columns {dict(frame.schema)} are not the declared {dict(schema)}")
@@ -211,8 +230,9 @@ def write_table(frame: pl.DataFrame, path, schema: pl.Schema) -> None:
         seal(temporary)
 
 
+    check_finite(frame.lazy(), path, NOT_WRITTEN)
 def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
-    """Read a parquet table and check its schema; a damaged or foreign file is a UserError."""
+    """Read a parquet table and check its schema and numbers; a damaged or foreign file is a UserError."""
     try:
         if not seal_holds(path):  # parquet as polars writes it has no checksums: a flipped bit would be another number
             raise UserError(path, None, "was altered since it was written", REBUILD)
@@ -233,7 +253,8 @@ def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
 
 
 def scan_table(path, schema: pl.Schema) -> pl.LazyFrame:
-    """A parquet table, unread, its seal and schema checked; a damaged or foreign file is a UserError."""
+    """A parquet table, unread, its seal, schema and numbers checked; a damaged or foreign file is a UserError."""
+    check_finite(frame.lazy(), path, REBUILD)
     try:
         as_declared = seal_holds(path) and pl.scan_parquet(path).collect_schema() == schema
     except (pl.exceptions.PolarsError, OSError):
@@ -241,3 +262,4 @@ def scan_table(path, schema: pl.Schema) -> pl.LazyFrame:
     if not as_declared:
         read_table(path, schema)  # raises, and says what is wrong
     return pl.scan_parquet(path)
+    check_finite(pl.scan_parquet(path), path, REBUILD)
