@@ -204,10 +204,6 @@ def predictions_schema(labels: list[str]) -> pl.Schema:
     )
 
 
-def write_table(frame: pl.DataFrame, path, schema: pl.Schema) -> None:
-    """Write `frame` to `path` as parquet, whole or not at all, and sealed.
-
-    Columns must have the names, order and types of `schema`; raises TypeError otherwise.
 def check_finite(frame: pl.LazyFrame, path, remedy: str) -> None:
     """Raise UserError if a number of a table is not finite; it names the file, the column and the row, counted from 1."""
     numbers = [name for name, dtype in frame.collect_schema().items() if dtype.is_float()]
@@ -222,15 +218,20 @@ def check_finite(frame: pl.LazyFrame, path, remedy: str) -> None:
             raise UserError(path, f"column {name}", fault, remedy)
 
 
+def write_table(frame: pl.DataFrame, path, schema: pl.Schema) -> None:
+    """Write `frame` to `path` as parquet, whole or not at all, and sealed.
+
+    Columns must have the names, order and types of `schema`; raises TypeError otherwise, and UserError, before anything
+    is written, if a number is not finite.
     """
     if frame.schema != schema:
         raise TypeError(f"{path}: columns {dict(frame.schema)} are not the declared {dict(schema)}")
+    check_finite(frame.lazy(), path, NOT_WRITTEN)
     with whole(path) as temporary:
         frame.write_parquet(temporary, compression="zstd", statistics=True, metadata={"seal": UNSEALED})
         seal(temporary)
 
 
-    check_finite(frame.lazy(), path, NOT_WRITTEN)
 def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
     """Read a parquet table and check its schema and numbers; a damaged or foreign file is a UserError."""
     try:
@@ -249,17 +250,17 @@ def read_table(path, schema: pl.Schema | None = None) -> pl.DataFrame:
             f"has other columns than declared (missing {missing}, unexpected {extra}, or another type or order)",
             REBUILD,
         )
+    check_finite(frame.lazy(), path, REBUILD)
     return frame
 
 
 def scan_table(path, schema: pl.Schema) -> pl.LazyFrame:
     """A parquet table, unread, its seal, schema and numbers checked; a damaged or foreign file is a UserError."""
-    check_finite(frame.lazy(), path, REBUILD)
     try:
         as_declared = seal_holds(path) and pl.scan_parquet(path).collect_schema() == schema
     except (pl.exceptions.PolarsError, OSError):
         as_declared = False
     if not as_declared:
         read_table(path, schema)  # raises, and says what is wrong
-    return pl.scan_parquet(path)
     check_finite(pl.scan_parquet(path), path, REBUILD)
+    return pl.scan_parquet(path)
