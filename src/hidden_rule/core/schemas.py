@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import re
+import unicodedata
 
 import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
@@ -12,6 +13,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 from hidden_rule.core.paths import WORKFLOW
 
 SCHEMA_DIR = WORKFLOW / "schemas"
+MAX_WHOLE = 10**300  # beyond, a whole number is no float
 TYPE_WORDS = {
     "object": "a mapping of keys to values",
     "array": "a list",
@@ -35,7 +37,25 @@ def _pattern(validator, pattern, instance, schema):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-Validator = validators.extend(Draft202012Validator, {"pattern": _pattern})
+def _unique_items(validator, wanted, instance, schema):
+    """No item twice, in time that grows with the list, whatever its items are."""
+    if wanted and isinstance(instance, list) and (twice := _first_repeated(instance)) is not None:
+        yield ValidationError(f"{twice[0]!r} stands twice")
+
+
+def _first_repeated(items: list) -> tuple | None:
+    """The first item, in a tuple, that equals an earlier one (1 equals 1.0, and not true), or None."""
+    seen = set()
+    for item in items:
+        whole = isinstance(item, float) and item.is_integer()
+        key = json.dumps(int(item) if whole else item, sort_keys=True, default=str)
+        if key in seen:
+            return (item,)
+        seen.add(key)
+    return None
+
+
+Validator = validators.extend(Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique_items})
 
 
 @functools.cache
@@ -63,7 +83,7 @@ def dotted(path) -> str:
 
 def quoted(value) -> str:
     """A value as YAML would show it, shortened to one line."""
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -80,9 +100,9 @@ def first_fault(document, schema: dict, root: dict | None = None, prefix: tuple 
 
     Misspelled keys come first: a misspelled key is often what makes another one missing.
     """
-    bad_number = _non_finite(document)
-    if bad_number is not None:
-        return (*prefix, *bad_number), "is not a finite number", "give a plain number"
+    if (unfit := _unfit(document)) is not None:
+        path, fault, remedy = unfit
+        return (*prefix, *path), fault, remedy
     validator = Validator({**schema, "$defs": (root or schema).get("$defs", {})})
     errors = list(validator.iter_errors(document))
     if not errors:
@@ -101,17 +121,15 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
         case "additionalProperties":
             known = list(error.schema.get("properties", {}))
             extra = next(key for key in value if key not in known)
-            return (*path, extra), "unknown key", did_you_mean(extra, known)
+            return (*path, extra), "unknown key", _place_of(extra, error.schema, root) or did_you_mean(extra, known)
         case "required":
             missing = next(key for key in limit if key not in value)
             about = resolve(error.schema.get("properties", {}).get(missing, {}), root).get("description")
             return (*path, missing), "is missing", f"add it ({about})" if about else "add it"
         case "type":
             wanted = TYPE_WORDS[limit]
-            if isinstance(value, str) and limit == "number" and re.fullmatch(r"[+-]?\d+,\d+", value):
-                return path, f"{quoted(value)} is read as text, not a number", f"write {value.replace(',', '.')}"
-            if isinstance(value, str) and limit in ("number", "integer") and _exponent_without_point(value):
-                return path, f"{quoted(value)} is read as text, not a number", f"write {_exponent_without_point(value)}"
+            if isinstance(value, str) and limit in ("number", "integer") and (meant := _number_meant(value, limit)):
+                return path, f"{quoted(value)} is read as text, not a number", f"write {meant}"
             remedy = "put it in quotes" if limit == "string" and value is not None else f"give {wanted}"
             if limit == "object":
                 remedy = "write {} if it has no keys" if value is None else "write its keys below it, indented"
@@ -131,8 +149,8 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
                 return (*path, value), "is not a valid name", f"use {description}"
             return path, f"{quoted(value)} is not valid", f"give {description}"
         case "uniqueItems":
-            twice = next(item for i, item in enumerate(value) if item in value[:i])
-            return path, f"{quoted(twice)} stands twice", "keep one"
+            twice = _first_repeated(value)
+            return path, f"{quoted(twice[0] if twice else value)} stands twice", "keep one"
         case "minItems" | "minProperties":
             return path, "is empty" if not value else f"has only {len(value)} of at least {limit}", "add more"
         case "minLength":
@@ -141,6 +159,18 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
             return path, f"has {len(value)} of at most {limit}", "remove some"
         case _:
             return path, " ".join(error.message.split())[:120], description
+
+
+def _place_of(key: str, schema: dict, root: dict) -> str | None:
+    """Where a key belongs that stands a level too high, or is dotted: `write it below sft`; None if nowhere."""
+    parts, inner = key.split("."), schema
+    for part in parts:
+        inner = resolve(inner.get("properties", {}).get(part, {}), root)
+    if len(parts) > 1 and inner:
+        return f"write {': {'.join(parts)}: …{'}' * (len(parts) - 1)}"
+    children = schema.get("properties", {}).items()
+    homes = [name for name, child in children if key in resolve(child, root).get("properties", {})]
+    return f"write it below {' or '.join(homes)}" if homes else None
 
 
 def _range_words(schema: dict) -> str:
@@ -152,25 +182,47 @@ def _range_words(schema: dict) -> str:
     return ("a whole number, " if schema.get("type") == "integer" else "") + " and ".join(low + high)
 
 
-def _exponent_without_point(text: str) -> str | None:
-    """`2e-4` is text to YAML 1.1; the same number as YAML reads it, or None if `text` is no such number."""
-    match = re.fullmatch(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)", text.strip())
-    if not match:
-        return None
-    whole, fraction, sign, exponent = match.groups()
-    return f"{whole}{fraction if fraction and len(fraction) > 1 else '.0'}e{sign or '+'}{exponent}"
+def _number_meant(text: str, kind: str) -> str | None:
+    """The number that a text of YAML 1.1 stands for, as YAML reads it, or None.
+
+    A text are `2e-4` (which needs a point and a sign), `0,0002` and `1,000`.
+    """
+    text = text.strip()
+    if match := re.fullmatch(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)", text):
+        whole, fraction, sign, exponent = match.groups()
+        return f"{whole}{fraction if fraction and len(fraction) > 1 else '.0'}e{sign or '+'}{exponent}"
+    if kind == "number" and re.fullmatch(r"[+-]?\d+,\d+", text):
+        return text.replace(",", ".")
+    if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", text):
+        return text.replace(",", "")
+    return None
 
 
-def _non_finite(value, path: tuple = ()) -> tuple | None:
-    """Path of the first NaN or infinity; JSON schema ranges let NaN pass."""
+def _unfit(value, path: tuple = ()) -> tuple | None:
+    """`(path, fault, remedy)` of the first number that is not finite, or text that cannot be shown or written.
+
+    JSON schema ranges let NaN pass, and a whole number may be larger than any float.
+    """
     if isinstance(value, float) and not math.isfinite(value):
-        return path
+        return path, "is not a finite number", "give a plain number"
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
+        return path, f"has {len(str(abs(value)))} digits", "give a smaller number"
+    if isinstance(value, str) and (character := control_character(value)):
+        return path, f"holds the control character U+{ord(character):04X}", "take it out"
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
-        found = _non_finite(child, (*path, key))
-        if found is not None:
+        if isinstance(key, str) and (character := control_character(key)):
+            return (*path, key), f"its name holds the control character U+{ord(character):04X}", "take it out"
+        if (found := _unfit(child, (*path, key))) is not None:
             return found
     return None
+
+
+def control_character(text: str) -> str | None:
+    """The first character that is no text (controls but line end and tab, halves of surrogate pairs), or None."""
+    if text.isprintable():
+        return None
+    return next((c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
 
 
 def fill_defaults(value, schema: dict, root: dict):
