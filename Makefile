@@ -10,7 +10,10 @@ PYTHON ?= python3
 VENV := .venv
 RESULTS ?= results/laptop
 BIN := $(VENV)/bin
+# Threads that wait do not spin: the other process computes meanwhile.
+TWO_AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY := 1
+test test-fast: export OMP_WAIT_POLICY := passive
 
 .PHONY: results setup test test-fast test-cluster lint format lock verify publish bench clean
 
@@ -35,10 +38,10 @@ $(VENV)/.installed-slurm: $(VENV)/.installed envs/slurm.txt
 	touch $@
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not slow and not browser"
 
 test-cluster: $(VENV)/.installed-test $(VENV)/.installed-slurm
 	$(BIN)/python tests/cluster.py

@@ -65,11 +65,19 @@ class Checkout:
         return {line.split(": ", 1)[1] for line in lines if line.startswith("Job ") and ": " in line}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """What needs a finished run is slow."""
+    """What needs a finished run is slow. Where tests run two at a time one process runs all of these, and each file whole.
+
+    The slow come first, so that both processes end at about the same time.
+    """
     for item in items:
         if "smoke" in item.fixturenames:
             item.add_marker("slow")
+            item.add_marker(pytest.mark.xdist_group("smoke"))
+        else:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: ("smoke" not in item.fixturenames, item.get_closest_marker("slow") is None))
 
 
 SMOKE = ("--configfile", "experiments/smoke.yaml")
