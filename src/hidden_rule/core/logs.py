@@ -22,9 +22,11 @@ class Tee:
 
     def __init__(self, terminal, log):
         self.terminal, self.log = terminal, log
+        self.ended = True  # the line that was written last
 
     def write(self, text: str) -> int:
         self.terminal.write(text)
+        self.ended = text.endswith("\n") if text else self.ended
         with contextlib.suppress(OSError):  # a full disk: the terminal has it, and whoever writes results says so
             self.log.write(text.replace("\r", "\n"))
         return len(text)
@@ -45,6 +47,13 @@ class Tee:
         return self.terminal.encoding
 
 
+def print_error(text: str) -> None:
+    """A line `error: …` of its own on standard error, also after a progress bar."""
+    if not getattr(sys.stderr, "ended", True):
+        print(file=sys.stderr)
+    print(f"error: {text}", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def logged(log_path, hub: bool = False):
     """Copy standard output and error to `log_path`; what a user can fix ends the script with one line, exit status 1.
@@ -63,13 +72,13 @@ def logged(log_path, hub: bool = False):
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(str(error))
         raise SystemExit(1) from None
     except Exception as error:
         if (fault := next((fault for fault in DISK_FAULTS if fault in str(error)), None)) is None:
             traceback.print_exc()
         else:
-            print(f"error: {' '.join(str(error).split())}; {DISK_FAULTS[fault]}", file=sys.stderr)
+            print_error(f"{' '.join(str(error).split())}; {DISK_FAULTS[fault]}")
         raise SystemExit(1) from None
     finally:
         sys.stdout, sys.stderr = stdout, stderr

@@ -6,12 +6,14 @@ from hidden_rule.core.tables import LEAKS, SIDE_EFFECTS, write_table
 from hidden_rule.evaluation import leakage, side_effects
 from hidden_rule.evaluation.jobs import SideEffectsJob
 from hidden_rule.models.adapters import load_adapter
+from hidden_rule.models.finite import naming_run
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.loading import load_model, load_tokenizer
 from hidden_rule.task.ordinary_text import load_texts
 from hidden_rule.task.ruleset import load_ruleset
 
 
+@naming_run
 def measure_side_effects(job: SideEffectsJob) -> None:
     """Write the tables SIDE_EFFECTS and LEAKS of one trained condition and seed."""
     texts, ruleset = load_texts(job.texts), load_ruleset(job.ruleset)

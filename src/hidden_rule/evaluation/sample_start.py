@@ -6,6 +6,7 @@ import torch
 from hidden_rule.core.tables import SAMPLES, write_table
 from hidden_rule.evaluation.jobs import SamplingJob
 from hidden_rule.models.decoding import Generation, generate_replies
+from hidden_rule.models.finite import naming_run
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.loading import load_policy, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts
@@ -15,6 +16,7 @@ from hidden_rule.task.replies import parse_reply
 from hidden_rule.task.ruleset import load_ruleset
 
 
+@naming_run
 def sample_start(job: SamplingJob) -> None:
     """Write the table SAMPLES: replies to some of a split's applications, as many of one label as of another."""
     ruleset, tokenizer = load_ruleset(job.ruleset), load_tokenizer(job.base.manifest)

@@ -11,6 +11,7 @@ the training depends on: with another configuration, data, start or code there i
 
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from transformers import TrainerCallback
 from hidden_rule.core import processes
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_entry, file_sha256, write_text
+from hidden_rule.models.finite import NotFiniteError, dtype_of, weights_are_finite
 from hidden_rule.training.job import CheckpointPlan
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,10 @@ class Checkpoints(TrainerCallback):
                 counter.restore(progress[name])
             log.warning("resuming from %s", newest)
         trainer.add_callback(self)
-        trainer.train(resume_from_checkpoint=newest and str(newest))
+        try:
+            trainer.train(resume_from_checkpoint=newest and str(newest))
+        except NotFiniteError as error:
+            raise error.at(trainer.state.global_step) from None
         if self.stopped:
             log.warning("stopped by SIGTERM after step %d, with a checkpoint", trainer.state.global_step)
             raise SystemExit(128 + signal.SIGTERM)
@@ -118,6 +123,11 @@ class Checkpoints(TrainerCallback):
         self.stopped = bool(stopped)
         control.should_save = bool(due or stopped) and state.global_step < state.max_steps
         control.should_training_stop |= self.stopped
+
+    def on_log(self, args, state, control, model=None, **kwargs):
+        """Raise NotFiniteError, in all processes, before weights are saved that are not finite: nothing resumes there."""
+        if control.should_save and any(processes.reduced([not weights_are_finite(model)], largest=True)):
+            raise NotFiniteError("a weight of the adapter", math.nan, dtype_of(model), state.global_step)
 
     def on_save(self, args, state, control, **kwargs):
         self.last = time.monotonic()

@@ -18,6 +18,7 @@ Where it departs from `StructuredGRPOTrainer`, whose model, data order, optimize
 import torch
 
 from hidden_rule.core import processes
+from hidden_rule.models.finite import check_numbers, dtype_of
 from hidden_rule.training.structured_grpo import StructuredGRPOTrainer
 from hidden_rule.training.watcher import SHARE_PREFIX
 
@@ -62,6 +63,8 @@ class ExpectedRewardTrainer(StructuredGRPOTrainer):
         }
         sums = [float(values.double().sum()) for values in per_prompt.values()]
         *sums, n, all_tokens = processes.reduced([*sums, len(rewards), n_tokens])
+        of_replies = {"the expected reward": sums[0], "the entropy of the replies": sums[1]}
+        check_numbers(of_replies, dtype_of(self.model), self.state.global_step + 1)
         for name, total in zip(per_prompt, sums, strict=True):
             self.train_metrics[name].append(total / n)
         self.n_tokens_rolled_out += int(all_tokens)

@@ -19,6 +19,7 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig
 
 from hidden_rule.core import processes
+from hidden_rule.models.finite import naming_run
 from hidden_rule.task.replies import parse_reply
 from hidden_rule.task.rewards import make_reward_function, reply_texts, reward_matrix
 from hidden_rule.training import launch
@@ -117,6 +118,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Ep
     return trainer
 
 
+@naming_run
 def train_grpo(job: TrainingJob, start: Start | None = None, make_watcher=Watcher):
     """Train, and write the adapter's folder, the training's history and its cost; returns the trained model.
 

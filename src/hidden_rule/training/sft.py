@@ -14,6 +14,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
+from hidden_rule.models.finite import naming_run
 from hidden_rule.models.tokens import encode_reply
 from hidden_rule.training import launch
 from hidden_rule.training.arguments import common_arguments, micro_batch_size
@@ -63,6 +64,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Cl
     return trainer
 
 
+@naming_run
 def train_sft(job: TrainingJob, start: Start | None = None, make_watcher=Watcher):
     """Train, and write the adapter's folder, the training's history and its cost; returns the trained model.
 

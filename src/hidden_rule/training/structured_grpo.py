@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from hidden_rule.core import processes
+from hidden_rule.models.finite import check_numbers, dtype_of
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
@@ -112,6 +113,8 @@ def draw_rollouts(prompts: list, trainer: StructuredGRPOTrainer) -> dict:
     if training:
         entropy = -(log_probs.exp() * log_probs).sum(1).mean()
         n_tokens, entropies = processes.reduced([sum(map(len, rows)) + sum(map(len, replies)), float(entropy)])
+        # not finite in any process, hence an error in all of them
+        check_numbers({"the entropy of the replies": entropies}, dtype_of(trainer.model), trainer.state.global_step + 1)
         trainer.n_tokens_rolled_out += int(n_tokens)
         trainer.train_metrics["label_entropy"].append(entropies / processes.n_processes())
     choices = [set(trainer.trie.branch_positions(label)) for label in labels]

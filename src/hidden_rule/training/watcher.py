@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from hidden_rule.core import processes
 from hidden_rule.core.tables import HISTORY
 from hidden_rule.models.decoding import label_log_probs
+from hidden_rule.models.finite import check_numbers, dtype_of
 from hidden_rule.training.start import Start
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ LOGGED = {
     "invalid_share": "invalid_share",
 }
 SHARE_PREFIX = "predicted_share/"
+IN_WORDS = {"loss": "the loss", "grad_norm": "the gradient norm", "reward": "the mean reward", "entropy": "the entropy"}
 
 
 class Watcher(TrainerCallback):
@@ -105,9 +107,11 @@ class Watcher(TrainerCallback):
         self.n_tokens = int(logs.get("num_tokens", self.n_tokens))
         if "label_entropy" in logs:  # over the label set; TRL's own is a mean over tokens
             logs = {**logs, "entropy": logs["label_entropy"]}
-        for theirs, ours in LOGGED.items():
-            if logs.get(theirs) is not None:
-                self.add(state.global_step, ours, logs[theirs])
+        measured = {ours: logs[theirs] for theirs, ours in LOGGED.items() if logs.get(theirs) is not None}
+        in_words = {IN_WORDS.get(name, name): value for name, value in measured.items()}
+        check_numbers(in_words, dtype_of(self.start.model), state.global_step)  # alike in all processes, before a save
+        for name, value in measured.items():
+            self.add(state.global_step, name, value)
         for key, value in logs.items():
             if key.startswith(SHARE_PREFIX):
                 self.add(state.global_step, "predicted_share", value, key.removeprefix(SHARE_PREFIX))
