@@ -15,6 +15,7 @@ from hidden_rule.core.tables import predictions_schema, write_table
 from hidden_rule.evaluation.jobs import EvaluationJob
 from hidden_rule.evaluation.predictions import named_frames, predictions_frame
 from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
+from hidden_rule.models.finite import naming_run
 from hidden_rule.models.hardware import default_device, device_name, peak_bytes
 from hidden_rule.models.loading import load_policy, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, label_trie
@@ -41,6 +42,7 @@ def conversations_of(job: EvaluationJob, ruleset: Ruleset, frames: list[pl.DataF
     return [render_prompts(ruleset, frame, job.prompt, examples) for frame in frames]
 
 
+@naming_run
 def evaluate(job: EvaluationJob) -> None:
     """Write the predictions of one condition and seed, and what they cost."""
     began, device = time.perf_counter(), default_device()

@@ -7,6 +7,7 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from hidden_rule.kernels.shared_prefix import common_prefix_length, sharing_fault
+from hidden_rule.models.finite import check_values, dtype_of
 from hidden_rule.models.trie import LabelTrie
 
 MIN_SHARED = 8  # tokens: a cache of fewer costs more than it saves
@@ -38,6 +39,7 @@ def label_log_probs(
         rows = [prompts[i] for i in batch]
         branches = model(label_trie=trie, prompts=rows, at=1.0) if wrapped else trie.branch_log_probs(model, rows)
         result[batch] = trie.reply_log_probs(branches).cpu()
+        check_values(result[batch], "a log-probability of a reply", dtype_of(model))
     return result
 
 

@@ -12,6 +12,7 @@ from hidden_rule.kernels.norm import fuse_norms
 from hidden_rule.models.adapters import load_adapter
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.files import model_folder
+from hidden_rule.models.finite import check_next_tokens
 from hidden_rule.models.hardware import compute_dtype
 
 
@@ -36,6 +37,7 @@ def load_model(manifest_path, dtype: str, device: torch.device, stock: bool = Fa
     network = network.to(device).eval()
     if not stock:
         install_kernels(network, device)
+    check_next_tokens(network)
     return network
 
 
