@@ -144,6 +144,7 @@ def own_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_threads")
 def test_the_gpu_script_ends_well_at_a_toy_shape(manifest, tmp_path, monkeypatch):
     """Each side in this process, not in one of its own: libraries are loaded once."""
@@ -173,6 +174,7 @@ def test_the_gpu_script_ends_well_at_a_toy_shape(manifest, tmp_path, monkeypatch
     assert len(lines) == 2 + len(results["rows"])
 
 
+@pytest.mark.slow
 def test_our_computation_is_as_near_to_the_truth_as_the_plain_one(tiny_jobs):
     """Of the tiny model; on a GPU the same program compares the embedded one."""
     from exactness import compare_computations

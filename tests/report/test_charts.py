@@ -108,6 +108,7 @@ def test_nothing_trained_is_said_in_words(tmp_path):
         assert "No condition of this experiment was trained." in texts[name]
 
 
+@pytest.mark.slow
 def test_no_grpo(tmp_path):
     conditions = {name: WORLD[name] for name in ("baseline", "sft")}
     texts = texts_of(world(tmp_path, make_ruleset(3), conditions), tmp_path)
@@ -116,6 +117,7 @@ def test_no_grpo(tmp_path):
     assert "No condition of this experiment was trained with RL." in texts["collapse"]
 
 
+@pytest.mark.slow
 def test_a_rule_that_never_fires_and_a_run_of_one_step(tmp_path):
     ruleset = make_ruleset(3)
     made = write_world(tmp_path / "made", ruleset, n_steps=1, sizes=SIZES)  # by rules that fire
@@ -136,6 +138,7 @@ def test_names_with_markup_stay_text(tmp_path):
     assert page.count("<script>") == page.count("</script>") == 2  # the library's and the chart's
 
 
+@pytest.mark.slow
 def test_pages_are_self_contained_and_bitmaps_are_bitmaps(tmp_path):
     outputs = [tmp_path / "charts" / f"accuracy.{suffix}" for suffix in ("html", "png")]
     render_charts(world(tmp_path, make_ruleset(3)), outputs)
@@ -169,6 +172,7 @@ def test_a_loss_that_is_rounding_is_not_drawn(tmp_path):
     assert "loss, GRPO: zero up to rounding, not shown" in text_of(tmp_path / "training.svg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_seeds", [1, 3])
 def test_long_names_many_conditions_and_suites_are_drawn(tmp_path, n_seeds):
     """Nothing is clipped: every name and every reason stands in full in the picture."""
@@ -190,6 +194,7 @@ def test_long_names_many_conditions_and_suites_are_drawn(tmp_path, n_seeds):
     assert "not evaluated: ruleset lists no paraphrases" in texts["suites"]
 
 
+@pytest.mark.slow
 def test_more_conditions_than_colours_are_told_apart_and_legends_keep_to_the_width(tmp_path):
     names = [f"a_condition_{i}" for i in range(2 * len(CONDITION_COLOURS) + 1)]
     results = world(tmp_path, make_ruleset(3), dict.fromkeys(names, WORLD["sft"]), n_steps=5)

@@ -219,6 +219,7 @@ def requests_of(driver) -> list[str]:
     return [url for url in urls if not url.startswith(("data:", "blob:", "chrome"))]
 
 
+@pytest.mark.browser
 def test_in_a_browser_nothing_is_fetched_logged_or_run(report, tmp_path):
     from selenium.common.exceptions import NoAlertPresentException
     from selenium.webdriver.common.by import By

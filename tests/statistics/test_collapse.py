@@ -136,6 +136,7 @@ def test_a_decision_that_is_seldom_right_is_held_to_its_own_share():
     assert judged(right)["verdict"] == "warn"  # where all are right equally often it would be one-sided
 
 
+@pytest.mark.slow
 def test_false_verdicts_are_few_and_every_planted_collapse_is_found():
     for name in histories.NULLS:
         rates = histories.rates(name, 120, 16, 8, 25)

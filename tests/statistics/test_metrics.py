@@ -137,6 +137,7 @@ def test_precision_recall_f1_equal_sklearn(tmp_path):
     assert look(metrics, "macro_f1")["value"] == pytest.approx(f1_score(truth, predicted, average="macro"))
 
 
+@pytest.mark.slow
 def test_macro_f1_interval_is_that_of_a_row_bootstrap(tmp_path):
     frame = make_predictions(RULESET, 0.7, sizes=[("test", "structured", 200, 0)])
     frame.write_parquet(tmp_path / "x")

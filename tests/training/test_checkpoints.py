@@ -90,6 +90,7 @@ def test_a_resumed_training_is_the_undisturbed_one(tiny_jobs, tmp_path, monkeypa
     assert not (tmp_path / "killed" / "checkpoints").exists()  # done: nothing to go on from
 
 
+@pytest.mark.slow
 def test_a_training_that_starts_from_an_adapter_resumes_too(tiny_jobs, tmp_path, monkeypatch):
     train(tiny_jobs, tmp_path / "sft")
     start = {"start_from": tmp_path / "sft" / "adapter", "method": "grpo"}
@@ -110,6 +111,7 @@ def damage_newest(root, how):
         (folder / "whole.json").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["cut", "altered", "unfinished"])
 def test_a_damaged_checkpoint_is_skipped(tiny_jobs, tmp_path, monkeypatch, caplog, how):
     expected = train(tiny_jobs, tmp_path / "undisturbed")
@@ -122,6 +124,7 @@ def test_a_damaged_checkpoint_is_skipped(tiny_jobs, tmp_path, monkeypatch, caplo
     assert lines[1].startswith("resuming from") and lines[1].endswith("checkpoint-3")
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_alone_do_not_start_afresh_in_silence(tiny_jobs, tmp_path, monkeypatch):
     train_killed(monkeypatch, 4, tiny_jobs, tmp_path / "killed", steps=3)
     damage_newest(tmp_path / "killed", "cut")
@@ -130,6 +133,7 @@ def test_damaged_checkpoints_alone_do_not_start_afresh_in_silence(tiny_jobs, tmp
         train(tiny_jobs, tmp_path / "killed", steps=3)
 
 
+@pytest.mark.slow
 def test_a_kill_within_the_first_checkpoint_needs_no_hand(tiny_jobs, tmp_path, monkeypatch, caplog):
     expected = train(tiny_jobs, tmp_path / "undisturbed")
     train_killed(monkeypatch, 4, tiny_jobs, tmp_path / "killed", steps=3)
@@ -220,6 +224,7 @@ def test_one_prompt_that_does_not_fit_ends_with_one_line(bare_job):
         retry_with_smaller_batch(train, bare_job({"batch_size": 9, "micro_batch_size": 9}))  # 9, 3, 1
 
 
+@pytest.mark.slow
 def test_accumulated_micro_batches_train_the_same(tiny_jobs):
     """The loss of each step, in float32, whatever the micro-batch."""
     losses = []

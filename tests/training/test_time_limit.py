@@ -49,6 +49,7 @@ def of(history, metric):
     return history.filter(metric=metric).select("step", "value").rows()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_it_ends_in_time_and_the_learning_rate_with_it(train, method):
     """One minute is six steps, two of them of warm-up; an epoch has four."""
@@ -60,6 +61,7 @@ def test_it_ends_in_time_and_the_learning_rate_with_it(train, method):
     assert [step for step, _ in of(history, "validation_accuracy")] == [0, 4, 6]
 
 
+@pytest.mark.slow
 def test_it_may_end_with_an_epoch(train):
     history = train("sft", epochs=100, max_minutes=80 / 60)
     assert [step for step, _ in of(history, "validation_accuracy")] == [0, 4, 8]
@@ -72,6 +74,7 @@ def test_epochs_may_run_out_first(train):
     assert rates[2:] == pytest.approx([1e-3 * (8 - step) / 8 for step in range(2, 8)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "grpo"])
 def test_a_killed_training_has_no_more_time(train, method):
     limits = {"epochs": 100, "max_minutes": 1.0}

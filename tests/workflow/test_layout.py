@@ -52,6 +52,7 @@ def test_every_script_has_its_rule():
     assert {path.stem for path in (WORKFLOW / "scripts").glob("*.py")} == expected
 
 
+@pytest.mark.slow
 def test_the_package_of_another_checkout_is_refused(tmp_path):
     """As in a checkout whose own environment was never made, but another's is active."""
     for name in ("workflow", "experiments", "rulesets"):

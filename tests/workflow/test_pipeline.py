@@ -76,10 +76,11 @@ def test_provenance_has_a_hash_for_all_that_went_in(smoke):
     assert resolved["sft"]["epochs"] == 1 and resolved["lora"]["r"] == 16
 
 
-def test_another_policy_runs_and_no_code_knows_this_one(smoke, tmp_path):
+def test_another_policy_and_model_run_and_no_code_knows_this_one(smoke, tiny_manifest, tmp_path):
     overlay = tmp_path / "parcels.yaml"
     overlay.write_text(
         "experiment: parcels\nruleset: tests/rulesets/parcels.yaml\n"
+        f"model: {{source: path, id: '{tiny_manifest.parent / 'model'}'}}\n"
         "suites: {kinds: [counterfactuals, conflicts, boundaries, field_order, prevalence]}\n"
         "data: {train: 24, test: 12, validation: 12, holdout: 12}\nseeds: [0, 7]\n"
         "conditions: {grpo: false, sft_then_grpo: false, plain: {reference: logistic}, told: {prompt: oracle},\n"
