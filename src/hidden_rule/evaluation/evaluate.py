@@ -10,10 +10,11 @@ import polars as pl
 import torch
 
 from hidden_rule.core.costs import Cost, write_costs
-from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import predictions_schema, write_table
 from hidden_rule.evaluation.jobs import EvaluationJob
 from hidden_rule.evaluation.predictions import named_frames, predictions_frame
+from hidden_rule.models.context import Blame, check_context
+from hidden_rule.models.control_tokens import check_ruleset
 from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
 from hidden_rule.models.finite import naming_run
 from hidden_rule.models.hardware import default_device, device_name, peak_bytes
@@ -27,11 +28,8 @@ from hidden_rule.task.ruleset import Ruleset, load_ruleset
 
 def check_length(prompts, model, max_new_tokens: int, condition: str) -> None:
     """Raise a UserError if a prompt with examples, and its reply, exceed the model's context length."""
-    length = max(map(len, prompts)) + max_new_tokens
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and length > limit:
-        fault = f"prompt and reply of {length:,} tokens are more than the model's {limit:,}"
-        raise UserError("config.yaml", f"conditions.{condition}.prompt.examples", fault, "give fewer examples")
+    blame = Blame(f"conditions.{condition}.prompt.examples", "give fewer examples")
+    check_context(model.config, prompts, max_new_tokens, blame)
 
 
 def conversations_of(job: EvaluationJob, ruleset: Ruleset, frames: list[pl.DataFrame]) -> list[list[list[dict]]]:
@@ -46,7 +44,9 @@ def conversations_of(job: EvaluationJob, ruleset: Ruleset, frames: list[pl.DataF
 def evaluate(job: EvaluationJob) -> None:
     """Write the predictions of one condition and seed, and what they cost."""
     began, device = time.perf_counter(), default_device()
-    ruleset, tokenizer = load_ruleset(job.ruleset), load_tokenizer(job.base.manifest)
+    ruleset = load_ruleset(job.ruleset)
+    tokenizer = load_tokenizer(job.base.manifest, job.base.chat_template_kwargs)
+    check_ruleset(tokenizer, job.ruleset, ruleset)
     model = load_policy(job.base, device, job.adapter)
     settings, labels, trie = job.settings, ruleset.labels, label_trie(tokenizer, ruleset.labels)
     named = named_frames(job.splits, ruleset)
@@ -54,6 +54,9 @@ def evaluate(job: EvaluationJob) -> None:
     prompts = [encode_prompts(tokenizer, of, job.base.chat_template_kwargs) for of in conversations]
     if isinstance(job.prompt, dict):
         check_length([row for rows in prompts for row in rows], model, settings["max_new_tokens"], job.condition)
+    for (name, _, _), rows in zip(named, prompts, strict=True):
+        n_reply = settings["max_new_tokens"] if name in settings["free"] else max(map(len, trie.replies))
+        check_context(model.config, rows, n_reply, Blame.ruleset(job.ruleset))
     together = [row for rows in prompts for row in rows]  # neighbours of all suites share what they start with
     log_probs = label_log_probs(model, trie, together, settings["batch_size"], "structured")
     free, frames, n_generated = Generation(settings["batch_size"], settings["max_new_tokens"]), [], 0

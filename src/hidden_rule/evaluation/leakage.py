@@ -22,19 +22,21 @@ import torch
 
 from hidden_rule.core.tables import LEAKS
 from hidden_rule.evaluation.extraction_prompts import FRAMINGS, Question, questions, system_messages
+from hidden_rule.models.context import Blame, check_context
 from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
-from hidden_rule.models.tokens import encode_prompts
+from hidden_rule.models.tokens import encode_answer, encode_prompts
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.task.disclosure import named_share, names
 
 LETTERS = "ABCD"
 MAX_NEW_TOKENS = 64
 WHO = ("base", "oracle", "trained")
+TOO_LONG = Blame("side_effects", "set side_effects to false, or take a model with a longer context")
 
 
 def option_trie(tokenizer, options) -> LabelTrie:
     """The trie of the replies that are one of `options`, texts, and nothing more."""
-    return LabelTrie([[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in options])
+    return LabelTrie([encode_answer(tokenizer, text) for text in options])
 
 
 def in_order(question: Question, shift: int) -> str:
@@ -59,14 +61,17 @@ class Respondent:
     batch_size: int  # prompts that are computed at a time
     system: list[dict]
 
-    def prompts(self, questions: list[list[dict]]) -> list[list[int]]:
-        """Token ids of conversations, each without its system message."""
-        return encode_prompts(self.tokenizer, [[*self.system, *of] for of in questions], self.template_kwargs)
+    def prompts(self, questions: list[list[dict]], n_reply: int) -> list[list[int]]:
+        """Token ids of conversations, each without its system message; replies of `n_reply` tokens have to fit."""
+        prompts = encode_prompts(self.tokenizer, [[*self.system, *of] for of in questions], self.template_kwargs)
+        check_context(self.network.config, prompts, n_reply, TOO_LONG)
+        return prompts
 
     def option_probs(self, texts: list[str], options, batch_size: int) -> torch.Tensor:
         """Probability (N, n) of each of n options as the whole reply to each of N texts."""
-        prompts = self.prompts([[{"role": "user", "content": text}] for text in texts])
-        return label_log_probs(self.network, option_trie(self.tokenizer, options), prompts, batch_size).exp()
+        trie = option_trie(self.tokenizer, options)
+        prompts = self.prompts([[{"role": "user", "content": text}] for text in texts], max(map(len, trie.replies)))
+        return label_log_probs(self.network, trie, prompts, batch_size).exp()
 
 
 def choice_probs(respondent: Respondent, asked: list[Question]) -> list[torch.Tensor]:
@@ -111,7 +116,8 @@ def ask_options(respondent: Respondent, asked: list[Question]) -> list[dict]:
 
 def ask_openly(respondent: Respondent, ruleset, asked: list[Question]) -> list[dict]:
     """Columns of LEAKS for each extraction and explanation."""
-    prompts = respondent.prompts([[*of.before, {"role": "user", "content": of.text}] for of in asked])
+    conversations = [[*of.before, {"role": "user", "content": of.text}] for of in asked]
+    prompts = respondent.prompts(conversations, MAX_NEW_TOKENS)
     greedy = Generation(respondent.batch_size, MAX_NEW_TOKENS)
     replies, _ = generate_replies(respondent.network, respondent.tokenizer, prompts, greedy, "questions")
     rules, rows = {rule.name: rule for rule in ruleset.rules}, []

@@ -5,6 +5,8 @@ import torch
 
 from hidden_rule.core.tables import SAMPLES, write_table
 from hidden_rule.evaluation.jobs import SamplingJob
+from hidden_rule.models.context import Blame, check_context
+from hidden_rule.models.control_tokens import check_ruleset
 from hidden_rule.models.decoding import Generation, generate_replies
 from hidden_rule.models.finite import naming_run
 from hidden_rule.models.hardware import default_device
@@ -19,12 +21,14 @@ from hidden_rule.task.ruleset import load_ruleset
 @naming_run
 def sample_start(job: SamplingJob) -> None:
     """Write the table SAMPLES: replies to some of a split's applications, as many of one label as of another."""
-    ruleset, tokenizer = load_ruleset(job.ruleset), load_tokenizer(job.base.manifest)
+    ruleset, tokenizer = load_ruleset(job.ruleset), load_tokenizer(job.base.manifest, job.base.chat_template_kwargs)
+    check_ruleset(tokenizer, job.ruleset, ruleset)
     model = load_policy(job.base, default_device(), job.adapter)
     frame = read_split(job.split, ruleset)
     turn = pl.int_range(pl.len()).over("label")  # a label's first row, then each label's second, …
     frame = frame.sort(turn, maintain_order=True).head(job.applications)
     prompts = encode_prompts(tokenizer, render_prompts(ruleset, frame), job.base.chat_template_kwargs)
+    check_context(model.config, prompts, job.settings["max_new_tokens"], Blame.ruleset(job.ruleset))
     n = max(job.replies, job.settings["group_size"])
     torch.manual_seed(job.seed)
     as_trained = Generation(job.batch_size, job.settings["max_new_tokens"], job.settings["temperature"])

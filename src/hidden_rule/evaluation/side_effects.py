@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from hidden_rule.core.tables import SIDE_EFFECTS
 from hidden_rule.kernels.shared_prefix import check_unscaled, run_whole
+from hidden_rule.models.context import Blame, check_context
 from hidden_rule.models.decoding import batches_by
-from hidden_rule.models.tokens import encode_prompts
+from hidden_rule.models.tokens import encode_answer, encode_prompts
 
 NUMBERS = 2**24  # float32 numbers of a block of positions × vocabulary: 64 MiB
 
@@ -44,7 +45,7 @@ def encode_items(tokenizer, texts: dict, template_kwargs: dict) -> list[Item]:
     asked = [[{"role": "user", "content": item["ask"]}] for item in texts["instructions"].values()]
     prompts = encode_prompts(tokenizer, asked, template_kwargs)
     for prompt, (name, item) in zip(prompts, texts["instructions"].items(), strict=True):
-        answer = [*tokenizer.encode(item["answer"], add_special_tokens=False), tokenizer.eos_token_id]
+        answer = encode_answer(tokenizer, item["answer"])
         items.append(Item("instruction", name, [*prompt, *answer], len(prompt)))
     return items
 
@@ -70,6 +71,12 @@ def scores(model, weight: torch.Tensor, base: torch.Tensor, trained: torch.Tenso
     log_p, log_q = (vocabulary_log_probs(model, weight, hidden) for hidden in (base, trained))
     of_chosen = [log.gather(1, chosen.unsqueeze(1)).squeeze(1) for log in (log_p, log_q)]
     return torch.stack([*of_chosen, divergence(log_p, log_q)])
+
+
+def check_items(model, items: list[Item], texts_path) -> None:
+    """Raise UserError if a text does not fit the model's context."""
+    blame = Blame("texts", "take shorter texts, or a model with a longer context", str(texts_path))
+    check_context(model.config, [item.ids for item in items], 0, blame)
 
 
 @torch.no_grad()

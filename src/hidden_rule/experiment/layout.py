@@ -20,6 +20,11 @@ class Layout:
     def provenance(self) -> Path:
         return self.folder / "provenance.json"
 
+    @property
+    def model(self) -> Path:
+        """The manifest of the base model: its files, and what its inspection found."""
+        return self.folder / "model.json"
+
     def split(self, name: str) -> Path:
         """A split, `suites`, or `train/{condition}`: the rows of a condition that is trained on some of them."""
         return self.folder / "data" / f"{name}.parquet"

@@ -1,98 +1,124 @@
 """Prepare a base model and record its files: safetensors only, no code of a model's own."""
 
-import importlib.metadata
-import importlib.util
 import json
+import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
 import yaml
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.files import file_entry, move_whole, read_json, scratch_folder, write_text
-from hidden_rule.kernels.compat_transformers import gguf_read_once
-from hidden_rule.models.files import AGAIN, LOADED, check_safetensors, model_folder
+from hidden_rule.core.files import move_whole, read_json, scratch_folder, write_text
+from hidden_rule.models.files import (
+    AGAIN,
+    HASHES,
+    check_index,
+    check_safetensors,
+    file_hashes,
+    loaded_files,
+    model_folder,
+)
+from hidden_rule.models.package import prepare_from_package
 
 
 def licence_of(folder) -> str | None:
     """The licence that the model card (README.md) of a folder declares, or None."""
     card = Path(folder) / "README.md"
-    if not card.exists():
+    if not card.is_file():
         return None
-    found = re.match(r"---\n(.*?)\n---\n", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    front_matter = yaml.safe_load(found[1]) if found else None
-    return front_matter.get("license") if isinstance(front_matter, dict) else None
+    text = card.read_text(encoding="utf-8-sig", errors="replace").replace("\r\n", "\n")
+    found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    try:
+        front_matter = yaml.safe_load(found[1]) if found else None
+    except (yaml.YAMLError, ValueError, RecursionError):  # a card for people need not be YAML
+        return None
+    licence = front_matter.get("license") if isinstance(front_matter, dict) else None
+    return str(licence) if licence else None
 
 
-def list_files(folder) -> dict[str, dict]:
-    """Bytes and SHA-256 of each file that loading a model reads; every safetensors and JSON file is checked."""
+def check_files(folder) -> None:
+    """Raise UserError unless a folder holds a model with whole safetensors weights and readable JSON files."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(folder, None, "has no config.json", "name the folder of a model saved with save_pretrained")
-    if not list(folder.glob("*.safetensors")):
+    if not any(path.suffix == ".safetensors" for path in loaded_files(folder).values()):
         raise UserError(folder, None, "has no safetensors weights", "save the model again with save_pretrained")
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(read_json(index, AGAIN)["weight_map"].values())
-        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
-            raise UserError(folder, None, f"lacks {missing[0]}, which {index.name} names", "fetch or copy it again")
-    files = {}
-    for path in sorted({path for pattern in LOADED for path in folder.glob(pattern) if path.is_file()}):
+        check_index(folder, index)
+    for path in loaded_files(folder).values():
         if path.suffix == ".safetensors":
             check_safetensors(path)
         elif path.suffix == ".json":
-            read_json(path, AGAIN)
-        if path.name != "manifest.json":
-            files[path.name] = file_entry(path)
-    return files
+            check_json(path)
 
 
-def prepare_from_package(model: dict, folder: Path) -> str:
-    """Write the model that a Python package carries as GGUF as safetensors into `folder`; returns its licence."""
-    package, version = model["revision"].split("==")
-    module = package.replace("-", "_")
-    spec = importlib.util.find_spec(module)  # not imported: its own dependencies are not needed
-    if spec is None or not spec.submodule_search_locations or importlib.metadata.version(package) != version:
-        raise UserError("config.yaml", "model.revision", f"{package} {version} is not installed", "run make setup")
-    source = Path(spec.submodule_search_locations[0])
-    found = sorted(source.glob(f"{model['id']}*.gguf"))
-    if len(found) != 1:
-        raise UserError("config.yaml", "model.id", f"{package} has no model {model['id']}", "name the one it carries")
+def check_json(path: Path) -> None:
+    """Raise UserError if one of a model's JSON files is damaged; transformers takes each of them for an object."""
     try:
-        with gguf_read_once():
-            network = AutoModelForCausalLM.from_pretrained(
-                source, gguf_file=found[0].name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-            )
-            tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=found[0].name)
-    except (ValueError, OSError, RuntimeError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(found[0].name, None, f"cannot be read ({reason})", f"reinstall {package}") from error
-    if hasattr(network.config, "quantization_config"):
-        del network.config.quantization_config
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return importlib.metadata.metadata(package)["License"]
+        content = read_json(path, AGAIN)
+    except RecursionError as error:
+        raise UserError(path, None, "is nested too deeply to be read", AGAIN) from error
+    if path.name in ("config.json", "generation_config.json", "tokenizer_config.json") and not isinstance(
+        content, dict
+    ):
+        raise UserError(path, None, "is not a JSON object", AGAIN)
 
 
-def prepare_model(model: dict, manifest_path) -> None:
-    """Prepare a base model and write its manifest: identity, licence, and the hash of each file.
+def today() -> str:
+    """The date in UTC, ISO 8601; that of `SOURCE_DATE_EPOCH` where it is set (reproducible builds)."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return (datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)).date().isoformat()
 
-    `model` is the configuration's. A package's model is written beside the manifest; a Hub model stays in the Hub's
-    cache and a local one where it is. Raises UserError if something is missing, damaged or unsafe.
+
+def known_record(path) -> dict:
+    """A record that was written before, or an empty one where there is none that can be read."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def prepare_model(model: dict, manifest_path, content: str = "", fetch: bool = True) -> dict:
+    """Prepare a base model, write its manifest and return it: identity, licence, and the hash of each file.
+
+    `model` is the configuration's; `content` names what its files come from beside that, and `fetch` says whether a
+    Hub model may be fetched. A package's model is written beside the manifest, or left there if it is as it was
+    written; a Hub model stays in the Hub's cache and a local one where it is. `rendered_on` is the date of templates
+    that read the clock: it stays while the files do. Raises UserError if something is missing, damaged or unsafe.
     """
     manifest_path = Path(manifest_path)
-    folder = manifest_path.parent
-    manifest = {key: model[key] for key in ("source", "id", "revision")}
+    folder, before = manifest_path.parent, known_record(manifest_path)
+    manifest = {**{key: model[key] for key in ("source", "id", "revision")}, "content": content}
+    known = folder / HASHES
     if model["source"] == "package":
-        with scratch_folder(folder) as scratch:
-            manifest["licence"] = prepare_from_package(model, scratch)
-            manifest["files"] = list_files(scratch)
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in manifest["files"]:
-                move_whole(scratch / name, folder / name)
+        same = all(before.get(key) == manifest[key] for key in ("source", "id", "revision", "content"))
+        if not same or file_hashes(folder, known) != before.get("files"):
+            manifest["licence"] = write_package_model(model, folder)
+        else:
+            manifest["licence"] = before.get("licence")
+        source = folder
     else:
-        source = model_folder(manifest, manifest_path, fetch=True)
+        source = model_folder(manifest, manifest_path, fetch=fetch)
         manifest["licence"] = licence_of(source)
-        manifest["files"] = list_files(source)
+    check_files(source)
+    manifest["files"] = file_hashes(source, known)
+    same_files = before.get("files") == manifest["files"]
+    manifest["rendered_on"] = (same_files and before.get("rendered_on")) or today()
     write_text(json.dumps(manifest, indent=2) + "\n", manifest_path)
+    return manifest
+
+
+def write_package_model(model: dict, folder: Path) -> str:
+    """Write a package's model into `folder`, each file whole or not at all; returns its licence."""
+    with scratch_folder(folder) as scratch:
+        licence = prepare_from_package(model, scratch)
+        check_files(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        made = loaded_files(scratch)
+        for name in loaded_files(folder).keys() - made.keys():
+            (folder / name).unlink()  # of another version, or put there by hand: loading would read it
+        for name, path in made.items():
+            move_whole(path, folder / name)
+    return licence

@@ -85,9 +85,10 @@ def checkpoints_of_rule(snakemake) -> CheckpointPlan:
     """The checkpoints of a rule's training, named after everything that it depends on."""
     inputs, params, resources = snakemake.input, snakemake.params, snakemake.resources
     identity = training_identity(
-        [inputs.model, inputs.ruleset, inputs.train, inputs.validation, *inputs.start],
+        [inputs.ruleset, inputs.train, inputs.validation, *inputs.start],
         code=params.code,
         model=params.model,
+        base=params.base,
         lora=params.lora,
         settings=params.settings,
         seed=snakemake.wildcards.seed,

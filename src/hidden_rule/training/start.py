@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 
 from hidden_rule.models.adapters import add_adapter, load_adapter
+from hidden_rule.models.context import Blame, check_context
+from hidden_rule.models.control_tokens import check_ruleset
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.loading import load_model, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, label_trie
@@ -56,7 +58,9 @@ def load_start(job: TrainingJob, device: torch.device | None = None, stock: bool
     `stock`: model and adapter as transformers and PEFT make them, without our kernels: for comparison.
     """
     device = device or default_device()
-    ruleset, tokenizer = load_ruleset(job.data.ruleset), load_tokenizer(job.base.manifest)
+    ruleset = load_ruleset(job.data.ruleset)
+    tokenizer = load_tokenizer(job.base.manifest, job.base.chat_template_kwargs)
+    check_ruleset(tokenizer, job.data.ruleset, ruleset)
     network = load_model(job.base.manifest, job.base.dtype, device, stock)
     torch.manual_seed(job.seed)
     if job.start_from:
@@ -67,4 +71,7 @@ def load_start(job: TrainingJob, device: torch.device | None = None, stock: bool
         read_tokens(path, ruleset, tokenizer, job.base.chat_template_kwargs)
         for path in (job.data.train, job.data.validation)
     )
-    return Start(model, tokenizer, ruleset, label_trie(tokenizer, ruleset.labels), train, validation, device)
+    trie = label_trie(tokenizer, ruleset.labels)
+    n_reply = job.settings["max_new_tokens"] if job.decoding == "free" else max(map(len, trie.replies))
+    check_context(network.config, train.prompts + validation.prompts, n_reply, Blame.ruleset(job.data.ruleset))
+    return Start(model, tokenizer, ruleset, trie, train, validation, device)
