@@ -8,6 +8,7 @@ from transformers import DynamicCache
 
 from hidden_rule.kernels.shared_prefix import common_prefix_length, sharing_fault
 from hidden_rule.models.finite import check_values, dtype_of
+from hidden_rule.models.tokens import cut_reply, stop_tokens
 from hidden_rule.models.trie import LabelTrie
 
 MIN_SHARED = 8  # tokens: a cache of fewer costs more than it saves
@@ -88,6 +89,7 @@ def generate_replies(
 ) -> tuple[list[str], int]:
     """A reply to each prompt and the number of tokens generated; a batch ends once all of it has."""
     device = model.get_input_embeddings().weight.device
+    stops = stop_tokens(tokenizer, model)
     replies, n_generated = [""] * len(prompts), 0
     batches = batches_by(len, prompts, generation.batch_size)  # of like lengths, so that little is padded
     for batch in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
@@ -106,10 +108,9 @@ def generate_replies(
             past_key_values=cache,
             **generation.arguments(),
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=stops,
         )[:, width:].tolist()
         for i, row in zip(batch, tokens, strict=True):
-            end = row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
-            n_generated += end
-            replies[i] = tokenizer.decode(row[:end], skip_special_tokens=True)
+            replies[i], n_tokens = cut_reply(tokenizer, row, stops)
+            n_generated += n_tokens
     return replies, n_generated
