@@ -6,8 +6,8 @@ from hidden_rule.core.tables import LEAKS, SIDE_EFFECTS, write_table
 from hidden_rule.evaluation import leakage, side_effects
 from hidden_rule.evaluation.jobs import SideEffectsJob
 from hidden_rule.models.adapters import load_adapter
-from hidden_rule.models.finite import naming_run
 from hidden_rule.models.control_tokens import check_ruleset
+from hidden_rule.models.finite import naming_run
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.loading import load_model, load_tokenizer
 from hidden_rule.task.ordinary_text import load_texts

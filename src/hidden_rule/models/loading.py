@@ -1,19 +1,20 @@
 """A prepared base model as a network and a tokenizer."""
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from hidden_rule.core.errors import UserError
+from hidden_rule.core.errors import SettingError, UserError
 from hidden_rule.core.files import read_json
-from hidden_rule.kernels import attention
-from hidden_rule.kernels.allocator import keep_freed_memory
-from hidden_rule.kernels.mlp import fuse_mlps
-from hidden_rule.kernels.norm import fuse_norms
+from hidden_rule.kernels.install import install_kernels
+from hidden_rule.models.adaptation import adapt
 from hidden_rule.models.adapters import load_adapter
 from hidden_rule.models.base import BaseModel
+from hidden_rule.models.chat_template import check_tokenizer
 from hidden_rule.models.files import model_folder
 from hidden_rule.models.finite import check_next_tokens
-from hidden_rule.models.hardware import compute_dtype
+from hidden_rule.models.generation import make_neutral
+from hidden_rule.models.network import load_network
+from hidden_rule.models.templates import OWN, one_line
 
 
 def load_model(manifest_path, dtype: str, device: torch.device, stock: bool = False):
@@ -27,45 +28,47 @@ def load_model(manifest_path, dtype: str, device: torch.device, stock: bool = Fa
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             raise UserError(path, None, "is missing or was changed", f"delete {manifest_path} and run again")
-    network = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=compute_dtype(dtype, device),
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
-    network = network.to(device).eval()
+    network, _ = load_network(folder, dtype, device)
+    make_neutral(network)
     if not stock:
         install_kernels(network, device)
     check_next_tokens(network)
     return network
 
 
-def install_kernels(network, device: torch.device) -> None:
-    """Let a causal model compute the same faster: attention that knows prefix trees, norms, MLPs, memory that is kept.
+def load_tokenizer(manifest_path, template_kwargs: dict | None = None):
+    """The tokenizer of a manifest's model, with a padding token and its chat template as the pipeline uses it.
 
-    And a head that is given contiguous rows: `generate` projects (B, 1, H), a slice of (B, T, H), and of strided rows
-    PyTorch would copy the head's whole weight once a row.
+    `template_kwargs`: `model.chat_template_kwargs`, which become defaults of the template's keys. Raises SettingError
+    if tokenizer or template cannot be used.
     """
-    network.set_attn_implementation(attention.GPU if device.type == "cuda" else attention.CPU)
-    network.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
-    fuse_norms(network)
-    fuse_mlps(network)
-    if device.type == "cpu":
-        keep_freed_memory()
-
-
-def load_tokenizer(manifest_path):
-    """The tokenizer of a manifest's model, with a padding token."""
     manifest = read_json(manifest_path)
-    tokenizer = AutoTokenizer.from_pretrained(
-        model_folder(manifest, manifest_path), trust_remote_code=False, local_files_only=True
-    )
-    if tokenizer.chat_template is None:
-        raise UserError("config.yaml", "model.id", f"{manifest['id']} has no chat template", "use an instruct model")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = read_tokenizer(model_folder(manifest, manifest_path))
+    check_tokenizer(tokenizer)
+    adapted = adapt(tokenizer, template_kwargs or {})
+    if tokenizer.chat_template != adapted.used:
+        setattr(tokenizer, OWN, adapted.own)
+        tokenizer.chat_template = adapted.used
     return tokenizer
+
+
+def read_tokenizer(folder):
+    """The tokenizer of a model's folder as it is; raises SettingError if it cannot be loaded."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # files of any content, read by code that reports it in many ways
+        fault = f"the model's tokenizer cannot be loaded ({one_line(error)})"
+        raise SettingError("model.id", fault, tokenizer_remedy(str(error))) from error
+
+
+def tokenizer_remedy(reason: str) -> str:
+    """What helps where a tokenizer cannot be loaded."""
+    if "trust_remote_code" in reason or "custom code" in reason:
+        return "take a model whose tokenizer is part of transformers: no code of a model's own is run"
+    for library in ("sentencepiece", "tiktoken", "mistral_common", "mistral-common"):
+        if library in reason.lower():
+            return f"take a folder that holds tokenizer.json, or install {library.replace('_', '-')}"
+    return "fetch or copy the model's files again, tokenizer.json among them"
 
 
 def load_policy(base: BaseModel, device: torch.device, adapter):

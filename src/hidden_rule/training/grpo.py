@@ -20,8 +20,9 @@ from trl import GRPOConfig
 
 from hidden_rule.core import processes
 from hidden_rule.models.finite import naming_run
+from hidden_rule.models.tokens import cut_reply, stop_tokens
 from hidden_rule.task.replies import parse_reply
-from hidden_rule.task.rewards import make_reward_function, reply_texts, reward_matrix
+from hidden_rule.task.rewards import make_reward_function, reward_matrix
 from hidden_rule.training import launch
 from hidden_rule.training.arguments import common_arguments, micro_batch_size
 from hidden_rule.training.checkpoints import Checkpoints, Counters
@@ -39,16 +40,21 @@ from hidden_rule.training.watcher import SHARE_PREFIX, Watcher
 
 
 class WatchedReward:
-    """The reward function, which also counts predicted labels and generated tokens."""
+    """The reward function, which also counts predicted labels and generated tokens.
+
+    `read` makes a text of a completion's token ids, as evaluation does.
+    """
 
     __name__ = "decision_reward"
 
-    def __init__(self, labels, scale: dict):
-        self.labels, self.score = labels, make_reward_function(labels, scale)
+    def __init__(self, labels, scale: dict, read):
+        self.labels, self.score, self.read = labels, make_reward_function(labels, scale), read
         self.n_tokens_generated = 0
 
     def __call__(self, completions, label, completion_ids, log_metric, **kwargs) -> list[float]:
-        texts = reply_texts(completions)
+        rows = [tuple(map(int, ids)) for ids in completion_ids]
+        text_of = {row: self.read(row) for row in dict.fromkeys(rows)}
+        texts = [text_of[row] for row in rows]
         decision = {text: parse_reply(text, self.labels) for text in set(texts)}
         predicted = [decision[text] for text in texts]
         for name in self.labels:
@@ -64,8 +70,8 @@ def prompts_with_labels(start: Start, decoding: str) -> Dataset:
     return Dataset.from_dict({"prompt": prompts, "label": start.train.labels})
 
 
-def grpo_arguments(job: TrainingJob, folder, device) -> GRPOConfig:
-    """TRL's arguments of a job; `folder` is where its checkpoints go."""
+def grpo_arguments(job: TrainingJob, folder, device, stops: list[int]) -> GRPOConfig:
+    """TRL's arguments of a job; `folder` is where its checkpoints go, `stops` are the tokens that end a completion."""
     settings = job.settings
     return GRPOConfig(
         **common_arguments(job, folder, device),
@@ -81,6 +87,7 @@ def grpo_arguments(job: TrainingJob, folder, device) -> GRPOConfig:
         scale_rewards=settings["scale_rewards"],
         entropy_coef=settings["entropy_coef"],
         use_vllm=settings["use_vllm"],
+        generation_kwargs={"stop_token_ids": stops} if settings["use_vllm"] else None,  # vLLM's name
     )
 
 
@@ -98,11 +105,15 @@ def trainer_class(job: TrainingJob, start: Start) -> tuple[type[EpochOrderedGRPO
 def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> EpochOrderedGRPOTrainer:
     """The trainer of a job; `folder` is where its checkpoints go."""
     settings = job.settings
-    arguments = grpo_arguments(job, folder, start.device)
+    stops = stop_tokens(start.tokenizer, start.model.get_base_model())
+    start.model.get_base_model().generation_config.eos_token_id = stops  # TRL generates and masks by these
+    arguments = grpo_arguments(job, folder, start.device, stops)
     kind, extra = trainer_class(job, start)
     trainer = kind(
         model=start.model,
-        reward_funcs=WatchedReward(start.ruleset.labels, settings["reward"]),
+        reward_funcs=WatchedReward(
+            start.ruleset.labels, settings["reward"], lambda ids: cut_reply(start.tokenizer, ids, stops)[0]
+        ),
         args=arguments,
         train_dataset=prompts_with_labels(start, job.decoding),
         processing_class=start.tokenizer,
