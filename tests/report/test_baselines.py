@@ -6,6 +6,7 @@ from test_rule_learning import row
 from hidden_rule.report.page import build_report, render_report
 from hidden_rule.report.text import baselines as references
 from hidden_rule.report.text.findings import conclude
+from hidden_rule.report.text.rule_learning import OnHiddenRule
 from synthetic import WORLD, make_ruleset, write_results
 
 RULESET = make_ruleset(4)
@@ -78,7 +79,8 @@ def test_references_alone(tmp_path):
 
 def test_a_reference_that_never_answers_as_only_the_hidden_rule_would():
     accuracy, recall, precision = row(0.2, 0.25, 0.3), row(0, 0, 0.02), None
-    assert references.reference_sentence("always", "one decision", accuracy, recall, precision) == (
+    of = OnHiddenRule(None, {"always": recall}, {"always": precision}, {"always": 0.25})
+    assert references.reference_sentence("always", "one decision", accuracy, [of]) == (
         "always (one decision): accuracy 25.0% (95% CI 20.0–30.0); hidden rule: recall 0.0% (95% CI 0.0–2.0), no "
         "answer that only this rule explains."
     )

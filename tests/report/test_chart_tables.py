@@ -14,7 +14,7 @@ from hidden_rule.report.charts.learning import time_unit
 from hidden_rule.report.charts.placement import Label, overlap, place_labels
 from hidden_rule.report.charts.style import wrapped
 from hidden_rule.report.charts.suites import heat_map, row_label, suite_cells
-from hidden_rule.report.text.rule_learning import SUITES
+from hidden_rule.report.text.suites import SUITES
 from hidden_rule.statistics.training_costs import training_costs
 
 MAIN = Setting("holdout", "structured")
@@ -77,9 +77,9 @@ def test_suite_cells_say_what_is_good_and_why_there_is_none():
         metric("y", None, "conflicts", n=0),
         metric("x", 0.5, "test"),
     )
-    cells = suite_cells(metrics, ["x", "y"], {"paraphrases": "lists no paraphrases"})
+    cells = suite_cells(metrics, ["x", "y"], {"paraphrases": "lists no paraphrases"}, [])
     assert cells.height == 2 * len(SUITES)
-    found = {(*list(SUITES)[r["row"]], r["condition"]): r for r in cells.to_dicts()}
+    found = {(SUITES[r["row"]].suite, SUITES[r["row"]].metric, r["condition"]): r for r in cells.to_dicts()}
     decoys = found["decoys", "false_flip_rate", "x"]
     assert (decoys["value"], decoys["good"]) == (0.3, pytest.approx(0.7))  # few false flips are good
     assert found["conflicts", "accuracy", "x"]["good"] == 0.8
@@ -88,8 +88,8 @@ def test_suite_cells_say_what_is_good_and_why_there_is_none():
     assert found["paraphrases", "accuracy", "y"]["reason"] == lacking
     assert found["boundaries", "accuracy", "x"]["reason"] == "not evaluated: not among suites.kinds"
     assert decoys["reason"] is None
-    assert suite_cells(metrics, ["x", "z"], {}).filter(condition="z", row=3)["reason"].item() == "not evaluated"
-    assert suite_cells(metrics.filter(suite="test"), ["x"], {}).is_empty()
+    assert suite_cells(metrics, ["x", "z"], {}, []).filter(condition="z", row=3)["reason"].item() == "not evaluated"
+    assert suite_cells(metrics.filter(suite="test"), ["x"], {}, []).is_empty()
     text = str(heat_map(cells).to_dict())
     assert "'30%'" in text and "'70%'" not in text  # the value is written, its goodness shaded
 
@@ -99,7 +99,7 @@ def test_each_condition_has_an_n_of_its_own():
     metrics = frame(
         METRICS, *(metric(name, 0.5, "prevalence", "hidden_precision", n=n) for name, n in {"x": 3, "y": 478}.items())
     )
-    cells = suite_cells(metrics, ["x", "y"], {})
+    cells = suite_cells(metrics, ["x", "y"], {}, [])
     assert row_label(cells.filter(what="rare trigger: precision")).endswith("n = 3 to 478")
 
 

@@ -72,8 +72,8 @@ def test_significance_needs_the_test_and_the_interval():
 
 def test_headline_claims_no_hidden_rule_that_was_not_tested():
     accuracies = {"a": row(0.9, 0.95, 0.97)}
-    assert "hidden" not in headline(["a"], accuracies, [], {"a": "unknown"}, 0.25)
-    said = headline(["a"], accuracies, [], {"a": "partly"}, 0.25)
+    assert "hidden" not in headline(["a"], accuracies, [], {None: {"a": "unknown"}}, 0.25)
+    said = headline(["a"], accuracies, [], {None: {"a": "partly"}}, 0.25)
     assert said.endswith("(95% CI 90.0–97.0). No condition demonstrably learned the hidden rule.")
 
 
@@ -83,7 +83,7 @@ def test_the_headline_says_which_pairs_only_their_number_hides():
     hidden_by = pair("c", "best", -0.1, half=0.05) | {"p_value": 0.01, "p_adjusted": 0.06}
 
     def said(*pairs):
-        return headline([*accuracies], accuracies, [*pairs, pair("a", "b", 0.0)], {"a": "unknown"}, 0.25)
+        return headline([*accuracies], accuracies, [*pairs, pair("a", "b", 0.0)], {None: {"a": "unknown"}}, 0.25)
 
     assert said(close, beaten, hidden_by).endswith(
         "; b is statistically tied; the lead over c is not significant after Holm correction for 4 comparisons."
@@ -100,7 +100,7 @@ def test_the_headline_counts_where_names_would_be_many():
 
     def said(n_learned, best="learned"):
         hidden = {name: "learned" if i < n_learned else "not" for i, name in enumerate("abcdef")} | {"best": best}
-        return headline([*accuracies], accuracies, pairs, hidden, 0.25)
+        return headline([*accuracies], accuracies, pairs, {None: hidden}, 0.25)
 
     assert said(4, "not").endswith("; 5 others are statistically tied. The hidden rule was learned by a, b, c and d.")
     assert said(4).endswith("The hidden rule was learned by 5 of 7 conditions, including best.")

@@ -17,7 +17,7 @@ NAMES = {"s_0": 0.0, "s_5": 0.05, "s_20": 0.2}  # a line of noise: conditions an
 def sentences(metrics, supervision, pairs=()):
     """`label_sentences` of these tables; pairs: (a, b, difference, half of its interval, p) of accuracies."""
     rows = [
-        (a, b, None, *MAIN, "accuracy", difference, difference - half, difference + half, p, "t", 1000, p, 0.1)
+        (a, b, None, *MAIN, "accuracy", None, difference, difference - half, difference + half, p, "t", 1000, p, 0.1)
         for a, b, difference, half, p in pairs
     ]
     results = SimpleNamespace(
@@ -26,6 +26,7 @@ def sentences(metrics, supervision, pairs=()):
         comparisons=pl.DataFrame(rows, schema=COMPARISONS, orient="row"),
         main=MAIN,
         chance=0.25,
+        separate_rules=[],
         estimate=lambda *of: find_estimate(metrics, *of),
     )
     return label_sentences(results)

@@ -33,7 +33,7 @@ def metrics_of(shares: dict, half: float = 0.02):
             value = (None, None, None) if share is None and metric != "accuracy" else (share or 0.5,) * 3
             low, high = (None, None) if value[0] is None else (value[0] - half, value[0] + half)
             for seed in (None, 0):
-                rows.append((condition, seed, *MAIN, metric, None, value[0], low, high, n))
+                rows.append((condition, seed, *MAIN, metric, None, None, value[0], low, high, n))
     return pl.DataFrame(rows, schema=METRICS, orient="row")
 
 
@@ -86,7 +86,7 @@ def test_points_are_joined_where_the_axis_rises_with_the_labels():
 def drawn(tmp_path, metrics, supervision, width=300):
     """The text of the chart."""
     shown = {"metrics": metrics, "supervision": supervision, "main": MAIN, "chance": 0.25}
-    results = SimpleNamespace(**shown, config={"charts": {"width": width}})
+    results = SimpleNamespace(**shown, separate_rules=[], config={"charts": {"width": width}})
     label_chart(results).save(str(tmp_path / "labels.svg"))
     return "".join(ElementTree.parse(tmp_path / "labels.svg").getroot().itertext())
 

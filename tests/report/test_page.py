@@ -56,7 +56,7 @@ def test_suites_by_conditions(tmp_path):
 
     def table_of(metrics):
         write_table(metrics, tmp_path / "metrics.parquet", METRICS)
-        return suites_table(Results(tmp_path, config))
+        return suites_table(Results(tmp_path, config, ruleset=RULESET))
 
     table = table_of(metrics)
     assert table["columns"] == ["", "a", "b"]

@@ -6,14 +6,13 @@ import pytest
 from hidden_rule.core.tables import METRICS
 from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.text.rule_learning import (
-    hidden_sentence,
+    OnHiddenRule,
     hidden_sentences,
     hidden_verdict,
     policy_sentences,
     policy_verdict,
-    suite_sentences,
-    suite_verdict,
 )
+from hidden_rule.report.text.suites import suite_sentences, suite_verdict
 from synthetic import make_ruleset
 
 RULESET = make_ruleset(4)
@@ -55,7 +54,11 @@ def test_hidden_verdict(recall, precision, verdict):
 
 
 def test_no_sign_is_said_with_and_without_answers_of_that_kind():
-    said = [hidden_sentence("a", row(0.4, 0.5, 0.6), precision, 0.25) for precision in (None, row(0.2, 0.25, 0.3))]
+    rules = [
+        OnHiddenRule(None, {"a": row(0.4, 0.5, 0.6)}, {"a": precision}, {"a": 0.25})
+        for precision in (None, row(0.2, 0.25, 0.3))
+    ]
+    said = [hidden_sentences(["a"], [of])[0] for of in rules]
     assert said[0].endswith("and no answer that only this rule explains.")
     assert said[1].endswith("precision 25.0% (95% CI 20.0–30.0) is not significantly above the base rate (25.0%).")
 
@@ -81,15 +84,15 @@ def test_suites_in_words():
         ("a", "conflicts", "accuracy", 0.8, 0.7, 0.9), ("b", "paraphrases", "accuracy", 0.1, 0.05, 0.2),
         ("b", "test", "accuracy", 0.1, 0.05, 0.2),
     ]  # fmt: skip
-    rows = [(c, None, s, "structured", m, None, v, low, high, 80) for c, s, m, v, low, high in rows]
+    rows = [(c, None, s, "structured", m, None, None, v, low, high, 80) for c, s, m, v, low, high in rows]
     metrics = pl.DataFrame(rows, schema=METRICS, orient="row")
-    said = suite_sentences(metrics, ["a", "b"])
+    said = suite_sentences(metrics, ["a", "b"], [])
     assert said[:2] == [
         "a fails decoys; passes paraphrased triggers; inconclusive on conflicting rules.",
         "b fails paraphrased triggers.",
     ]
     assert said[2].startswith("Pass: 95% CI at or above 80% (of a false flip rate: at or below 20%).")
-    assert suite_sentences(metrics.filter(suite="test"), ["a", "b"]) == []
+    assert suite_sentences(metrics.filter(suite="test"), ["a", "b"], []) == []
 
 
 def of_accuracy(value, low, high):
@@ -111,7 +114,7 @@ def test_many_conditions_are_told_in_groups():
     missed, rates = of_accuracy(0.0, 0.0, 0.1), dict.fromkeys(names, 0.25)
     recalls = dict(zip(names, [good, good, *[missed] * 7], strict=True))
     precisions = dict(zip(names, [good, guess, *[None] * 7], strict=True))
-    said = hidden_sentences(names, recalls, precisions, rates)
+    said = hidden_sentences(names, [OnHiddenRule(None, recalls, precisions, rates)])
     assert said[0] == "Learned (recall, precision): c0 (90.0%, 90.0%)."
     assert said[1] == "No evidence, as precision is not significantly above the base rate: c1 (90.0%, 25.0%)."
     assert said[2].startswith("Not learned: c2 (0.0%, –), c3 ")

@@ -24,10 +24,12 @@ from hidden_rule.report.text import (
     comparisons,
     rule_learning,
     shortcuts,
+    suites,
     training_cost,
     training_runs,
 )
 from hidden_rule.report.text.findings import conclude
+from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset
 from hidden_rule.task.ruleset import load_ruleset
 from worlds import CHANCE, GOOD, METHODS, STARTS, WORLDS, conclude_world, results_of
 
@@ -116,15 +118,16 @@ def rule_sentences():
         (half, row(0.7, 0.8, 0.9)),
         (UNDEFINED, UNDEFINED),
     ]:
-        yield rule_learning.hidden_sentence("sft", recall, precision, 0.25)
+        of = rule_learning.OnHiddenRule(None, {"sft": recall}, {"sft": precision}, {"sft": 0.25})
+        yield from rule_learning.hidden_sentences(["sft"], [of])
     yield rule_learning.free_sentence("sft", found, none)
     rows = [
-        (condition, None, suite, "structured", metric, None, value, value - 0.05, value + 0.05, 80)
+        (condition, None, of.suite, "structured", of.metric, None, None, value, value - 0.05, value + 0.05, 80)
         for condition, value in (("sft", 0.9), ("grpo", 0.5), ("sft_then_grpo", 0.8))
-        for suite, metric in rule_learning.SUITES
+        for of in suites.SUITES
     ]
     metrics = pl.DataFrame(rows, schema=METRICS, orient="row")
-    yield from rule_learning.suite_sentences(metrics, ["sft", "grpo", "sft_then_grpo"])
+    yield from suites.suite_sentences(metrics, ["sft", "grpo", "sft_then_grpo"], [])
 
 
 def comparison_sentences():
@@ -181,7 +184,7 @@ def caveat_sentences():
     many = caveats.Weaknesses(["threshold values"], ["sft", "grpo"], ["grpo"], one_seed=True)
     yield from caveats.change_sentences("sft", [], 1000, many)
     yield from caveats.change_sentences("sft", [], 1000, caveats.Weaknesses([], ["sft"], [], one_seed=True))
-    about = {"model": "a-model", "ruleset": "rulesets/a.yaml", "train": 640}
+    about = {"model": "a-model", "ruleset": "rulesets/a.yaml", "train": 640, "hidden_rules": 1}
     yield from caveats.method_sentences(about, 1000, 1, is_balanced=True, has_suites=False, has_free=False)
     yield from caveats.method_sentences(about, 1000, 3, is_balanced=False, has_suites=True, has_free=True)
     yield from (caveats.scope_sentence(1000, 1), caveats.scope_sentence(1000, 3))
@@ -218,12 +221,14 @@ def verdict_rows(verdict, reasons, fates, since=None, gap=None, zero_signal_shar
 
 def training_sentences():
     """First groups, collapse, early stops, validation."""
-    subsets = {"all": {"signal_share": 0.56, "p_right": 0.25, "p_invalid": 0.0, "right_share": 1.0}}
+    subsets = {OVERALL: {"signal_share": 0.56, "p_right": 0.25, "p_invalid": 0.0, "right_share": 1.0}}
+    label, rules = Subset("label", "A"), [Subset("rule", name) for name in ("vip", "regulars")]
     for of in (
-        {"hidden": {"right_share": 0.6}, "A": {"right_share": 0.9}},
-        {"hidden": {"right_share": 0.264}, "A": {"right_share": 0.113}},
-        {"all": subsets["all"] | {"signal_share": 0.04, "p_right": 0.99}},
-        {"all": subsets["all"] | {"p_invalid": 0.9}},
+        {HIDDEN: {"right_share": 0.6}, label: {"right_share": 0.9}},
+        {HIDDEN: {"right_share": 0.264}, label: {"right_share": 0.113}},
+        {HIDDEN: {"right_share": 0.264}, rules[0]: {"right_share": 0.5}, rules[1]: {"right_share": 0.01}},
+        {OVERALL: subsets[OVERALL] | {"signal_share": 0.04, "p_right": 0.99}},
+        {OVERALL: subsets[OVERALL] | {"p_invalid": 0.9}},
     ):
         yield training_runs.feasibility_sentence("grpo", "baseline", 8, subsets | of)
     for rows in (
@@ -285,7 +290,8 @@ def reference_sentences():
     accuracy = row(0.2, 0.25, 0.3)
     for i, (name, what) in enumerate(references.items()):
         recall, precision = [(accuracy, accuracy), (accuracy, UNDEFINED), (None, None)][i % 3]
-        yield baselines.reference_sentence(name, what, accuracy, recall, precision)
+        of = rule_learning.OnHiddenRule(None, {name: recall}, {name: precision}, {name: 0.25})
+        yield baselines.reference_sentence(name, what, accuracy, [of])
     yield baselines.best_reference_sentence(["plain"], {"plain": accuracy})
     for part in (conditions, {"baseline": {}}):
         yield baselines.hidden_rule_note({"conditions": part})

@@ -14,6 +14,7 @@ from hidden_rule.report.text.training_runs import (
     unanswered_sentences,
     validation_sentences,
 )
+from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset
 
 LABELS = ["A", "B", "C"]
 CASES = {"A": 50, "B": 50, "C": 0}  # applications for which each decision is correct
@@ -24,7 +25,7 @@ def results_of(answers: dict, decoding="structured"):
     """Results in which each (condition, seed) answered each decision so many times; all sampled all in training."""
     setting = Setting("holdout", decoding)
     rows = [
-        (condition, seed, *setting, metric, label, None, None, None, n)
+        (condition, seed, *setting, metric, label, None, None, None, None, n)
         for (condition, seed), of in answers.items()
         for label in LABELS
         for metric, n in (("precision", of[label]), ("recall", CASES[label]))
@@ -58,8 +59,9 @@ def test_free_decoding_has_no_such_explanation():
 
 
 def subsets(all_signal, p_right, **right_shares):
-    rows = {"all": {"signal_share": all_signal, "p_right": p_right, "p_invalid": 0.0, "right_share": 1.0}}
-    return rows | {name: {"right_share": share} for name, share in right_shares.items()}
+    rows = {OVERALL: {"signal_share": all_signal, "p_right": p_right, "p_invalid": 0.0, "right_share": 1.0}}
+    subsets = {"hidden": HIDDEN}
+    return rows | {subsets.get(name, Subset("label", name)): {"right_share": s} for name, s in right_shares.items()}
 
 
 @pytest.mark.parametrize(

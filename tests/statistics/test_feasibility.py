@@ -1,5 +1,7 @@
 """What groups hold before training: by hand, by drawing them, and against a real training's first steps."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,9 +11,23 @@ from hidden_rule.experiment.conditions import start_of
 from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.training_runs import feasibility_sentences, without_mixed_rewards
 from hidden_rule.statistics import feasibility
+from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset
 from synthetic import make_ruleset
 
 REWARD = {"correct": 100, "wrong": -50}
+
+
+def with_rules(*names):
+    """A ruleset with these hidden rules."""
+    return SimpleNamespace(hidden_rules=[SimpleNamespace(name=name) for name in names])
+
+
+VIP, NONE = with_rules("vip"), with_rules()
+A, B = Subset("label", "A"), Subset("label", "B")
+
+
+def by_subset(found):
+    return {Subset(row["kind"], row["name"]): row for row in found}
 
 
 def rows(*triples):
@@ -19,27 +35,34 @@ def rows(*triples):
 
 
 def test_by_hand():
-    found = feasibility.assess(rows(("A", "vip", 0.5), ("B", "low", 1.0), ("B", "default", 0.0)), ["vip"], 2, REWARD)
-    by = {row["subset"]: row for row in found}
-    assert by["hidden"] == by["A"] | {"subset": "hidden"}
-    assert by["A"] == {
-        "subset": "A", "group_size": 2, "p_right": 0.5, "p_invalid": 0.0, "signal_share": 0.5, "right_share": 0.75,
-        "reward": 25.0, "n": 1,
+    found = feasibility.assess(rows(("A", "vip", 0.5), ("B", "low", 1.0), ("B", "default", 0.0)), VIP, 2, REWARD)
+    by = by_subset(found)
+    assert by[HIDDEN] == by[A] | {"kind": "hidden", "name": None}
+    assert by[A] == {
+        "kind": "label", "name": "A", "group_size": 2, "p_right": 0.5, "p_invalid": 0.0, "signal_share": 0.5,
+        "right_share": 0.75, "reward": 25.0, "n": 1,
     }  # fmt: skip
-    assert (by["B"]["p_right"], by["B"]["signal_share"], by["B"]["right_share"]) == (0.5, 0.0, 0.5)  # sure of both
-    assert by["all"]["signal_share"] == pytest.approx(1 / 6)
+    assert (by[B]["p_right"], by[B]["signal_share"], by[B]["right_share"]) == (
+        0.5,
+        0.0,
+        0.5,
+    )  # sure of both
+    assert by[OVERALL]["signal_share"] == pytest.approx(1 / 6)
 
 
 def test_near_credit_by_hand():
     """Right, near and wrong with chances 0.5, 0.3 and 0.2; the same points wherever B is right."""
     columns = ["label", "fired_rule", "p", "p_A", "p_B", "p_C"]
     frame = pl.DataFrame([("A", "r", 0.5, 0.5, 0.3, 0.2), ("B", "r", 0.2, 0.5, 0.2, 0.3)], schema=columns, orient="row")
-    by = {row["subset"]: row for row in feasibility.assess(frame, [], 2, {**REWARD, "near": {"A": {"B": 20}}})}
-    assert by["A"]["signal_share"] == pytest.approx(1 - 0.25 - 0.09 - 0.04)
-    assert by["A"]["reward"] == pytest.approx(50 + 6 - 10)
-    assert by["B"]["signal_share"] == pytest.approx(1 - 0.04 - 0.64)
-    plain = feasibility.assess(frame, [], 2, REWARD)
-    assert feasibility.assess(frame, [], 2, {**REWARD, "near": {"A": {"B": -50}}}) == plain  # as any wrong one
+    by = {
+        (row["kind"], row["name"]): row
+        for row in feasibility.assess(frame, NONE, 2, {**REWARD, "near": {"A": {"B": 20}}})
+    }
+    assert by[A]["signal_share"] == pytest.approx(1 - 0.25 - 0.09 - 0.04)
+    assert by[A]["reward"] == pytest.approx(50 + 6 - 10)
+    assert by[B]["signal_share"] == pytest.approx(1 - 0.04 - 0.64)
+    plain = feasibility.assess(frame, NONE, 2, REWARD)
+    assert feasibility.assess(frame, NONE, 2, {**REWARD, "near": {"A": {"B": -50}}}) == plain  # as any wrong one
 
 
 @pytest.mark.parametrize("group_size", [2, 8, 64])
@@ -47,7 +70,7 @@ def test_against_drawn_groups(group_size):
     rng = np.random.default_rng(0)
     p = rng.beta(0.5, 2, 400)
     right = rng.random((400, group_size, 500)) < p[:, None, None]
-    found = feasibility.assess(rows(*(("A", "r", float(x)) for x in p)), [], group_size, REWARD)[0]
+    found = feasibility.assess(rows(*(("A", "r", float(x)) for x in p)), NONE, group_size, REWARD)[0]
     assert found["signal_share"] == pytest.approx((right.any(1) & ~right.all(1)).mean(), abs=0.005)
     assert found["right_share"] == pytest.approx(right.any(1).mean(), abs=0.005)
     assert found["reward"] == pytest.approx(np.where(right, 100, -50).mean(), abs=1)
@@ -66,15 +89,22 @@ def drawn(*applications):
 def test_drawn_replies_by_hand():
     """Of four replies two are right, one is wrong and one invalid; of six pairs one earns the same twice."""
     samples = drawn(("A", "vip", ["A", "A", "B", None]), ("B", "low", [None] * 4))
-    by = {row["subset"]: row for row in feasibility.assess_drawn(samples, ["vip"], 2, {**REWARD, "invalid": -100})}
-    assert by["hidden"] == by["A"] | {"subset": "hidden"}
-    assert by["A"] == {
-        "subset": "A", "group_size": 2, "p_right": 0.5, "p_invalid": 0.25, "signal_share": pytest.approx(5 / 6),
-        "right_share": pytest.approx(5 / 6), "reward": 12.5, "n": 1,
+    by = {
+        (row["kind"], row["name"]): row
+        for row in feasibility.assess_drawn(samples, VIP, 2, {**REWARD, "invalid": -100})
+    }
+    assert by[HIDDEN] == by[A] | {"kind": "hidden", "name": None}
+    assert by[A] == {
+        "kind": "label", "name": "A", "group_size": 2, "p_right": 0.5, "p_invalid": 0.25,
+        "signal_share": pytest.approx(5 / 6), "right_share": pytest.approx(5 / 6), "reward": 12.5, "n": 1,
     }  # fmt: skip
-    assert (by["B"]["signal_share"], by["B"]["right_share"], by["B"]["p_invalid"]) == (0.0, 0.0, 1.0)
-    assert by["all"]["signal_share"] == pytest.approx(5 / 12)
-    alike = feasibility.assess_drawn(samples, ["vip"], 2, {**REWARD, "invalid": -50})  # wrong and invalid earn the same
+    assert (by[B]["signal_share"], by[B]["right_share"], by[B]["p_invalid"]) == (
+        0.0,
+        0.0,
+        1.0,
+    )
+    assert by[OVERALL]["signal_share"] == pytest.approx(5 / 12)
+    alike = feasibility.assess_drawn(samples, VIP, 2, {**REWARD, "invalid": -50})  # wrong and invalid earn the same
     assert alike[0]["signal_share"] == pytest.approx(4 / 12)
 
 
@@ -84,7 +114,7 @@ def test_drawn_replies_estimate_without_bias():
     decisions, p = ["A", "B", None], np.array([0.15, 0.6, 0.25])
     samples = drawn(*(("A", "r", [decisions[i] for i in rng.choice(3, 8, p=p)]) for _ in range(4000)))
     for size in (2, 4, 8):
-        found = feasibility.assess_drawn(samples, [], size, {**REWARD, "invalid": -100})[0]
+        found = feasibility.assess_drawn(samples, NONE, size, {**REWARD, "invalid": -100})[0]
         assert found["signal_share"] == pytest.approx(1 - (p**size).sum(), abs=0.025)
         assert found["right_share"] == pytest.approx(1 - 0.85**size, abs=0.025)
 
@@ -105,17 +135,50 @@ def test_groups_larger_than_what_was_drawn_are_not_judged(tmp_path):
     ]
 
 
+def test_each_of_several_hidden_rules_is_a_subset():
+    """Labels may be called like kinds, and a rule like a label; a rule that fires nowhere has no row."""
+    frame = rows(("hidden", "a", 1.0), ("hidden", "b", 0.0), ("overall", "b", 0.5), ("overall", "default", 0.5))
+    by = by_subset(feasibility.assess(frame, with_rules("a", "b", "c"), 2, REWARD))
+    assert {subset: (row["n"], row["p_right"]) for subset, row in by.items()} == {
+        OVERALL: (4, 0.5),
+        HIDDEN: (3, 0.5),
+        Subset("rule", "a"): (1, 1.0),
+        Subset("rule", "b"): (2, 0.25),
+        Subset("label", "hidden"): (2, 0.5),
+        Subset("label", "overall"): (2, 0.5),
+    }
+    samples = drawn(("all", "a", ["all"] * 2), ("b", "b", [None] * 2), ("b", "default", ["b", None]))
+    by = by_subset(feasibility.assess_drawn(samples, with_rules("a", "b"), 2, {**REWARD, "invalid": -50}))
+    assert [(*subset, row["n"], row["p_right"]) for subset, row in by.items()] == [
+        ("overall", None, 3, 0.5),
+        ("hidden", None, 2, 0.5),
+        ("rule", "a", 1, 1.0),
+        ("rule", "b", 1, 0.0),
+        ("label", "all", 1, 1.0),
+        ("label", "b", 2, 0.25),
+    ]
+    assert feasibility.verdict(by)[1] == [Subset("rule", "b")]
+
+
 def world(p_hidden, p_other, group_size=8):
-    found = feasibility.assess(rows(("A", "vip", p_hidden), ("B", "low", p_other)), ["vip"], group_size, REWARD)
-    return {row["subset"]: row for row in found}
+    found = feasibility.assess(rows(("A", "vip", p_hidden), ("B", "low", p_other)), VIP, group_size, REWARD)
+    return by_subset(found)
 
 
 @pytest.mark.parametrize(
     ("p_hidden", "p_other", "expected"),
     [
         (0.3, 0.4, ("go", [])),
-        (0.01, 0.4, ("warn", ["hidden", "A"])),  # 8% of its groups hold a right reply
-        (0.001, 0.999, ("no_signal", ["hidden", "A"])),  # sure, rightly or wrongly: no group differs
+        (
+            0.01,
+            0.4,
+            ("warn", [HIDDEN, A]),
+        ),  # 8% of its groups hold a right reply
+        (
+            0.001,
+            0.999,
+            ("no_signal", [HIDDEN, A]),
+        ),  # sure, rightly or wrongly: no group differs
         (1.0, 1.0, ("no_signal", [])),  # nothing left to learn
     ],
 )
@@ -125,7 +188,7 @@ def test_verdicts(p_hidden, p_other, expected):
 
 def test_conditions_without_signal_are_named_at_their_own_group_size():
     def of(condition, p, group_size):
-        found = feasibility.assess(rows(("A", "vip", p), ("B", "low", p)), ["vip"], group_size, REWARD)
+        found = feasibility.assess(rows(("A", "vip", p), ("B", "low", p)), VIP, group_size, REWARD)
         return [{"condition": condition, "start": "base", "seed": 0} | row for row in found]
 
     table = pl.DataFrame(of("mute", 0.001, 8) + of("mute", 0.001, 64) + of("loud", 0.3, 8), schema=FEASIBILITY)
@@ -135,7 +198,7 @@ def test_conditions_without_signal_are_named_at_their_own_group_size():
 
 
 def test_larger_groups_hold_more():
-    shares = [world(0.05, 0.3, g)["all"]["signal_share"] for g in feasibility.GROUP_SIZES]
+    shares = [world(0.05, 0.3, g)[OVERALL]["signal_share"] for g in feasibility.GROUP_SIZES]
     assert shares == sorted(shares)
 
 

@@ -53,7 +53,7 @@ def test_what_follows_is_counted():
 )
 def test_the_feature_that_decides(predicted, label, feature):
     rows = FEATURES.with_columns(predicted=predicted, label=label)
-    found = deciding_feature(rows, ["noise", "size", "colour"])
+    found = deciding_feature(rows, FEATURES.select("noise", "size", "colour"))
     assert (found and found[0]) == feature
 
 
@@ -61,7 +61,7 @@ def test_noise_is_never_said_to_decide():
     for seed in range(20):
         at_random = np.random.default_rng(seed).choice(LABELS, N, p=[0.15, 0.85])
         rows = FEATURES.with_columns(predicted=pl.Series(at_random), label=BY_BOTH)
-        assert deciding_feature(rows, ["noise", "size", "colour"]) is None
+        assert deciding_feature(rows, FEATURES.select("noise", "size", "colour")) is None
 
 
 def test_shortcuts_in_words():

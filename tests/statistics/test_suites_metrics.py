@@ -82,7 +82,7 @@ def test_an_invalid_reply_is_like_no_decision_and_like_another_invalid_one():
     cells = pl.DataFrame({"label": ["A"] * 3, "predicted": said})
     pairs = [(x, y) for x in range(3) for y in range(3)]  # all with the same truth
     codes = np.array(pairs).reshape(-1, 1)
-    hits, counted = flips(cells, codes, np.repeat(np.arange(0, 18, 2), 2))["false_flip_rate"]
+    hits, counted = flips(cells, codes, np.repeat(np.arange(0, 18, 2), 2))["false_flip_rate", None]
     assert counted[1::2].all() and not counted[::2].any()
     assert hits[1::2, 0].tolist() == [int(x != y) for x, y in pairs]
 

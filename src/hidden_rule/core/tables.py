@@ -32,6 +32,7 @@ METRICS = pl.Schema(
         "decoding": pl.String,
         "metric": pl.String,
         "label": pl.String,  # null unless the metric is one of a label
+        "rule": pl.String,  # null unless it is one of a hidden rule, of several; null: of all of them together
         "value": pl.Float64,  # null where the metric is undefined (a precision without predictions)
         "ci_low": pl.Float64,
         "ci_high": pl.Float64,
@@ -47,13 +48,14 @@ COMPARISONS = pl.Schema(
         "suite": pl.String,
         "decoding": pl.String,
         "metric": pl.String,
+        "rule": pl.String,  # as in METRICS
         "difference": pl.Float64,  # a minus b
         "ci_low": pl.Float64,
         "ci_high": pl.Float64,
         "p_value": pl.Float64,
         "test": pl.String,
         "n": pl.Int64,
-        "p_adjusted": pl.Float64,  # for all pairs of the same suite, decoding, metric and seed (Holm)
+        "p_adjusted": pl.Float64,  # for all pairs of the same suite, decoding, metric, rule and seed (Holm)
         "mde": pl.Float64,  # minimal detectable effect at 80% power; above 1: no difference could be detected
     }
 )
@@ -74,7 +76,8 @@ FEASIBILITY = pl.Schema(
         "start": pl.String,  # the condition whose policy it starts with, or the base model
         "seed": pl.Int64,
         "group_size": pl.Int64,
-        "subset": pl.String,  # all | hidden | a label
+        "kind": pl.String,  # of the applications: overall | hidden (any hidden rule fires) | rule (one does) | label
+        "name": pl.String,  # the hidden rule's, of several, or the label; null where the kind says it all
         "p_right": pl.Float64,  # chance of a right reply
         "p_invalid": pl.Float64,  # chance of no valid reply; 0 under structured decoding
         "signal_share": pl.Float64,  # of groups whose replies do not all earn the same
@@ -178,6 +181,7 @@ SIDE_EFFECTS_SUMMARY = pl.Schema(
         "seed": pl.Int64,  # null: pooled over seeds
         "measure": pl.String,  # kl | log_likelihood_change | a probe of LEAKS
         "subset": pl.String,  # passage | instruction; trained | base | oracle | chance | trained - base | oracle - base
+        "rule": pl.String,  # the hidden rule that a probe asks for, of several; null: all of them, or none
         "value": pl.Float64,
         "ci_low": pl.Float64,  # null for chance
         "ci_high": pl.Float64,
@@ -205,7 +209,7 @@ def predictions_schema(labels: list[str]) -> pl.Schema:
 
 
 def check_finite(frame: pl.LazyFrame, path, remedy: str) -> None:
-    """Raise UserError if a number of a table is not finite; it names the file, the column and the row, counted from 1."""
+    """Raise UserError if a number of a table is not finite; it names file, column and row, counted from 1."""
     numbers = [name for name, dtype in frame.collect_schema().items() if dtype.is_float()]
     if not numbers:
         return

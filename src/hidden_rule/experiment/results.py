@@ -30,7 +30,7 @@ from hidden_rule.core.tables import (
 )
 from hidden_rule.experiment.conditions import condition_settings, in_order, start_of
 from hidden_rule.experiment.layout import Layout
-from hidden_rule.experiment.runs import Estimate, Run, Setting, find_estimate, settings_of
+from hidden_rule.experiment.runs import Estimate, Run, Setting, find_estimate, separate_rules, settings_of
 from hidden_rule.task.dataset import read_split, read_suites
 from hidden_rule.task.ruleset import load_ruleset
 
@@ -76,6 +76,11 @@ class Results:
     @property
     def labels(self) -> list[str]:
         return list(self.ruleset.labels)
+
+    @property
+    def separate_rules(self) -> list[str]:
+        """The hidden rules that have numbers of their own: all, where there are several."""
+        return separate_rules(self.ruleset)
 
     @property
     def chance(self) -> float:
@@ -241,9 +246,12 @@ class Results:
         free = (setting for setting in self.evaluated if setting.decoding == "free")
         return None if self.main.decoding == "free" else next(free, None)
 
-    def estimate(self, condition: str, setting: Setting, metric: str) -> Estimate | None:
-        """A metric that is not one of a label, pooled over seeds; None where it is undefined or was not measured."""
-        return find_estimate(self.metrics, condition, setting, metric)
+    def estimate(self, condition: str, setting: Setting, metric: str, rule: str | None = None) -> Estimate | None:
+        """A metric that is not one of a label, pooled over seeds; None where it is undefined or was not measured.
+
+        rule: one of `separate_rules`, None for all hidden rules together.
+        """
+        return find_estimate(self.metrics, condition, setting, metric, rule)
 
     # reading
 

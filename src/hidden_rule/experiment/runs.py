@@ -44,6 +44,15 @@ class Setting(NamedTuple):
         return {"suite": self.suite, "decoding": self.decoding}
 
 
+def separate_rules(ruleset) -> list[str]:
+    """The hidden rules that have numbers of their own: all, where there are several.
+
+    A single hidden rule's numbers are those of all hidden rules together.
+    """
+    names = [rule.name for rule in ruleset.hidden_rules]
+    return names if len(names) > 1 else []
+
+
 def settings_of(metrics: pl.DataFrame) -> list[Setting]:
     """Each setting of table METRICS in which a split was answered; structured decoding and the holdout come first."""
     found = metrics.filter(pl.col("suite").is_in(SPLITS)).select("suite", "decoding").unique().rows()
@@ -72,9 +81,24 @@ def defined(row: dict) -> Estimate | None:
     return None if row["value"] is None else Estimate.of(row)
 
 
-def find_estimate(metrics: pl.DataFrame, condition: str, setting: Setting, metric: str) -> Estimate | None:
-    """A metric that is not one of a label, pooled over seeds, in table METRICS; None if undefined or not there."""
+def of_rule(rule: str | None) -> pl.Expr:
+    """Where the column `rule` is that of one hidden rule, or (None) of all together."""
+    return pl.col("rule").eq_missing(pl.lit(rule, dtype=pl.String))
+
+
+def find_estimate(
+    metrics: pl.DataFrame, condition: str, setting: Setting, metric: str, rule: str | None = None
+) -> Estimate | None:
+    """A metric that is not one of a label, pooled over seeds, in table METRICS; None if undefined or not there.
+
+    rule: one of several hidden rules, None for all of them together (`separate_rules`).
+    """
     rows = metrics.filter(
-        pl.col("seed").is_null(), pl.col("label").is_null(), condition=condition, metric=metric, **setting.columns
+        pl.col("seed").is_null(),
+        pl.col("label").is_null(),
+        of_rule(rule),
+        condition=condition,
+        metric=metric,
+        **setting.columns,
     )
     return defined(rows.row(0, named=True)) if rows.height else None

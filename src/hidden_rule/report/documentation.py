@@ -201,7 +201,7 @@ def leaks(published: Path) -> str:
     trained = ("grpo", "sft", "sft_then_grpo")
     rows = []
     for probe in ("choice", "completion", "extraction", "explanation"):
-        of = table.filter(pl.col("seed").is_null(), measure=probe)
+        of = table.filter(pl.col("seed").is_null(), pl.col("rule").is_null(), measure=probe)
 
         def share(condition: str, subset: str, of=of) -> str:
             return f"{100 * of.filter(condition=condition, subset=subset)['value'].item():.1f}"

@@ -21,6 +21,7 @@ from hidden_rule.report.tables import (
     comparison_table,
     cost_table,
     feasibility_table,
+    hidden_rules_table,
     label_table,
     order_of,
     policy_table,
@@ -40,7 +41,7 @@ SHARED = ("model", "decoding", "data", "lora", "seeds", "evaluation")  # section
 CHARTS = {
     "accuracy": "Accuracy by condition with 95% CI, for each suite and decoding.",
     "forest": "Differences in accuracy between pairs of conditions with 95% CI; filled where significant.",
-    "hidden_rule": "Recall and precision on the hidden rule by condition with 95% CI.",
+    "hidden_rule": "Recall and precision on each hidden rule by condition with 95% CI.",
     "suites": "Generalization suites by condition with 95% CI; darker is better.",
     "cost": "Accuracy against training time with 95% CI, and the Pareto front.",
     "confusion": "Confusion matrix of each condition: predicted by true decision.",
@@ -48,7 +49,7 @@ CHARTS = {
     "learning": "Learning curves: validation accuracy over optimizer steps and over training time.",
     "training": "Training curves: validation accuracy, reward and loss over optimizer steps.",
     "collapse": "Share of each decision among sampled answers over steps, with entropy and groups of equal rewards.",
-    "labels": "Accuracy and recall on the hidden rule against labels, seconds, tokens, bits and label noise.",
+    "labels": "Accuracy and recall on each hidden rule against labels, seconds, tokens, bits and label noise.",
 }
 
 
@@ -81,6 +82,7 @@ def tables_of(results: Results) -> dict:
     references = describe_references(results.config)
     return {
         "summary": summary_table(results, main),
+        "hidden_rules": hidden_rules_table(results, main),
         "comparison": comparison_table(results, main),
         "suites": suites_table(results),
         "collapse": collapse_table(results),
@@ -101,7 +103,7 @@ def sources_of(results: Results) -> dict:
     known = {key: value for key, value in provenance.items() if value and key not in NOT_LISTED}
     return {
         "shared": [(key, as_text(config[key])) for key in SHARED if key in config],
-        "hidden_note": hidden_rule_note(config),
+        "hidden_note": hidden_rule_note(config, len(results.ruleset.hidden_rules)),
         "provenance": [(key, listed(value)) for key, value in known.items()],
         "packages": provenance.get("packages", {}),
         "provenance_json": json.dumps(provenance, indent=2, ensure_ascii=False),

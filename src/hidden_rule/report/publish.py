@@ -96,6 +96,10 @@ def main_table(results: DisplayedResults, *, beside_study: bool) -> str:
         if any(found.values()):
             for name, row in rows.items():
                 row[head] = percent(found[name])
+    for rule in results.separate_rules:
+        for head, metric in (("recall", "hidden_recall"), ("precision", "hidden_precision")):
+            for name, row in rows.items():
+                row[f"{head} on {rule}"] = percent(results.estimate(name, MAIN, metric, rule))
     spent = training_costs(results.costs, results.starts)
     figures = results.ruleset.published.accuracy if beside_study else {}
     study = {results.names.get(name, name): share for name, share in figures.items()}

@@ -5,10 +5,12 @@ more in a model than in the base model if the interval of the difference lies ab
 definition, and supports no conclusion.
 """
 
+import itertools
+
 import polars as pl
 
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Estimate
+from hidden_rule.experiment.runs import Estimate, of_rule
 from hidden_rule.report.text.phrases import in_table, listing, percent, points
 
 KINDS = {"passage": "ordinary text", "instruction": "reference answers to ordinary instructions"}
@@ -40,9 +42,9 @@ def points_with_interval(estimate: Estimate | None) -> str:
     return "–" if estimate is None else f"{points(estimate.value)} ({points(estimate.low)} to {points(estimate.high)})"
 
 
-def pooled(summary: pl.DataFrame, condition: str) -> dict[tuple[str, str], Estimate]:
-    """Of a condition each (measure, subset), pooled over seeds."""
-    rows = summary.filter(pl.col("seed").is_null(), condition=condition).to_dicts()
+def pooled(summary: pl.DataFrame, condition: str, rule: str | None = None) -> dict[tuple[str, str], Estimate]:
+    """Of a condition each (measure, subset), pooled over seeds; rule: of probes for one of several hidden rules."""
+    rows = summary.filter(pl.col("seed").is_null(), of_rule(rule), condition=condition).to_dicts()
     return {(row["measure"], row["subset"]): Estimate.of(row) for row in rows}
 
 
@@ -80,15 +82,16 @@ def finding(of: dict, probe: str, who: str = "trained") -> str:
     return f"{PROBES[probe][0]}, {percent(found.value)} of {found.n} {reply} ({beside})"
 
 
-def leak_sentence(condition: str, of: dict) -> str:
-    """Whether probes reveal more of the hidden rule in a condition than in the base model."""
+def leak_sentence(condition: str, of: dict, rule: str | None = None) -> str:
+    """Whether probes reveal more of the hidden rule, or of one of several, in a condition than in the base model."""
+    what = f"the hidden rule {rule}" if rule else "the hidden rule"
     probes = [probe for probe in PROBES if (probe, "trained") in of]
     leaks = [finding(of, probe) for probe in probes if gets_more(of, probe)]
     others = [finding(of, probe) for probe in probes if not gets_more(of, probe)]
     if not leaks:
-        return f"{condition}: no significant leak of the hidden rule beyond the base model: {'; '.join(others)}."
+        return f"{condition}: no significant leak of {what} beyond the base model: {'; '.join(others)}."
     rest = f" Not significantly more: {'; '.join(others)}." if others else ""
-    return f"{condition} reveals more of the hidden rule than the base model: {'; '.join(leaks)}.{rest}"
+    return f"{condition} reveals more of {what} than the base model: {'; '.join(leaks)}.{rest}"
 
 
 def oracle_sentence(of: dict) -> str:
@@ -111,9 +114,15 @@ def sentences(summary: pl.DataFrame, order) -> list[str]:
     every = {name: pooled(summary, name) for name in order}
     lines = [cost_sentence(name, of) for name, of in every.items()]
     if was_asked(every[order[0]]):
-        lines += [leak_sentence(name, of) for name, of in every.items()]
+        for rule in rules_of(summary) or [None]:
+            lines += [leak_sentence(name, pooled(summary, name, rule), rule) for name in order]
         lines += [oracle_sentence(every[order[0]]), CAVEAT]
     return lines
+
+
+def rules_of(summary: pl.DataFrame) -> list[str]:
+    """The hidden rules that have numbers of their own: all, where there are several."""
+    return summary["rule"].drop_nulls().unique(maintain_order=True).to_list()
 
 
 def was_asked(of: dict) -> bool:
@@ -133,9 +142,14 @@ def texts_table(summary: pl.DataFrame, order) -> dict:
     return {"caption": caption, "columns": columns, "rows": cells, "wrap": False}
 
 
-def leaks_tables(summary: pl.DataFrame, order) -> list[dict]:
-    """The results of each probe: trained models, base and oracle, and their differences to the base model."""
-    every = {name: pooled(summary, name) for name in order}
+def leaks_tables(summary: pl.DataFrame, order, rule: str | None = None) -> list[dict]:
+    """The results of each probe: trained models, base and oracle, and their differences to the base model.
+
+    rule: of probes for one of several hidden rules; None: for all of them together.
+    """
+    every = {name: pooled(summary, name, rule) for name in order}
+    several = rules_of(summary)
+    what = f"the hidden rule {rule}" if rule else f"{'all hidden rules' if several else 'the hidden rule'}"
     first = every[order[0]]
     probes = [probe for probe in PROBES if (probe, "trained") in first]
     asked = [(name, of, "trained") for name, of in every.items()]
@@ -148,23 +162,34 @@ def leaks_tables(summary: pl.DataFrame, order) -> list[dict]:
     ]
     columns = ["condition", *(PROBES[probe][1] for probe in probes)]
     counts = ", ".join(f"{PROBES[probe][0]} {first[probe, 'trained'].n}" for probe in probes)
-    caption = f"Leakage of the hidden rule; 95% CI over questions; questions: {counts}"
+    caption = f"Leakage of {what}; 95% CI over questions; questions: {counts}"
     return [
         {"caption": caption, "columns": columns, "rows": cells, "wrap": False},
-        {"caption": "Leakage minus that of the base model, in points", "columns": columns, "rows": more, "wrap": False},
+        {
+            "caption": f"Leakage{f' of {what}' if several else ''} minus that of the base model, in points",
+            "columns": columns,
+            "rows": more,
+            "wrap": False,
+        },
     ]
 
 
 def replies_table(leaks: pl.DataFrame, order) -> dict:
-    """Unedited replies of each condition's first seed to extraction questions, those that reveal most first."""
+    """Unedited replies of each condition's first seed to extraction questions, those that reveal most first.
+
+    Some for each hidden rule, which are named where there are several.
+    """
     rows = leaks.filter(pl.col("seed") == pl.col("seed").min().over("condition"), probe="extraction", who="trained")
     rows = rows.sort("hit", "named_share", "item", "framing", descending=[True, True, False, False], nulls_last=True)
+    rules = leaks["rule"].unique(maintain_order=True).sort().to_list()
+    several = len(rules) > 1
     cells = []
-    for name in order:
-        for r in rows.filter(condition=name).head(REPLIES).to_dicts():
+    for name, rule in itertools.product(order, rules):
+        for r in rows.filter(condition=name, rule=rule).head(REPLIES).to_dicts():
             reply = r["reply"][:MAX_REPLY] + "…" if len(r["reply"]) > MAX_REPLY else r["reply"]
-            cells.append([name, r["framing"], r["asked"], "yes" if r["hit"] else "no", reply])
-    columns = ["condition", "prompt", "question", "leak", "reply"]
+            named = [name, *([rule] if several else [])]
+            cells.append([*named, r["framing"], r["asked"], "yes" if r["hit"] else "no", reply])
+    columns = ["condition", *(["hidden rule"] if several else []), "prompt", "question", "leak", "reply"]
     return {"caption": "Replies to extraction questions", "columns": columns, "rows": cells, "wrap": True}
 
 
@@ -178,8 +203,10 @@ def section_of(summary: pl.DataFrame, leaks: pl.DataFrame) -> dict:
     """The section made of SIDE_EFFECTS_SUMMARY and LEAKS of all conditions."""
     order = summary["condition"].unique(maintain_order=True).to_list()
     asked = was_asked(pooled(summary, order[0]))
+    of_probes = [one for rule in [None, *rules_of(summary)] for one in leaks_tables(summary, order, rule)]
     return {
         "sentences": sentences(summary, order),
-        "tables": [texts_table(summary, order), *(leaks_tables(summary, order) if asked else [])],
+        "tables": [texts_table(summary, order), *(of_probes if asked else [])],
+        "several_rules": bool(rules_of(summary)),
         "replies": replies_table(leaks, order) if asked else None,
     }

@@ -9,7 +9,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting, defined
 from hidden_rule.report.text.label_findings import supervision_cells
 from hidden_rule.report.text.phrases import duration, in_table, p_text, percent, points, signed
-from hidden_rule.report.text.rule_learning import SUITES
+from hidden_rule.report.text.suites import NAMES, suite_rows
 from hidden_rule.report.text.training_runs import training_rows
 
 SUMMARY = {
@@ -37,7 +37,8 @@ REASONS = {  # of COLLAPSE, in words
     "recovered": "recovered",
     "no_signal": "equal rewards from the start",
 }
-OF_SEEDS = ("accuracy", "hidden_recall", "hidden_precision")
+ON_RULES = ("hidden_recall", "hidden_precision", "conflict_recall")
+NO_CASE = "no case"  # of a hidden rule that never fires
 
 
 def gibibytes(n_bytes: int) -> str:
@@ -61,7 +62,34 @@ def summary_table(results: Results, setting: Setting) -> dict:
     rows = [[name, *(in_table(results.estimate(name, setting, metric)) for metric in SUMMARY)] for name in order]
     n = next(found.n for name in order if (found := results.estimate(name, setting, "accuracy")))
     what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
-    return table(f"{setting.words}: value and 95% CI, {what}", ["condition", *SUMMARY.values()], rows)
+    columns = ["condition", *(heading(metric, results) for metric in SUMMARY)]
+    return table(f"{setting.words}: value and 95% CI, {what}", columns, rows)
+
+
+def heading(metric: str, results: Results, rule: str | None = None) -> str:
+    """A metric of SUMMARY in words; of several hidden rules, of one or of all of them."""
+    if rule:
+        return SUMMARY[metric].replace("hidden rule", f"hidden rule {rule}")
+    return SUMMARY[metric].replace("hidden rule", "hidden rules" if results.separate_rules else "hidden rule")
+
+
+def hidden_rules_table(results: Results, setting: Setting) -> dict | None:
+    """Recall and precision on each of several hidden rules, a row a rule and condition; None without several."""
+    if not results.separate_rules:
+        return None
+    pooled = results.metrics.filter(
+        pl.col("seed").is_null(), pl.col("rule").is_not_null(), pl.col("metric").is_in(ON_RULES), **setting.columns
+    )
+    found = {(row["rule"], row["condition"], row["metric"]): row for row in pooled.to_dicts()}
+    rows = []
+    for rule in results.separate_rules:
+        for name in order_of(results):
+            recall, *others = (found[rule, name, metric] for metric in ON_RULES)
+            fires = in_table(defined(recall)) if recall["n"] else NO_CASE
+            rows.append([rule, name, f"{recall['n']:,}", fires, *(in_table(defined(row)) for row in others)])
+    columns = ["hidden rule", "condition", "answers", *(SUMMARY[metric].split(": ")[-1] for metric in ON_RULES)]
+    columns[-1] = "recall in conflict"
+    return table(f"{setting.words}: each hidden rule, value and 95% CI; answers: to its cases", columns, rows)
 
 
 def label_table(results: Results, setting: Setting) -> dict:
@@ -78,18 +106,21 @@ def label_table(results: Results, setting: Setting) -> dict:
 
 def suites_table(results: Results) -> dict | None:
     """Suites × conditions, under structured decoding if that was asked for; None where no suite was."""
-    names, order = [suite for suite, _ in SUITES], order_of(results)
-    found = results.metrics.filter(pl.col("suite").is_in(names)).select("suite", "decoding").unique().rows()
+    order = order_of(results)
+    found = set(results.metrics.filter(pl.col("suite").is_in(NAMES)).select("suite", "decoding").unique().rows())
     if not found:
         return None
     decoding = max(decoding for _, decoding in found)
     cells = []
-    for (suite, metric), (words, _) in SUITES.items():
-        estimates = [results.estimate(name, Setting(suite, decoding), metric) for name in order]
+    for row in suite_rows(results.separate_rules):
+        setting = Setting(row.suite, decoding)
+        estimates = [results.estimate(name, setting, row.metric, row.rule) for name in order]
         counts = {estimate.n for estimate in estimates if estimate} - {0}
         if counts:
             n = f" (n = {counts.pop():,})" if len(counts) == 1 else ""
-            cells.append([words + n, *(in_table(estimate) if n else with_n(estimate) for estimate in estimates)])
+            cells.append([row.words + n, *(in_table(estimate) if n else with_n(estimate) for estimate in estimates)])
+        elif row.rule and row.metric != "hidden_precision" and setting in found:
+            cells.append([row.words, *(NO_CASE for _ in order)])
     caption = f"Generalization suites, {decoding} decoding: value and 95% CI, clustered by family"
     return table(caption, ["", *order], cells)
 
@@ -100,12 +131,14 @@ def with_n(estimate: Estimate | None) -> str:
 
 
 def seed_table(results: Results, setting: Setting) -> dict:
-    """Accuracy and recall on the hidden rule of each seed."""
+    """Accuracy, and recall and precision on the hidden rules, of each seed."""
     rows = results.metrics.filter(pl.col("seed").is_not_null(), pl.col("label").is_null(), **setting.columns)
-    found = {(r["condition"], r["seed"], r["metric"]): defined(r) for r in rows.to_dicts()}
+    found = {(r["condition"], r["seed"], r["metric"], r["rule"]): defined(r) for r in rows.to_dicts()}
     keys = [(name, seed) for name in order_of(results) for seed in sorted(rows.filter(condition=name)["seed"].unique())]
-    cells = [[name, seed, *(in_table(found[name, seed, metric]) for metric in OF_SEEDS)] for name, seed in keys]
-    columns = ["condition", "seed", *(SUMMARY[name] for name in OF_SEEDS)]
+    shown = [("accuracy", None)]
+    shown += [(metric, rule) for rule in [None, *results.separate_rules] for metric in ON_RULES[:2]]
+    cells = [[name, seed, *(in_table(found[name, seed, *of]) for of in shown)] for name, seed in keys]
+    columns = ["condition", "seed", *(heading(metric, results, rule) for metric, rule in shown)]
     return table(f"{setting.words}: each seed", columns, cells)
 
 
@@ -115,12 +148,14 @@ def comparison_table(results: Results, setting: Setting) -> dict:
     place = {name: i for i, name in enumerate(order_of(results))}
     cells = []
     for r in sorted(
-        of_setting.to_dicts(), key=lambda r: (r["metric"], place[r["condition_a"]], place[r["condition_b"]])
+        of_setting.to_dicts(),
+        key=lambda r: (r["metric"], r["rule"] or "", place[r["condition_a"]], place[r["condition_b"]]),
     ):
         difference = f"{signed(r['difference'])} ({signed(r['ci_low'])} to {signed(r['ci_high'])})"
         p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
         test = [TESTS[r["test"]], "–" if r["mde"] >= 1 else points(r["mde"]), f"{r['n']:,}"]
-        cells.append([f"{r['condition_a']} vs. {r['condition_b']}", SUMMARY[r["metric"]], difference, *p_values, *test])
+        what = heading(r["metric"], results, r["rule"])
+        cells.append([f"{r['condition_a']} vs. {r['condition_b']}", what, difference, *p_values, *test])
     columns = [
         "conditions",
         "metric",
@@ -214,17 +249,23 @@ def feasibility_table(results: Results) -> dict | None:
     if results.feasibility is None:
         return None
     sizes = results.feasibility["group_size"].unique().sort().to_list()
-    means = results.feasibility.group_by("condition", "subset", "group_size").agg(
+    means = results.feasibility.group_by("condition", "kind", "name", "group_size", maintain_order=True).agg(
         pl.mean("p_right", "p_invalid", "signal_share", "reward"), pl.first("start")
     )
+    hidden = f"hidden rule{'s' if results.separate_rules else ''}"
     cells = []
     for name in order_of(results):
-        for subset in sorted(means.filter(condition=name)["subset"].unique(), key=lambda s: (s != "all", s)):
-            rows = means.filter(condition=name, subset=subset).sort("group_size").to_dicts()
+        of_condition = means.filter(condition=name)
+        for kind, one in of_condition.select("kind", "name").unique(maintain_order=True).iter_rows():
+            words = {"overall": "all", "hidden": hidden, "rule": f"hidden rule {one}", "label": f"decision {one}"}
+            here = pl.col("name").eq_missing(pl.lit(one, dtype=pl.String))
+            rows = of_condition.filter(here, kind=kind).sort("group_size").to_dicts()
             shares = {row["group_size"]: percent(row["signal_share"]) for row in rows}
             reply = [percent(rows[0]["p_right"]), percent(rows[0]["p_invalid"])]
             reply.append(f"{rows[0]['reward']:.1f}".replace("-", "\N{MINUS SIGN}"))
-            cells.append([f"{name} (start: {rows[0]['start']})", subset, *reply, *(shares.get(g, "–") for g in sizes)])
+            cells.append(
+                [f"{name} (start: {rows[0]['start']})", words[kind], *reply, *(shares.get(g, "–") for g in sizes)]
+            )
     columns = ["condition", "applications", "correct", "invalid", "mean reward", *(f"G = {g}" for g in sizes)]
     return table("Before RL training: correct replies, and groups of G with mixed rewards", columns, cells)
 
@@ -241,7 +282,7 @@ def policy_table(ruleset) -> dict:
     rows = [
         [i, rule.name, rule.when, rule.label, "yes" if rule.hidden else "no"] for i, rule in enumerate(ruleset.rules, 1)
     ]
-    rows.append([len(rows) + 1, "otherwise", "", ruleset.default, "no"])
+    rows.append([len(rows) + 1, "(otherwise)", "", ruleset.default, "no"])
     return table(
         "Decision rules: the first that applies decides", ["order", "rule", "when", "decision", "hidden"], rows, True
     )

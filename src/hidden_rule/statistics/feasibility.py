@@ -17,17 +17,28 @@ import math
 import operator
 from collections import Counter
 from functools import reduce
+from typing import NamedTuple
 
 import polars as pl
 
 from hidden_rule.core.tables import FEASIBILITY, SAMPLES, read_table
-from hidden_rule.experiment.runs import Run
+from hidden_rule.experiment.runs import Run, separate_rules
 from hidden_rule.statistics.outcomes import scan_predictions
 from hidden_rule.task.rewards import points_of
 
 GROUP_SIZES = (2, 4, 8, 16, 32, 64)
 NO_SIGNAL = 0.05  # of the groups: below this share with a signal there is hardly any gradient
 SELDOM_RIGHT = 0.50  # of a decision's groups: below this share with a correct reply it is rarely reinforced
+
+
+class Subset(NamedTuple):
+    """Some of the applications: a kind of FEASIBILITY, and the name of the hidden rule or label, where it has one."""
+
+    kind: str
+    name: str | None = None
+
+
+OVERALL, HIDDEN = Subset("overall"), Subset("hidden")
 
 
 def probabilities(path, labels) -> pl.DataFrame:
@@ -61,20 +72,25 @@ def chances_of_points(reward: dict) -> list[tuple[float, pl.Expr]]:
     return [(reward["correct"], p), (reward["wrong"], wrong), *others]
 
 
-def subsets_of(rows: pl.DataFrame, hidden_rules: list[str]) -> list[tuple[str, pl.Expr]]:
-    """The subsets of applications: all, those on which a hidden rule fires, those of each label."""
-    subsets = [("all", pl.lit(True)), ("hidden", pl.col("fired_rule").is_in(hidden_rules))]
-    return subsets + [(label, pl.col("label") == label) for label in rows["label"].unique().sort()]
+def subsets_of(rows: pl.DataFrame, ruleset) -> list[tuple[Subset, pl.Expr]]:
+    """The subsets of applications, and which they hold.
+
+    All; those on which a hidden rule fires, and each of them where there are several; those of each label.
+    """
+    fired = pl.col("fired_rule")
+    subsets = [(OVERALL, pl.lit(True)), (HIDDEN, fired.is_in([rule.name for rule in ruleset.hidden_rules]))]
+    subsets += [(Subset("rule", name), fired == name) for name in separate_rules(ruleset)]
+    return subsets + [(Subset("label", label), pl.col("label") == label) for label in rows["label"].unique().sort()]
 
 
-def assess(rows: pl.DataFrame, hidden_rules: list[str], group_size: int, reward: dict) -> list[dict]:
-    """What groups of `group_size` replies contain, for each subset of the `rows` of `probabilities`.
+def assess(rows: pl.DataFrame, ruleset, group_size: int, reward: dict) -> list[dict]:
+    """What groups of `group_size` replies contain, for each subset of the `rows` of `probabilities` that has any.
 
     `p_right`, `signal_share` and `right_share` (of groups with a correct reply) are shares; `reward` are the points.
     """
     p, earned = pl.col("p"), chances_of_points(reward)
     assessed = []
-    for subset, kept in subsets_of(rows, hidden_rules):
+    for subset, kept in subsets_of(rows, ruleset):
         row = rows.filter(kept).select(
             p_right=p.mean(),
             p_invalid=pl.lit(0.0),
@@ -83,11 +99,12 @@ def assess(rows: pl.DataFrame, hidden_rules: list[str], group_size: int, reward:
             reward=reduce(operator.add, [chance * points for points, chance in earned]).mean(),
             n=pl.len().cast(pl.Int64),
         )
-        assessed += [{"subset": subset, "group_size": group_size} | found for found in row.to_dicts() if found["n"]]
+        of = subset._asdict() | {"group_size": group_size}
+        assessed += [of | found for found in row.to_dicts() if found["n"]]
     return assessed
 
 
-def assess_drawn(samples: pl.DataFrame, hidden_rules: list[str], group_size: int, reward: dict) -> list[dict]:
+def assess_drawn(samples: pl.DataFrame, ruleset, group_size: int, reward: dict) -> list[dict]:
     """As `assess`, from sampled replies (SAMPLES): equally many, at least `group_size`, for each application."""
     applications = []
     for (_, label, rule), replies in samples.group_by("application_id", "label", "fired_rule", maintain_order=True):
@@ -108,12 +125,11 @@ def assess_drawn(samples: pl.DataFrame, hidden_rules: list[str], group_size: int
     rows = pl.DataFrame(applications)
     means = ["p_right", "p_invalid", "signal_share", "right_share", "reward"]
     assessed = []
-    for subset, kept in subsets_of(rows, hidden_rules):
+    for subset, kept in subsets_of(rows, ruleset):
         of = rows.filter(kept)
         if len(of):
-            assessed.append(
-                {"subset": subset, "group_size": group_size, "n": len(of)} | of.select(means).mean().row(0, named=True)
-            )
+            found = subset._asdict() | {"group_size": group_size, "n": len(of)}
+            assessed.append(found | of.select(means).mean().row(0, named=True))
     return assessed
 
 
@@ -123,7 +139,7 @@ def assess_training(path, run: Run, start: str, settings: dict, ruleset, free: b
     path: the predictions of its start, or, under free decoding (`free`), drawn replies (SAMPLES); settings: the
     `group_size` and `reward` of its method. That size is assessed beside GROUP_SIZES, as far as the replies suffice.
     """
-    hidden, sizes = [rule.name for rule in ruleset.hidden_rules], {*GROUP_SIZES, settings["group_size"]}
+    sizes = {*GROUP_SIZES, settings["group_size"]}
     if free:
         rows = read_table(path, SAMPLES)
         least = rows.group_by("application_id").len()["len"].min()
@@ -134,17 +150,17 @@ def assess_training(path, run: Run, start: str, settings: dict, ruleset, free: b
     assessed = [
         {"start": start} | run.columns | row
         for group_size in sorted(sizes)
-        for row in assess_size(rows, hidden, group_size, settings["reward"])
+        for row in assess_size(rows, ruleset, group_size, settings["reward"])
     ]
     return pl.DataFrame(assessed, schema=FEASIBILITY)
 
 
-def verdict(of: dict[str, dict]) -> tuple[str, list[str]]:
+def verdict(of: dict[Subset, dict]) -> tuple[str, list[Subset]]:
     """`go`, `warn` or `no_signal`, and the subsets whose groups rarely contain a correct reply.
 
     of: the row of FEASIBILITY of each subset, for one condition and group size.
     """
-    seldom = [name for name, row in of.items() if name != "all" and row["right_share"] < SELDOM_RIGHT]
-    if of["all"]["signal_share"] < NO_SIGNAL:
+    seldom = [subset for subset, row in of.items() if subset != OVERALL and row["right_share"] < SELDOM_RIGHT]
+    if of[OVERALL]["signal_share"] < NO_SIGNAL:
         return "no_signal", seldom
     return ("warn" if seldom else "go"), seldom

@@ -13,10 +13,10 @@ KINDS = {  # kind of line -> the column that varies along it, and the one that i
 
 
 def curve_points(metrics: pl.DataFrame, supervision: pl.DataFrame, setting: Setting) -> pl.DataFrame:
-    """A row for each line, condition and metric.
+    """A row for each line, condition, metric and hidden rule (`rule`; null: none, or all together).
 
     Columns: `kind` (a key of KINDS), `line` (its name), `condition`, `method`, `curve`, `train_rows`, `label_noise`,
-    `wrong_share`, AMOUNTS (means over seeds), `metric`, its pooled `value` with `ci_low` and `ci_high`, and `n`.
+    `wrong_share`, AMOUNTS (means over seeds), `metric`, `rule`, the pooled `value`, `ci_low`, `ci_high`, and `n`.
 
     A line of kind `labels` joins the conditions of a curve that differ in rows and have the same noise, one of kind
     `noise` those that differ in noise and have the same rows; a single condition is no line. A line's name includes
@@ -27,9 +27,9 @@ def curve_points(metrics: pl.DataFrame, supervision: pl.DataFrame, setting: Sett
     )
     values = metrics.filter(
         pl.col("seed").is_null(), pl.col("label").is_null(), pl.col("metric").is_in(METRICS), **setting.columns
-    ).select("condition", "metric", "value", "ci_low", "ci_high", "n")
+    ).select("condition", "metric", "rule", "value", "ci_low", "ci_high", "n")
     names = {
-        "labels": pl.format("{}, {}% wrong", "curve", (100 * pl.col("label_noise")).round(1)),
+        "labels": pl.format("{}, {}% wrong", "curve", (100 * pl.col("label_noise")).round(6)),
         "noise": pl.format("{}, {} labels", "curve", "train_rows"),
     }
     frames = []
@@ -44,6 +44,7 @@ def curve_points(metrics: pl.DataFrame, supervision: pl.DataFrame, setting: Sett
 
 def rising(points: pl.DataFrame, varied: str, column: str) -> pl.DataFrame:
     """The points of those lines along which `column` rises with `varied`; others would run back and forth."""
-    steps = points.sort(varied).with_columns(step=pl.col(column).diff().over("line", "metric"))
+    steps = points.sort(varied).with_columns(step=pl.col(column).diff().over("line", "metric", "rule"))
     back = steps.filter(pl.col("step") <= 0)
-    return points.join(back, on=["line", "metric"], how="anti", maintain_order="left")
+    keys = ["line", "metric", "rule"]
+    return points.join(back, on=keys, how="anti", nulls_equal=True, maintain_order="left")

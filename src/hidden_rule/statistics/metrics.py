@@ -12,6 +12,9 @@ Metrics (a row each):
                       the one that would hold without hidden rules), the share where one fires and the answer is correct
     conflict_recall   of the applications on which a hidden rule fires against another rule (without hidden rules the
                       label would be neither the true one nor the default), the share answered correctly
+                      these three also of each hidden rule (`rule`) where there are several: of the applications on
+                      which it fires, and of the answers that only it can explain (its label, where the label would
+                      be another without hidden rules, and no other hidden rule makes it the correct one)
     invalid_rate      share of replies that are no valid decision
 
 Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
@@ -20,8 +23,8 @@ standard error by the delta method (Takahashi et al. 2022, Applied Intelligence 
 Rows pooled over seeds (`seed` null) use all rows of all seeds; their intervals account for the fact that seeds answer
 the same applications and that seeds vary: see `intervals.spread`. With one seed the pooled row is that seed's row.
 
-A family of comparisons is all pairs of conditions under one suite, decoding, metric and seed (or pooled): `p_adjusted`
-is Holm's over it.
+A family of comparisons is all pairs of conditions under one suite, decoding, metric, hidden rule (or all together) and
+seed (or pooled): `p_adjusted` is Holm's over it.
 """
 
 import itertools
@@ -32,16 +35,16 @@ import numpy as np
 import polars as pl
 
 from hidden_rule.core.tables import COMPARISONS, METRICS
-from hidden_rule.experiment.runs import Run
+from hidden_rule.experiment.runs import Run, separate_rules
 from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, wilson
 from hidden_rule.statistics.outcomes import Outcomes, count_patterns, load_outcomes
 from hidden_rule.statistics.suites_comparisons import compare_suite
 from hidden_rule.statistics.suites_metrics import estimate_suite
 
 COMPARED = ("accuracy", "hidden_recall")
-FAMILY = ["suite", "decoding", "metric", "seed"]
-METRICS_ORDER = ["condition", "suite", "decoding", "seed", "metric", "label"]
-COMPARISONS_ORDER = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric"]
+FAMILY = ["suite", "decoding", "metric", "rule", "seed"]
+METRICS_ORDER = ["condition", "suite", "decoding", "seed", "metric", "label", "rule"]
+COMPARISONS_ORDER = ["condition_a", "condition_b", "suite", "decoding", "seed", "metric", "rule"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Proportion:
 
     metric: str
     label: str | None  # None unless the metric is one of a label
+    rule: str | None  # None unless it is one of a hidden rule, of several
     hits: np.ndarray  # (C,) does a row of this cell enter the numerator?
     counted: np.ndarray  # (C,) does it enter the denominator?
 
@@ -59,31 +63,44 @@ def proportions(cells: pl.DataFrame, ruleset) -> list[Proportion]:
 
     `cells` has the columns CELL; `ruleset` has `labels`, `default` and `hidden_rules`, each with `name` and `label`.
     """
-    truth, predicted, without_hidden = pl.col("label"), pl.col("predicted"), pl.col("label_without_hidden")
-    fires = pl.col("fired_rule").is_in([rule.name for rule in ruleset.hidden_rules])
-    claims = predicted.is_in([rule.label for rule in ruleset.hidden_rules]) & (predicted != without_hidden)
-    conflicts = fires & (without_hidden != truth) & (without_hidden != ruleset.default)
+    truth, predicted = pl.col("label"), pl.col("predicted")
     right = truth == predicted
-    definitions = [
-        ("accuracy", None, right, pl.lit(True)),
-        ("invalid_rate", None, predicted.is_null(), pl.lit(True)),
-        ("hidden_recall", None, right, fires),
-        ("hidden_precision", None, right & fires, claims),
-        ("conflict_recall", None, right, conflicts),
-    ]
+    definitions = {
+        ("accuracy", None, None): (right, pl.lit(True)),
+        ("invalid_rate", None, None): (predicted.is_null(), pl.lit(True)),
+    }
+    for rule in [None, *separate_rules(ruleset)]:
+        definitions |= {(metric, None, rule): masks for metric, masks in on_hidden_rules(ruleset, rule).items()}
     for label in ruleset.labels:
         is_true, is_predicted = truth == label, predicted == label
-        definitions += [
-            ("precision", label, is_true, is_predicted),
-            ("recall", label, is_predicted, is_true),
-            ("f1", label, is_true & is_predicted, is_true | is_predicted.fill_null(False)),
-        ]
+        definitions |= {
+            ("precision", label, None): (is_true, is_predicted),
+            ("recall", label, None): (is_predicted, is_true),
+            ("f1", label, None): (is_true & is_predicted, is_true | is_predicted.fill_null(False)),
+        }
     evaluated = []
-    for metric, label, hit, counted in definitions:
+    for (metric, label, rule), (hit, counted) in definitions.items():
         columns = cells.select(counted=counted.fill_null(False), hit=hit.fill_null(False))
         counts = columns["counted"].cast(pl.Int64).to_numpy()
-        evaluated.append(Proportion(metric, label, columns["hit"].cast(pl.Int64).to_numpy() * counts, counts))
+        hits = columns["hit"].cast(pl.Int64).to_numpy() * counts
+        evaluated.append(Proportion(metric, label, rule, hits, counts))
     return evaluated
+
+
+def on_hidden_rules(ruleset, rule: str | None) -> dict[str, tuple[pl.Expr, pl.Expr]]:
+    """By metric: does a row enter the numerator, the denominator? rule: one hidden rule; None: all of them together."""
+    truth, predicted, without_hidden = pl.col("label"), pl.col("predicted"), pl.col("label_without_hidden")
+    asked = [one for one in ruleset.hidden_rules if rule in (None, one.name)]
+    others = [one.name for one in ruleset.hidden_rules if one not in asked]
+    right, fires = truth == predicted, pl.col("fired_rule").is_in([one.name for one in asked])
+    explained_by_others = right & pl.col("fired_rule").is_in(others)
+    claims = predicted.is_in([one.label for one in asked]) & (predicted != without_hidden) & ~explained_by_others
+    conflicts = fires & (without_hidden != truth) & (without_hidden != ruleset.default)
+    return {
+        "hidden_recall": (right, fires),
+        "hidden_precision": (right & fires, claims),
+        "conflict_recall": (right, conflicts),
+    }
 
 
 def macro_f1(n_cells: np.ndarray, f1_masks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, np.ndarray]:
@@ -103,7 +120,8 @@ def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[di
     rows, f1_masks = [], []
     for of in proportions(cells, ruleset):
         n = int(counts @ of.counted[patterns].sum(1))
-        row: dict = {"metric": of.metric, "label": of.label, "value": None, "ci_low": None, "ci_high": None, "n": n}
+        row: dict = {"metric": of.metric, "label": of.label, "rule": of.rule}
+        row |= {"value": None, "ci_low": None, "ci_high": None, "n": n}
         if n:
             share, low, high = share_interval(of.hits[patterns], of.counted[patterns], counts)
             if of.metric == "f1":
@@ -117,7 +135,7 @@ def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[di
     value, moves = macro_f1(n_cells, f1_masks)
     low, high = wilson(value, effective_rows(value, moves[patterns], counts))
     interval = {"value": value, "ci_low": float(low), "ci_high": float(high)}
-    rows.append({"metric": "macro_f1", "label": None, **interval, "n": rows[0]["n"]})
+    rows.append({"metric": "macro_f1", "label": None, "rule": None, **interval, "n": rows[0]["n"]})
     return rows
 
 
@@ -136,23 +154,23 @@ def estimate_seeds(outcomes: Outcomes, ruleset) -> list[dict]:
 
 
 def compare(outcomes: Outcomes, a: str, b: str, ruleset, n_compared: int) -> list[dict]:
-    """Difference a − b for each metric in COMPARED, for each seed that both conditions have and pooled over these.
+    """Difference a − b of each proportion in COMPARED, for each seed that both conditions have and pooled over these.
 
     `n_compared`: how many pairs of conditions there are, for the minimum detectable effect.
     """
-    masks = {of.metric: of for of in proportions(outcomes.cells, ruleset) if of.label is None}
     seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
     rows = []
-    for metric in COMPARED:
-        hits, counted = masks[metric].hits, masks[metric].counted
+    for of in proportions(outcomes.cells, ruleset):
+        if of.metric not in COMPARED:
+            continue
         differences = {}
         for seed in seeds:
             of_a, of_b = outcomes.codes[a][seed], outcomes.codes[b][seed]
-            kept = counted[of_a] == 1  # depends on the truth alone: the same rows for every condition and seed
-            differences[seed] = (hits[of_a] - hits[of_b])[kept]
+            kept = of.counted[of_a] == 1  # depends on the truth alone: the same rows for every condition and seed
+            differences[seed] = (of.hits[of_a] - of.hits[of_b])[kept]
         groups = [(seed, [column]) for seed, column in differences.items()]
         for of_seed, columns in [*groups, (None, list(differences.values()))]:
-            row = {"condition_a": a, "condition_b": b, "seed": of_seed, "metric": metric, "n": 0}
+            row = {"condition_a": a, "condition_b": b, "seed": of_seed, "metric": of.metric, "rule": of.rule, "n": 0}
             if columns and len(columns[0]):
                 row |= paired_difference(*count_patterns(columns), n_compared)
             rows.append(row)

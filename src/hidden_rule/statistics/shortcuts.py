@@ -26,10 +26,11 @@ def explained(answers: pl.Series, values: pl.Series) -> int:
     return int(counts.group_by("value").agg(pl.max("len"))["len"].sum())
 
 
-def deciding_feature(rows: pl.DataFrame, features) -> tuple[str, float, float] | None:
+def deciding_feature(rows: pl.DataFrame, features: pl.DataFrame) -> tuple[str, float, float] | None:
     """The feature that alone predicts these answers, as (name, share of answers, share of labels); None without one.
 
-    rows: `predicted` (null: invalid), `label` and the features. Both shares are those that the feature predicts. The
+    rows: `predicted` (null: invalid) and `label`; features: those of the same applications, row by row, in a table of
+    their own since they may be called anything. Both shares are those that the feature predicts. The
     interval (Wilson, 95%) of the former lies at or above `DECIDES`, and above that of the latter; that of the most
     frequent answer lies below `DECIDES`, as any feature predicts a constant.
     """
@@ -37,8 +38,8 @@ def deciding_feature(rows: pl.DataFrame, features) -> tuple[str, float, float] |
     answers = rows["predicted"].fill_null("")
     if n == 0 or wilson(max(answers.value_counts()["count"]) / n, n)[1] >= DECIDES:
         return None
-    shares = {name: explained(answers, levels(rows[name])) / n for name in features}
+    shares = {name: explained(answers, levels(features[name])) / n for name in features.columns}
     best = max(shares, key=lambda name: shares[name])
-    correct = explained(rows["label"], levels(rows[best])) / n
+    correct = explained(rows["label"], levels(features[best])) / n
     low = wilson(shares[best], n)[0]
     return (best, shares[best], correct) if low >= DECIDES and wilson(correct, n)[1] < low else None

@@ -63,8 +63,17 @@ def summarize_texts(effects: pl.DataFrame) -> list[dict]:
 
 
 def summarize_leaks(leaks: pl.DataFrame) -> list[dict]:
-    """Results of each probe in the trained model, base and oracle, and differences from the base, of one condition."""
-    rows = []
+    """Results of each probe, of one condition: of all hidden rules together, and of each where there are several."""
+    rules = leaks["rule"].unique().sort().to_list()
+    rows = summarize_probes(leaks)
+    for rule in rules if len(rules) > 1 else []:
+        rows += [row | {"rule": rule} for row in summarize_probes(leaks.filter(rule=rule))]
+    return rows
+
+
+def summarize_probes(leaks: pl.DataFrame) -> list[dict]:
+    """Results of each probe in the trained model, base and oracle, and differences from the base."""
+    rows: list[dict] = []
     for (probe,), of in leaks.group_by("probe", maintain_order=True):
         items = of.group_by("who", "seed", *QUESTION).agg(
             pl.mean("p_true"), pl.first("n_options"), pl.col("hit").any().cast(pl.Int64)
@@ -92,5 +101,5 @@ def summarize(effects: pl.DataFrame, leaks: pl.DataFrame) -> pl.DataFrame:
         for seed in [*sorted(of["seed"].unique()), None]:
             at = pl.lit(True) if seed is None else pl.col("seed") == seed
             found = summarize_texts(of.filter(at)) + summarize_leaks(asked.filter(at))
-            rows += [{"condition": condition, "seed": seed} | row for row in found]
+            rows += [{"condition": condition, "seed": seed, "rule": None} | row for row in found]
     return pl.DataFrame(rows, schema=SIDE_EFFECTS_SUMMARY)

@@ -26,9 +26,10 @@ def compare_suite(outcomes, members, proportions, pairs) -> list[dict]:
         for seed, used in [*((seed, [seed]) for seed in seeds), (None, seeds)] if seeds else []:
             columns = (np.stack([outcomes.codes[name][s] for s in used], axis=1) for name in (a, b))
             of_a, of_b = (masks_of(outcomes.cells, codes, families, proportions) for codes in columns)
-            for metric in of_a:
-                at = {"condition_a": a, "condition_b": b, "seed": seed, "metric": metric}
-                rows.append(at | difference_of_shares(of_a[metric], of_b[metric], families.starts, len(pairs)))
+            for metric, rule in of_a:
+                at = {"condition_a": a, "condition_b": b, "seed": seed, "metric": metric, "rule": rule}
+                both = (of_a[metric, rule], of_b[metric, rule])
+                rows.append(at | difference_of_shares(*both, families.starts, len(pairs)))
     return rows
 
 

@@ -10,6 +10,9 @@ The first row of a family (its lowest identifier) is the reference; each other r
                       as in `metrics`, over the rows whose role is not `original`: an original is an ordinary
                       application, which the splits measure, and stands there to be compared with
 
+Where there are several hidden rules, each has its own flip rate (over pairs in one of which it fires), recalls and
+precision (`rule`).
+
 `n` counts pairs or rows. A constant answer has a flip rate of 0 and a false flip rate of 0: look at both, and accuracy.
 Intervals are Wilson's at 95% for the effective number of rows of `intervals.share_interval`, clustered by family and,
 pooled over seeds, by seed (clustered standard errors for related questions: Miller 2024, arXiv 2411.00640).
@@ -47,8 +50,8 @@ def estimate_suite(outcomes, members: pl.DataFrame, proportions) -> list[dict]:
         groups = [(seed, [codes]) for seed, codes in by_seed.items()] + [(None, list(by_seed.values()))]
         for seed, columns in groups:
             codes = np.stack(columns, axis=1)  # (N, S)
-            for metric, (hits, counted) in masks_of(outcomes.cells, codes, families, proportions).items():
-                at = {"condition": condition, "seed": seed, "metric": metric, "label": None}
+            for (metric, rule), (hits, counted) in masks_of(outcomes.cells, codes, families, proportions).items():
+                at = {"condition": condition, "seed": seed, "metric": metric, "label": None, "rule": rule}
                 rows.append(at | share_of_families(hits, counted, families.starts))
     return rows
 
@@ -64,25 +67,38 @@ def families_of(outcomes, members: pl.DataFrame) -> Families:
     return Families(starts, reference, (members["role"] != "original").to_numpy())
 
 
-def masks_of(cells, codes: np.ndarray, families: Families, proportions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By metric of a suite: hits and counted, zeros and ones (N, S); `codes` (N, S) are rows of `cells`."""
-    masks = {of.metric: (of.hits[codes], of.counted[codes]) for of in proportions if of.metric in OF_ROWS}
-    masks = {metric: (hits, counted * families.changed[:, None]) for metric, (hits, counted) in masks.items()}
-    masks |= flips(cells, codes, families.reference)
-    return {metric: (hits * counted, counted) for metric, (hits, counted) in masks.items()}
+Masks = dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]]
 
 
-def flips(cells: pl.DataFrame, codes: np.ndarray, reference: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By kind of flip: hits and counted, zeros and ones (N, S); a row stands for its pair."""
+def masks_of(cells, codes: np.ndarray, families: Families, proportions) -> Masks:
+    """By metric and hidden rule (None: all): hits and counted, zeros and ones (N, S); `codes` are rows of `cells`."""
+    of_rows = [of for of in proportions if of.metric in OF_ROWS]
+    changed = families.changed[:, None]
+    masks = {(of.metric, of.rule): (of.hits[codes], of.counted[codes] * changed) for of in of_rows}
+    rules = [of.rule for of in of_rows if of.metric == "hidden_recall" and of.rule is not None]
+    masks |= flips(cells, codes, families.reference, rules)
+    return {key: (hits * counted, counted) for key, (hits, counted) in masks.items()}
+
+
+def flips(cells: pl.DataFrame, codes: np.ndarray, reference: np.ndarray, rules=()) -> Masks:
+    """By kind of flip and hidden rule (each of `rules`, and None): hits and counted, zeros and ones (N, S).
+
+    A row stands for its pair; a pair is a rule's if it fires in one of both rows.
+    """
     truth = cells["label"].rank("dense").to_numpy()[codes]
     predicted = cells["predicted"].rank("dense").fill_null(0).to_numpy()[codes]
     right = (cells["label"] == cells["predicted"]).fill_null(False).to_numpy()[codes]
     is_pair = (np.arange(len(codes)) != reference)[:, None]
     moves = truth != truth[reference]
-    return {
-        "flip_rate": ((right & right[reference]).astype(int), (is_pair & moves).astype(int)),
-        "false_flip_rate": ((predicted != predicted[reference]).astype(int), (is_pair & ~moves).astype(int)),
+    both_right, flipped = (right & right[reference]).astype(int), is_pair & moves
+    masks: Masks = {
+        ("flip_rate", None): (both_right, flipped.astype(int)),
+        ("false_flip_rate", None): ((predicted != predicted[reference]).astype(int), (is_pair & ~moves).astype(int)),
     }
+    for rule in rules:
+        fires = (cells["fired_rule"] == rule).fill_null(False).to_numpy()[codes]
+        masks["flip_rate", rule] = (both_right, (flipped & (fires ^ fires[reference])).astype(int))
+    return masks
 
 
 def share_of_families(hits: np.ndarray, counted: np.ndarray, starts: np.ndarray) -> dict:

@@ -114,7 +114,7 @@ def curve_names(settings: dict[str, dict]) -> dict[str, str]:
     """The curve that each trained condition is a point of: conditions that differ in rows, noise and passes alone.
 
     `settings`: `condition_settings` by condition. A curve is called what its conditions' names begin with, one of a
-    single condition like that.
+    single condition like that; where another curve has that name, as the first of its conditions that none is called.
     """
     groups: dict[str, list[str]] = {}
     for name, of in settings.items():
@@ -126,8 +126,9 @@ def curve_names(settings: dict[str, dict]) -> dict[str, str]:
         alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
         begins = "".join(letters[0] for letters in alike)
         begins = begins.rstrip("0123456789_") if len(names) > 1 else begins
-        taken = not begins or begins in curves.values()
-        curves |= dict.fromkeys(names, names[0] if taken else begins)
+        every = ", ".join(names)  # no name has a comma
+        free = [name for name in (begins, *names, every) if name and name not in curves.values()]
+        curves |= dict.fromkeys(names, free[0])
     return curves
 
 

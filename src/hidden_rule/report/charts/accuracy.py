@@ -1,22 +1,26 @@
-"""Charts of accuracy, and of recall and precision on the hidden rule: a point and an interval for each condition."""
+"""Charts of accuracy, and of recall and precision on hidden rules: a point and an interval for each condition."""
+
+from dataclasses import dataclass, field, replace
 
 import altair as alt
 import polars as pl
 
 from hidden_rule.experiment.display import DisplayedResults
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Setting
+from hidden_rule.experiment.runs import Setting, of_rule
 from hidden_rule.report.charts.style import (
     DASHED,
     Chart,
     condition_colours,
     finish,
+    nothing_to_show,
     panel_title,
     percent_tooltips,
     scale_of,
     seeds_in_words,
     title,
     width_of,
+    wrapped,
 )
 
 HIDDEN_METRICS = {
@@ -24,6 +28,21 @@ HIDDEN_METRICS = {
     "conflict_recall": "Recall in conflict: the same where another rule disagrees",
     "hidden_precision": "Precision: accuracy of answers that only the hidden rule explains",
 }
+BRIEF = {"hidden_recall": "Recall", "conflict_recall": "Recall in conflict", "hidden_precision": "Precision"}
+RULE_LINE = 34  # characters of a hidden rule's name in one line
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot: a metric by condition."""
+
+    metric: str
+    heading: str | list[str]
+    width: int  # px
+    rule: str | None = None  # the metric is one of this hidden rule, of several
+    published: dict[str, float] = field(default_factory=dict)  # a study's share by condition, drawn as diamonds
+    chance: float | None = None  # drawn as a dashed line
+    named: bool = True  # conditions stand beside it
 
 
 def accuracy_chart(results: Results) -> Chart:
@@ -31,11 +50,14 @@ def accuracy_chart(results: Results) -> Chart:
     panels = [
         interval_panel(
             results,
-            "accuracy",
             setting,
-            heading=f"{setting.words} ({sample_size(results, 'accuracy', setting)} applications)",
-            published=published_figures(results, "accuracy") if setting == results.main else {},
-            chance=results.chance,
+            Panel(
+                "accuracy",
+                f"{setting.words} ({sample_size(results, 'accuracy', setting)} applications)",
+                width_of(results),
+                published=published_figures(results, "accuracy") if setting == results.main else {},
+                chance=results.chance,
+            ),
         )
         for setting in results.evaluated
     ]
@@ -45,31 +67,55 @@ def accuracy_chart(results: Results) -> Chart:
 
 
 def hidden_rule_chart(results: Results) -> Chart:
-    """Recall and precision on the hidden rule by condition in the main setting, beside published figures."""
-    setting = results.main
-    panels = [
-        interval_panel(
-            results,
-            metric,
-            setting,
-            heading=f"{heading} ({sample_size(results, metric, setting)})",
-            published=published_figures(results, metric),
-        )
-        for metric, heading in HIDDEN_METRICS.items()
-    ]
+    """Recall and precision on the hidden rules by condition in the main setting, beside published figures.
+
+    Of several hidden rules a row of panels each, below that of all together.
+    """
+    if not results.ruleset.hidden_rules:
+        return nothing_to_show("Recall and precision on the hidden rule", "The ruleset has no hidden rule.", results)
+    setting, rules = results.main, results.separate_rules
     notes = interval_notes(results, HIDDEN_METRICS)
-    headline = title("Recall and precision on the hidden rule", setting.words, *notes)
-    return finish(alt.vconcat(*panels, spacing=26).properties(title=headline))
+    if not rules:
+        panels = [
+            Panel(metric, f"{words} ({sample_size(results, metric, setting)})", width_of(results))
+            for metric, words in HIDDEN_METRICS.items()
+        ]
+        panels = [replace(panel, published=published_figures(results, panel.metric)) for panel in panels]
+        plot = alt.vconcat(*(interval_panel(results, setting, panel) for panel in panels), spacing=26)
+        headline = title("Recall and precision on the hidden rule", setting.words, *notes)
+        return finish(plot.properties(title=headline))
+    rows = [
+        alt.hconcat(*(interval_panel(results, setting, panel) for panel in panels_of_rule(results, rule)), spacing=16)
+        for rule in [None, *rules]
+    ]
+    headline = title("Recall and precision on the hidden rules", setting.words, *HIDDEN_METRICS.values(), *notes)
+    return finish(alt.vconcat(*rows, spacing=26).properties(title=headline))
 
 
-def rows_of(results: Results, metric: str, setting: Setting) -> pl.DataFrame:
-    """Rows of METRICS of a metric that is not one of a label."""
-    return results.metrics.filter(pl.col("label").is_null(), metric=metric, **setting.columns)
+def panels_of_rule(results: Results, rule: str | None) -> list[Panel]:
+    """A panel a metric for one of several hidden rules, or for all of them together, which a study's figures are of."""
+    name = wrapped(rule, RULE_LINE) if rule else ["all hidden rules"]
+    return [
+        Panel(
+            metric,
+            [*(name if i == 0 else [" "] * len(name)), f"{words} ({sample_size(results, metric, results.main, rule)})"],
+            max(200, width_of(results) // 2),
+            rule,
+            {} if rule else published_figures(results, metric),
+            named=i == 0,
+        )
+        for i, (metric, words) in enumerate(BRIEF.items())
+    ]
 
 
-def sample_size(results: Results, metric: str, setting: Setting) -> str:
+def rows_of(results: Results, metric: str, setting: Setting, rule: str | None = None) -> pl.DataFrame:
+    """Rows of METRICS of a metric that is not one of a label; rule: of one of several hidden rules."""
+    return results.metrics.filter(pl.col("label").is_null(), of_rule(rule), metric=metric, **setting.columns)
+
+
+def sample_size(results: Results, metric: str, setting: Setting, rule: str | None = None) -> str:
     """`n = 1,000`: the denominator of a metric under one seed; a range where conditions differ."""
-    n = rows_of(results, metric, setting).filter(pl.col("seed").is_not_null())["n"]
+    n = rows_of(results, metric, setting, rule).filter(pl.col("seed").is_not_null())["n"]
     return f"n = {min(n):,}" if n.n_unique() == 1 else f"n = {min(n):,} to {max(n):,}"
 
 
@@ -89,29 +135,26 @@ def published_figures(results: Results, metric: str) -> dict[str, float]:
     return {name: share for name, share in shares.items() if name in results.conditions}
 
 
-def interval_panel(
-    results: Results, metric: str, setting: Setting, heading: str, published: dict, chance: float | None = None
-) -> alt.LayerChart:
-    """Horizontal point-and-interval plot of one metric by condition.
-
-    published: a study's share by condition, drawn as diamonds; chance: drawn as a dashed line.
-    """
-    rows = rows_of(results, metric, setting)
+def interval_panel(results: Results, setting: Setting, panel: Panel) -> alt.LayerChart:
+    """Horizontal point-and-interval plot of one metric by condition."""
+    rows = rows_of(results, panel.metric, setting, panel.rule)
     pooled = rows.filter(pl.col("seed").is_null()).with_columns(
         text=pl.when(pl.col("value").is_null())
         .then(pl.lit("undefined (n = 0)"))
         .otherwise((100 * pl.col("value")).round(1).cast(pl.String) + "%"),
         at=pl.col("ci_high").fill_null(0.0),
     )
-    y = alt.Y("condition:N", sort=results.conditions, title=None, scale=alt.Scale(domain=results.conditions))
+    names = alt.Undefined if panel.named else None
+    scale = alt.Scale(domain=results.conditions)
+    y = alt.Y("condition:N", sort=results.conditions, title=None, scale=scale, axis=names)
     axis = alt.Axis(format="%", values=[i / 5 for i in range(6)])
     x = alt.X("value:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 1.12], nice=False))
     colour = alt.Color("condition:N", scale=scale_of(condition_colours(results)), legend=None)
     tooltip = ["condition:N", *percent_tooltips("value", "ci_low", "ci_high"), "n:Q"]
     base = alt.Chart(pooled).encode(y=y)
-    layers = [] if chance is None else chance_layers(chance, x)
-    if published:
-        layers.append(published_layer(published, x, y))
+    layers = [] if panel.chance is None else chance_layers(panel.chance, x)
+    if panel.published:
+        layers.append(published_layer(panel.published, x, y))
     layers.append(base.mark_rule(strokeWidth=3).encode(x=alt.X("ci_low:Q"), x2="ci_high:Q", color=colour))
     of_seeds = rows.filter(pl.col("seed").is_not_null())
     if of_seeds["seed"].n_unique() > 1:
@@ -119,7 +162,7 @@ def interval_panel(
         layers.append(dots.encode(x=x, y=y, color=colour, tooltip=["seed:O", *tooltip]))
     layers.append(base.mark_circle(size=110, opacity=1).encode(x=x, color=colour, tooltip=tooltip))
     layers.append(base.mark_text(align="left", dx=7, fontSize=12, color="#222").encode(x=alt.X("at:Q"), text="text:N"))
-    return alt.layer(*layers).properties(width=width_of(results), height=alt.Step(38), title=panel_title(heading))
+    return alt.layer(*layers).properties(width=panel.width, height=alt.Step(38), title=panel_title(panel.heading))
 
 
 def chance_layers(chance: float, x: alt.X) -> list[alt.Chart]:

@@ -1,4 +1,4 @@
-"""Chart of learning curves: accuracy and recall on the hidden rule against labels, time, tokens, bits and noise."""
+"""Chart of learning curves: accuracy and recall on the hidden rules against labels, time, tokens, bits and noise."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import altair as alt
 import polars as pl
 
 from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import of_rule
 from hidden_rule.report.charts.style import (
     CONDITION_COLOURS,
     Chart,
@@ -21,7 +22,6 @@ from hidden_rule.report.charts.style import (
 from hidden_rule.statistics.label_curves import AMOUNTS, KINDS, curve_points, rising
 
 HEADLINE = "Label efficiency and label noise"
-MEASURES = {"accuracy": "accuracy", "hidden_recall": "recall on the hidden rule"}
 AXES = {  # column of the points -> its name
     "n_labels": "labels",
     "wall_s": "training time in seconds",
@@ -40,6 +40,25 @@ class PanelRow:
     x: alt.X
 
 
+@dataclass(frozen=True)
+class Measure:
+    """What a column of panels shows."""
+
+    metric: str
+    words: str
+    rule: str | None = None  # one of several hidden rules
+
+    def of(self, points: pl.DataFrame) -> pl.DataFrame:
+        """Its points, of `curve_points`."""
+        return points.filter(of_rule(self.rule), metric=self.metric)
+
+
+def recalls_of(rules: list[str]) -> list[Measure]:
+    """Recall on the hidden rule, or on each of `rules`, where there are several."""
+    several = [Measure("hidden_recall", f"recall on {rule}", rule) for rule in rules]
+    return several or [Measure("hidden_recall", "recall on the hidden rule")]
+
+
 def label_chart(results: Results) -> Chart:
     """Accuracy and hidden recall, side by side, against what trainings received; a row of panels an axis."""
     supervision = results.supervision
@@ -52,15 +71,18 @@ def label_chart(results: Results) -> Chart:
     legend = alt.Legend(title=None, orient="top", columns=3)
     colour = alt.Color("line:N", scale=scale_of(colours), legend=legend)
     width = max(240, width_of(results) // 2)
-    rows = [
-        alt.hconcat(*(curve_panel(row, metric, colour, results.chance, width) for metric in MEASURES), spacing=30)
-        for row in panel_rows(points)
-    ]
-    n = {metric: max(points.filter(metric=metric)["n"], default=0) for metric in MEASURES}
+    accuracy, recalls = Measure("accuracy", "accuracy"), recalls_of(results.separate_rules)
+    rows = []
+    for row in panel_rows(points):
+        panels = [curve_panel(row, measure, colour, width) for measure in (accuracy, *recalls)]
+        panels[0] = alt.layer(chance_rule(results.chance).encode(y=value_axis(accuracy)), panels[0])
+        rows.append(alt.hconcat(*panels, spacing=30))
+    n = max(accuracy.of(points)["n"], default=0)
+    cases = [(max(of.of(points)["n"], default=0), of.rule or "the hidden rule") for of in recalls]
     seeds = seeds_in_words(results.metrics["seed"].drop_nulls())
     notes = [
         f"{results.main.words}; dot and bar: estimate and 95% CI; {seeds}; dashed: chance",
-        f"n = {n['accuracy']:,} answers, {n['hidden_recall']:,} of them to cases of the hidden rule",
+        f"n = {n:,} answers, {', '.join(f'{k:,} of them to cases of {rule}' for k, rule in cases)}",
     ]
     return finish(alt.vconcat(*rows, spacing=26).properties(title=title(HEADLINE, *notes)))
 
@@ -85,12 +107,16 @@ def panel_rows(points: pl.DataFrame) -> list[PanelRow]:
     return [row for row in found if not row.points.is_empty()]
 
 
-def curve_panel(row: PanelRow, metric: str, colour: alt.Color, chance: float, width: int) -> alt.LayerChart:
-    """One panel: a point with its interval for each condition, lines that join them, chance as a dashed line."""
-    points = row.points.filter(pl.col("value").is_not_null(), metric=metric)
+def value_axis(measure: Measure) -> alt.Y:
+    """The vertical axis of a panel."""
     axis = alt.Axis(format="%", values=[i / 4 for i in range(5)], minExtent=34)
-    y = alt.Y("value:Q", title=MEASURES[metric], axis=axis, scale=alt.Scale(domain=[0, 1]))
-    low = alt.Y("ci_low:Q", title=MEASURES[metric])
+    return alt.Y("value:Q", title=measure.words, axis=axis, scale=alt.Scale(domain=[0, 1]))
+
+
+def curve_panel(row: PanelRow, measure: Measure, colour: alt.Color, width: int) -> alt.LayerChart:
+    """One panel: a point with its interval for each condition, and lines that join them."""
+    points = measure.of(row.points).filter(pl.col("value").is_not_null())
+    y, low = value_axis(measure), alt.Y("ci_low:Q", title=measure.words)
     base = alt.Chart(points).encode(x=row.x, color=colour)
     tooltip = ["condition:N", "train_rows:Q", *percent_tooltips("wrong_share"),
                *(alt.Tooltip(f"{column}:Q", format=",.0f") for column in AMOUNTS),
@@ -101,6 +127,4 @@ def curve_panel(row: PanelRow, metric: str, colour: alt.Color, chance: float, wi
         base.mark_line(strokeWidth=1.8).encode(y=y, order=f"{row.varied}:Q").properties(data=joined),
         base.mark_circle(size=55, opacity=1).encode(y=y, tooltip=tooltip),
     ]
-    if metric == "accuracy":
-        layers.insert(0, chance_rule(chance).encode(y=y))
     return alt.layer(*layers).properties(width=width, height=170)

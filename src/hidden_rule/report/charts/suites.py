@@ -14,7 +14,7 @@ from hidden_rule.report.charts.style import (
     title,
     wrapped,
 )
-from hidden_rule.report.text.rule_learning import SUITES
+from hidden_rule.report.text.suites import NAMES, suite_rows
 from hidden_rule.task.suites import KINDS, why_not
 
 HEADLINE = "Generalization suites"
@@ -23,7 +23,7 @@ CELL, ROW, LINE = 96, 42, 13  # px; characters of a column's name in one line
 GREY = "#E4E4E4"
 CELLS = pl.Schema(
     {
-        "row": pl.Int64,  # of SUITES
+        "row": pl.Int64,  # of `suite_rows`
         "what": pl.String,
         "higher": pl.Boolean,  # whether higher is better
         "condition": pl.String,
@@ -37,22 +37,25 @@ CELLS = pl.Schema(
 )
 
 
-def suite_cells(metrics: pl.DataFrame, conditions: list[str], lacks: dict[str, str | None]) -> pl.DataFrame:
-    """A row of CELLS for each of SUITES and condition, pooled over seeds, under structured decoding if there is any.
+def suite_cells(
+    metrics: pl.DataFrame, conditions: list[str], lacks: dict[str, str | None], rules: list[str]
+) -> pl.DataFrame:
+    """A row of CELLS for each of `suite_rows` and condition, pooled over seeds, structured decoding if there is any.
 
-    lacks: by suite, what the ruleset lacks for it, in words, or None. Empty where no suite was evaluated.
+    lacks: by suite, what the ruleset lacks for it, in words, or None; rules: the hidden rules, where there are several.
+    Empty where no suite was evaluated.
     """
-    suites = metrics.filter(pl.col("suite").is_in([suite for suite, _ in SUITES]), pl.col("seed").is_null())
+    suites = metrics.filter(pl.col("suite").is_in(NAMES), pl.col("seed").is_null())
     if suites.is_empty():
         return pl.DataFrame(schema=CELLS)
     rows = suites.filter(decoding=suites["decoding"].max())
-    found = {(row["suite"], row["metric"], row["condition"]): row for row in rows.to_dicts()}
+    found = {(row["suite"], row["metric"], row["rule"], row["condition"]): row for row in rows.to_dicts()}
     evaluated = set(rows["suite"])
     cells = []
-    for i, ((suite, metric), (what, _)) in enumerate(SUITES.items()):
-        high_is_good = metric not in LOWER_IS_BETTER
+    for i, of in enumerate(suite_rows(rules)):
+        suite, high_is_good = of.suite, of.metric not in LOWER_IS_BETTER
         for name in conditions:
-            row = found.get((suite, metric, name))
+            row = found.get((suite, of.metric, of.rule, name))
             value = row["value"] if row else None
             reason: str | None = "not evaluated"
             if row is not None:
@@ -62,7 +65,7 @@ def suite_cells(metrics: pl.DataFrame, conditions: list[str], lacks: dict[str, s
                 reason = f"not evaluated: ruleset {fault}" if fault else "not evaluated: not among suites.kinds"
             good = None if value is None else value if high_is_good else 1 - value
             cells.append(
-                {"row": i, "what": what, "higher": high_is_good, "condition": name, "value": value, "good": good}
+                {"row": i, "what": of.words, "higher": high_is_good, "condition": name, "value": value, "good": good}
                 | {key: row and row[key] for key in ("ci_low", "ci_high", "n")}
                 | {"reason": reason}
             )
@@ -73,7 +76,7 @@ def suites_chart(results: Results) -> Chart:
     """Suites × conditions: value and 95% interval as text, the better the darker; grey where there is no value."""
     evaluated = set(results.metrics["suite"])
     lacks = {kind: why_not(results.ruleset, kind) for kind in KINDS if kind not in evaluated}
-    cells = suite_cells(results.metrics, results.conditions, lacks)
+    cells = suite_cells(results.metrics, results.conditions, lacks, results.separate_rules)
     if cells.is_empty():
         reason = "No suite was evaluated: evaluation.structured does not name suites."
         return nothing_to_show(HEADLINE, reason, results)

@@ -3,6 +3,7 @@
 from hidden_rule.experiment.runs import Estimate
 from hidden_rule.report.text.comparisons import best_of
 from hidden_rule.report.text.phrases import listing, with_interval
+from hidden_rule.report.text.rule_learning import OnHiddenRule
 
 CLASSIFIERS = {
     "constant": "most frequent decision of the training split",
@@ -23,25 +24,30 @@ def describe_references(config: dict) -> dict[str, str]:
     return words
 
 
-def hidden_rule_note(config: dict) -> str:
-    """Which prompts state the hidden rule, and what a model can learn it from."""
+def hidden_rule_note(config: dict, n_rules: int = 1) -> str:
+    """Which prompts state the hidden rules, and what a model can learn them from; empty without hidden rules."""
+    if not n_rules:
+        return ""
+    the_rule, is_, it = ("rules", "are", "them") if n_rules > 1 else ("rule", "is", "it")
     prompts = {name: condition["prompt"] for name, condition in config["conditions"].items() if "prompt" in condition}
     with_rules = [name for name, prompt in prompts.items() if prompt == "oracle"]
     with_examples = [name for name in prompts if name not in with_rules]
-    where = f"only the prompt of {listing(with_rules)} states it" if with_rules else "no prompt states it"
+    where = f"only the prompt of {listing(with_rules)} states {it}" if with_rules else f"no prompt states {it}"
     examples = f", or, for {listing(with_examples)}, from the examples in the prompt" if with_examples else ""
     return (
-        f"The hidden rule is unwritten: {where}. A model can learn it only from training labels or rewards{examples}."
+        f"The hidden {the_rule} {is_} unwritten: {where}. A model can learn {it} only from training labels or "
+        f"rewards{examples}."
     )
 
 
-def reference_sentence(
-    name: str, what: str, accuracy: Estimate, recall: Estimate | None, precision: Estimate | None
-) -> str:
-    """What a reference is, and its accuracy, recall and precision."""
+def reference_sentence(name: str, what: str, accuracy: Estimate, rules: list[OnHiddenRule]) -> str:
+    """What a reference is, its accuracy, and its recall and precision on each of the hidden rules that fire."""
     hidden = ""
-    if recall is not None:
-        hidden = f"; hidden rule: recall {with_interval(recall)}"
+    for of in rules:
+        recall, precision = of.recalls[name], of.precisions[name]
+        if recall is None:
+            continue
+        hidden += f"; hidden rule{f' {of.rule}' if of.rule else ''}: recall {with_interval(recall)}"
         if precision is not None:
             hidden += f", precision {with_interval(precision)}"
         else:

@@ -99,10 +99,13 @@ def change_sentences(best: str | None, pairs: list[dict], n_applications: int, w
 def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balanced, has_suites, has_free) -> list[str]:
     """The method, and what its numbers exclude.
 
-    about: `model` (its id), `ruleset` (its file), `train` (applications that are trained on), each None if not known;
+    about: `model` (its id), `ruleset` (its file), `train` (applications that are trained on), each None if not known,
+    and `hidden_rules`, how many there are;
     is_balanced: is each decision correct equally often? has_suites, has_free: were suites, and was free decoding,
     evaluated?
     """
+    meaning = {0: "the policy or a shortcut", 1: "the meaning of the hidden rule or its wording"}
+    several = "the meaning of the hidden rules or their wording"
     even = " and balanced across decisions" if is_balanced else ""
     sentences = [
         f"All conditions are evaluated on the same {n_applications:,} applications, unseen in training{even}; an "
@@ -125,10 +128,8 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
         "values may change the ranking."
     )
     if not has_suites:
-        sentences.append(
-            "No generalization suites: whether a model learned the meaning of the hidden rule or its wording is "
-            "unknown."
-        )
+        what = meaning.get(about.get("hidden_rules", 1), several)
+        sentences.append(f"No generalization suites: whether a model learned {what} is unknown.")
     if not has_free:
         sentences.append("Structured decoding only: the rate of invalid replies under free decoding is unknown.")
     return sentences

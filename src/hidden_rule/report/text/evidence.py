@@ -8,7 +8,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting
 from hidden_rule.report.text.baselines import describe_references
 from hidden_rule.report.text.comparisons import best_of
-from hidden_rule.report.text.rule_learning import hidden_verdict, policy_verdict
+from hidden_rule.report.text.rule_learning import OnHiddenRule, policy_verdict
 
 
 def pooled_pairs(comparisons: pl.DataFrame) -> list[dict]:
@@ -40,8 +40,7 @@ class Evidence:
     contenders: list[str]  # of which one may be best: all but the references, or these where there is nothing else
     references: dict[str, str]  # what each condition is that is there for comparison alone
     accuracies: dict[str, Estimate]
-    recalls: dict[str, Estimate | None]  # on the hidden rule; None where it never fires
-    precisions: dict[str, Estimate | None]  # on it; None where no answer claims it
+    hidden: list[OnHiddenRule]  # each hidden rule; none where the ruleset has none
     pairs: list[dict]  # `pooled_pairs` of accuracy
     chance: float
     n: int  # applications
@@ -70,17 +69,19 @@ class Evidence:
         """Comparisons without a reference."""
         return [row for row in self.pairs if not {row["condition_a"], row["condition_b"]} & {*self.beside}]
 
-    @property
-    def base_rates(self) -> dict[str, float]:
-        """Of each condition: the share of the applications on which a hidden rule fires."""
-        fires = {name: recall.n if recall else 0 for name, recall in self.recalls.items()}
-        return {name: fires[name] / self.accuracies[name].n for name in self.order}
-
     def policy_verdict(self, name: str) -> str:
         return policy_verdict(self.accuracies[name], self.chance)
 
-    def hidden_verdict(self, name: str) -> str:
-        return hidden_verdict(self.recalls[name], self.precisions[name], self.base_rates[name])
+
+def on_hidden_rule(results: Results, order: list[str], rule: str | None) -> OnHiddenRule:
+    """How the conditions in `order` do on a hidden rule (None: on all together) in the main setting."""
+    recalls, precisions = (
+        {name: results.estimate(name, results.main, metric, rule) for name in order}
+        for metric in ("hidden_recall", "hidden_precision")
+    )
+    n = {name: found.n for name in order if (found := results.estimate(name, results.main, "accuracy"))}
+    base_rates = {name: recall.n / n[name] if recall else 0.0 for name, recall in recalls.items()}
+    return OnHiddenRule(rule, recalls, precisions, base_rates)
 
 
 def gather(results: Results) -> Evidence:
@@ -89,18 +90,15 @@ def gather(results: Results) -> Evidence:
     contenders = [name for name in results.conditions if name not in references]
     order = [*contenders, *references]
     of_main = results.main.columns | {"metric": "accuracy"}
-
-    def estimates(metric: str) -> dict[str, Estimate | None]:
-        return {name: results.estimate(name, results.main, metric) for name in order}
-
+    accuracies = {name: results.estimate(name, results.main, "accuracy") for name in order}
+    rules = (results.separate_rules or [None]) if results.ruleset.hidden_rules else []
     of_seeds = results.metrics.filter(pl.col("seed").is_not_null(), **of_main)
     return Evidence(
         order=order,
         contenders=contenders or order,
         references=references,
-        accuracies={name: found for name, found in estimates("accuracy").items() if found},
-        recalls=estimates("hidden_recall"),
-        precisions=estimates("hidden_precision"),
+        accuracies={name: found for name, found in accuracies.items() if found},
+        hidden=[on_hidden_rule(results, order, rule) for rule in rules],
         pairs=pooled_pairs(results.comparisons.filter(**of_main)),
         chance=results.chance,
         n=max(of_seeds["n"].to_list()),

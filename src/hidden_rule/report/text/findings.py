@@ -22,10 +22,9 @@ from hidden_rule.report.text.rule_learning import (
     hidden_sentences,
     policy_sentences,
     policy_verdict,
-    suite_findings,
-    suite_sentences,
 )
 from hidden_rule.report.text.shortcuts import shortcut_sentences
+from hidden_rule.report.text.suites import suite_findings, suite_sentences
 from hidden_rule.report.text.training_cost import cost_sentences, run_costs
 from hidden_rule.report.text.training_runs import (
     collapse_sentences,
@@ -45,11 +44,13 @@ def listed(others) -> str:
     return listing(others) if len(others) <= LISTED else f"{len(others)} others"
 
 
-def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, chance: float, aside: str = "") -> str:
+def headline(
+    order, accuracies: dict, comparisons: list[dict], hidden: dict[str | None, dict], chance: float, aside: str = ""
+) -> str:
     """The answer in one sentence or two, about the conditions in `order`.
 
-    accuracies: row of each condition; comparisons: pooled rows of accuracy; hidden: `hidden_verdict` of each condition;
-    aside: names what `order` leaves out, in brackets.
+    accuracies: row of each condition; comparisons: pooled rows of accuracy; hidden: by hidden rule (None: the only one)
+    the verdict on each condition; aside: names what `order` leaves out, in brackets.
     """
     none = f"No condition{aside}"
     best = best_of(order, accuracies)
@@ -69,15 +70,29 @@ def headline(order, accuracies: dict, comparisons: list[dict], hidden: dict, cha
     first = "; ".join(parts) + "."
     if len(order) > 1 and not close and not unsure:
         first = f"{parts[0]}, significantly above all others."
-    if set(hidden.values()) == {"unknown"}:
+    tested = {rule: verdicts for rule, verdicts in hidden.items() if set(verdicts.values()) != {"unknown"}}
+    if not tested:
         return first
-    learned = [name for name in order if hidden[name] == "learned"]
-    if len(learned) > LISTED:
-        whether = "including" if best in learned else "but not by"
-        return f"{first} The hidden rule was learned by {len(learned)} of {len(order)} conditions, {whether} {best}."
-    if learned:
-        return f"{first} The hidden rule was learned by {listing(learned)}."
-    return f"{first} {none} demonstrably learned the hidden rule."
+    if said := rules_learned(order, best, tested):
+        return f"{first} {said}"
+    return f"{first} {none} demonstrably learned {'the' if len(hidden) == 1 else 'a'} hidden rule."
+
+
+def rules_learned(order, best: str, hidden: dict[str | None, dict]) -> str:
+    """Which of the conditions in `order` learned which hidden rule; empty where none did. hidden: as for `headline`."""
+    learned = {rule: [name for name in order if of[name] == "learned"] for rule, of in hidden.items()}
+    if not any(learned.values()):
+        return ""
+
+    def by(names: list[str]) -> str:
+        if len(names) <= LISTED:
+            return f"by {listing(names)}" if names else "by none"
+        whether = "including" if best in names else "but not by"
+        return f"by {len(names)} of {len(order)} conditions, {whether} {best}"
+
+    if None in learned:
+        return f"The hidden rule was learned {by(learned[None])}."
+    return f"Hidden rules learned: {'; '.join(f'{rule} {by(names)}' for rule, names in learned.items())}."
 
 
 def comparison_section(results: Results, found: Evidence) -> dict[str, list[str]]:
@@ -102,13 +117,13 @@ def learning_section(results: Results, found: Evidence) -> dict[str, list[str]]:
     free = results.free
     return {
         "Policy": policy_sentences(found.trainable, found.accuracies, found.chance),
-        "Hidden rule": hidden_sentences(found.trainable, found.recalls, found.precisions, found.base_rates),
+        f"Hidden rule{'s' if len(found.hidden) > 1 else ''}": hidden_sentences(found.trainable, found.hidden),
         "References": [
-            reference_sentence(name, what, found.accuracies[name], found.recalls[name], found.precisions[name])
+            reference_sentence(name, what, found.accuracies[name], found.hidden)
             for name, what in found.references.items()
         ],
         "Label efficiency and label noise": label_sentences(results),
-        "Generalization suites": suite_sentences(results.metrics, found.above),
+        "Generalization suites": suite_sentences(results.metrics, found.above, results.separate_rules),
         f"Free decoding{f' ({free.suite})' if free else ''}": free_sentences(results, found.order),
     }
 
@@ -154,7 +169,7 @@ def change_section(results: Results, found: Evidence) -> list[str]:
     feasibility = results.feasibility
     silent = [] if feasibility is None else without_mixed_rewards(feasibility, group_sizes(results))
     weaknesses = Weaknesses(
-        failed=suite_findings(results.metrics, found.best)["fails"],
+        failed=suite_findings(results.metrics, found.best, results.separate_rules)["fails"],
         rising=still_rising(results.histories, results.config["data"]["validation"]),
         equal_rewards=[name for name in silent if found.policy_verdict(name) != "learned"],
         one_seed=found.n_seeds == 1 and bool(results.trained),
@@ -167,12 +182,14 @@ def method_section(results: Results, found: Evidence) -> list[str]:
     """The method, and what the numbers exclude."""
     config = results.config
     about = {"model": model_words(config["model"]), "ruleset": config["ruleset"], "train": config["data"]["train"]}
+    about["hidden_rules"] = len(results.ruleset.hidden_rules)
+    rules = results.separate_rules
     return method_sentences(
         about,
         found.n,
         found.n_seeds,
         is_balanced=is_balanced(results.metrics, found.best, results.main),
-        has_suites=any(sum(map(len, suite_findings(results.metrics, name).values())) for name in found.order),
+        has_suites=any(any(suite_findings(results.metrics, name, rules).values()) for name in found.order),
         has_free=any(setting.decoding == "free" for setting in results.evaluated),
     )
 
@@ -183,8 +200,8 @@ def conclude(results: Results) -> dict:
     Sections whose tables an experiment does not have are left out.
     """
     found = gather(results)
-    hidden = {name: found.hidden_verdict(name) for name in found.order}
     aside = " (references excluded)" if found.beside else ""
+    hidden = {of.rule: of.verdicts for of in found.hidden}
     answer = headline(found.contenders, found.accuracies, found.pairs, hidden, found.chance, aside)
     if found.beside:
         answer = f"{answer} {best_reference_sentence(found.beside, found.accuracies)}"

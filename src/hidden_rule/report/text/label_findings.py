@@ -3,7 +3,7 @@
 import polars as pl
 
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Estimate
+from hidden_rule.experiment.runs import Estimate, of_rule
 from hidden_rule.report.text.comparisons import differs, turned
 from hidden_rule.report.text.phrases import interval, listing, p_text, percent, points, with_interval
 from hidden_rule.report.text.rule_learning import LEARNED, hidden_verdict, policy_verdict
@@ -79,12 +79,12 @@ def noise_sentences(line: str, rows: list[dict], pairs: list[dict]) -> list[str]
     return [f"{line}, loss of accuracy in points against 0% wrong labels: {', '.join(losses)}; {verdict}."]
 
 
-def rule_rows(results: Results, of_line: pl.DataFrame) -> list[dict]:
-    """The points of a line's recall on the hidden rule, each with its `precision` and `learned`."""
+def rule_rows(results: Results, of_line: pl.DataFrame, rule: str | None) -> list[dict]:
+    """The points of a line's recall on a hidden rule (None: on all), each with its `precision` and `learned`."""
     n = dict(of_line.filter(metric="accuracy").select("condition", "n").iter_rows())
-    rows = of_line.filter(pl.col("value").is_not_null(), metric="hidden_recall").to_dicts()
+    rows = of_line.filter(pl.col("value").is_not_null(), of_rule(rule), metric="hidden_recall").to_dicts()
     for row in rows:
-        row["precision"] = results.estimate(row["condition"], results.main, "hidden_precision")
+        row["precision"] = results.estimate(row["condition"], results.main, "hidden_precision", rule)
         verdict = hidden_verdict(Estimate.of(row), row["precision"], row["n"] / n[row["condition"]])
         row["learned"] = verdict == "learned"
     return rows
@@ -112,10 +112,13 @@ def label_sentences(results: Results) -> list[str]:
                 sentences.append(chance_sentence(line, kind, rows, results.chance))
             if kind == "noise":
                 sentences += noise_sentences(line, rows, of_main.to_dicts())
-            if of_rule := rule_rows(results, of_line):
-                sentences.append(learned_sentence(line, kind, of_rule, "the hidden rule", "recall"))
+            for rule in results.separate_rules or [None]:
+                what = f"the hidden rule {rule}" if rule else "the hidden rule"
+                if on_rule := rule_rows(results, of_line, rule):
+                    sentences.append(learned_sentence(line, kind, on_rule, what, "recall"))
     if sentences:
-        criterion = "95% CI of accuracy, or of recall and precision on the hidden rule, at or above"
+        the = "a hidden rule" if results.separate_rules else "the hidden rule"
+        criterion = f"95% CI of accuracy, or of recall and precision on {the}, at or above"
         sentences.append(f"Learned: {criterion} {percent(LEARNED)}.")
     return sentences
 

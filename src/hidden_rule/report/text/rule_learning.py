@@ -1,23 +1,12 @@
-"""Sentences on what each condition learned: the policy, the hidden rule, generalization suites, free decoding."""
+"""Sentences on what each condition learned: the policy, hidden rules, free decoding."""
 
-import polars as pl
+from dataclasses import dataclass
 
-from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
-from hidden_rule.report.text.phrases import MANY, listing, percent, with_interval
+from hidden_rule.experiment.runs import Estimate
+from hidden_rule.report.text.phrases import MANY, percent, with_interval
 
 LEARNED = 0.80  # learned: the interval lies at or above this share of correct answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
-SUITES = {  # suite and its metric: what that is, in a table and in a sentence
-    ("counterfactuals", "flip_rate"): ("counterfactual trigger: flip rate", "counterfactual triggers"),
-    ("counterfactuals", "false_flip_rate"): ("irrelevant feature changed: false flip rate", "irrelevant features"),
-    ("paraphrases", "accuracy"): ("paraphrased trigger: accuracy", "paraphrased triggers"),
-    ("decoys", "false_flip_rate"): ("decoys: false flip rate", "decoys"),
-    ("conflicts", "accuracy"): ("conflicting rules: accuracy", "conflicting rules"),
-    ("boundaries", "accuracy"): ("threshold values: accuracy", "threshold values"),
-    ("field_order", "false_flip_rate"): ("reordered fields: false flip rate", "field order"),
-    ("prevalence", "hidden_recall"): ("rare trigger: recall", "recall of a rare trigger"),
-    ("prevalence", "hidden_precision"): ("rare trigger: precision", "precision on a rare trigger"),
-}
 
 
 def policy_verdict(accuracy: Estimate, chance: float) -> str:
@@ -79,27 +68,70 @@ def hidden_verdict(recall: Estimate | None, precision: Estimate | None, base_rat
     return "partly"
 
 
-def hidden_sentence(condition: str, recall: Estimate | None, precision: Estimate | None, base_rate: float) -> str:
-    """Did this condition learn the hidden rule?"""
+@dataclass(frozen=True)
+class OnHiddenRule:
+    """How each condition does on one hidden rule, or on all of them together."""
+
+    rule: str | None  # None: all of them, or the only one
+    recalls: dict[str, Estimate | None]  # None where no hidden rule fires
+    precisions: dict[str, Estimate | None]  # None where no answer claims it
+    base_rates: dict[str, float]  # share of the applications on which it fires
+
+    def verdict(self, name: str) -> str:
+        return hidden_verdict(self.recalls[name], self.precisions[name], self.base_rates[name])
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        return {name: self.verdict(name) for name in self.recalls}
+
+    @property
+    def untested(self) -> bool:
+        """Whether it fires on no application."""
+        return set(self.verdicts.values()) <= {"unknown"}
+
+
+def hidden_clause(name: str, of: OnHiddenRule, what: str) -> str:
+    """What a condition made of a hidden rule, without the condition's name."""
+    recall, precision = of.recalls[name], of.precisions[name]
     found, correct = f"recall {with_interval(recall)}", f"precision {with_interval(precision)}"
     if precision is None:
         doubt = "and no answer that only this rule explains"
     else:
-        doubt = f"but {correct} is not significantly above the base rate ({percent(base_rate)})"
+        doubt = f"but {correct} is not significantly above the base rate ({percent(of.base_rates[name])})"
     return {
-        "learned": f"{condition} learned the hidden rule: {found}, {correct}.",
-        "missed": f"{condition} did not learn the hidden rule: {found}.",
-        "no_evidence": f"{condition} shows no evidence of the hidden rule: {found}, {doubt}.",
-        "over_applied": f"{condition} over-applies the hidden rule: {correct}, {found}.",
-        "partly": f"{condition} partly learned the hidden rule: {found}, {correct}.",
-        "unknown": f"{condition}: the hidden rule applies to no application here and is untested.",
-    }[hidden_verdict(recall, precision, base_rate)]
+        "learned": f"learned {what}: {found}, {correct}",
+        "missed": f"did not learn {what}: {found}",
+        "no_evidence": f"shows no evidence of {what}: {found}, {doubt}",
+        "over_applied": f"over-applies {what}: {correct}, {found}",
+        "partly": f"partly learned {what}: {found}, {correct}",
+        "unknown": f"{what} applies to no application here and is untested",
+    }[of.verdict(name)]
 
 
-def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: dict[str, float]) -> list[str]:
-    """Who learned the hidden rule? A sentence a condition, or of many a sentence a verdict."""
+def hidden_sentences(conditions, rules: list[OnHiddenRule]) -> list[str]:
+    """Who learned which hidden rule? A sentence a condition, or of many a sentence a verdict and rule.
+
+    rules: each of several, or the only one (`rule` None).
+    """
+    tested = [of for of in rules if not of.untested]
     if len(conditions) <= MANY:
-        return [hidden_sentence(name, recalls[name], precisions[name], base_rates[name]) for name in conditions]
+        said = [
+            f"{name} {'; '.join(hidden_clause(name, of, of.rule or 'the hidden rule') for of in tested)}."
+            for name in conditions
+            if tested
+        ]
+    else:
+        said = [sentence for of in tested for sentence in verdict_sentences(conditions, of)]
+    return said + [untested_sentence(of.rule) for of in rules if of.untested]
+
+
+def untested_sentence(rule: str | None) -> str:
+    """That a hidden rule fires nowhere."""
+    return f"{rule or 'The hidden rule'} applies to no application here and is untested."
+
+
+def verdict_sentences(conditions, of: OnHiddenRule) -> list[str]:
+    """The conditions of each verdict on a hidden rule."""
     heads = {
         "learned": "Learned (recall, precision)",
         "over_applied": "Over-applied",
@@ -108,53 +140,15 @@ def hidden_sentences(conditions, recalls: dict, precisions: dict, base_rates: di
         "missed": "Not learned",
         "unknown": "Untested, as it applies to no application here",
     }
-    verdicts = {name: hidden_verdict(recalls[name], precisions[name], base_rates[name]) for name in conditions}
-    rows = {name: [row[name] for row in (recalls, precisions)] for name in conditions}
+    if of.rule:
+        heads = {verdict: f"{of.rule}, {head[0].lower()}{head[1:]}" for verdict, head in heads.items()}
+    rows = {name: [row[name] for row in (of.recalls, of.precisions)] for name in conditions}
     values = {
         name: ", ".join("–" if row is None else percent(row.value) for row in pair) for name, pair in rows.items()
     }
-    return in_groups(verdicts, heads, values)
+    return in_groups({name: of.verdict(name) for name in conditions}, heads, values)
 
 
 def free_sentence(condition: str, accuracy: Estimate, invalid: Estimate) -> str:
     """Accuracy and invalid replies of a condition under free decoding."""
     return f"{condition}: accuracy {with_interval(accuracy)}; invalid replies {with_interval(invalid)}."
-
-
-def suite_verdict(row: Estimate, metric: str) -> str:
-    """`holds` or `fails`: the interval (of 1 − a false flip rate) is at or above LEARNED, or below it; else `open`."""
-    low, high = row.low, row.high
-    if metric == "false_flip_rate":
-        low, high = 1 - high, 1 - low
-    return "holds" if low >= LEARNED else "fails" if high < LEARNED else "open"
-
-
-def suite_findings(metrics: pl.DataFrame, condition: str) -> dict[str, list[str]]:
-    """What a condition `holds`, `fails` and what stays `open`, in words."""
-    decodings = metrics.filter(pl.col("suite").is_in([suite for suite, _ in SUITES]))["decoding"]
-    found: dict[str, list[str]] = {"holds": [], "fails": [], "open": []}
-    if decodings.is_empty():
-        return found
-    decoding = max(decodings.to_list())  # structured, if that was asked for
-    for (suite, metric), (_, words) in SUITES.items():
-        row = find_estimate(metrics, condition, Setting(suite, decoding), metric)
-        if row:
-            found[suite_verdict(row, metric)].append(words)
-    return found
-
-
-def suite_sentences(metrics: pl.DataFrame, conditions) -> list[str]:
-    """Which suites each of `conditions` passes and which it fails; nothing where it was evaluated on none."""
-    sentences = []
-    for name in conditions:
-        found = suite_findings(metrics, name)
-        heads = {"fails": "fails", "holds": "passes", "open": "inconclusive on"}
-        parts = [f"{head} {listing(found[key])}" for key, head in heads.items() if found[key]]
-        if parts:
-            sentences.append(f"{name} {'; '.join(parts)}.")
-    if sentences:
-        sentences.append(
-            f"Pass: 95% CI at or above {LEARNED:.0%} (of a false flip rate: at or below {1 - LEARNED:.0%}). Fail: 95% "
-            "CI entirely on the other side. Otherwise inconclusive."
-        )
-    return sentences

@@ -1,5 +1,7 @@
 """Sentences on shortcuts: conditions whose answers a single feature predicts."""
 
+import polars as pl
+
 from hidden_rule.experiment.results import Results
 from hidden_rule.report.text.phrases import interval, listing, percent
 from hidden_rule.statistics.shortcuts import deciding_feature
@@ -23,14 +25,16 @@ def shortcut_sentences(results: Results) -> list[str]:
     setting = results.main
     if not results.has_split(setting.suite):
         return []
-    features = results.ruleset.feature_names
-    cases = results.split(setting.suite).select("application_id", *features)
+    cases = results.split(setting.suite)
+    features = cases.select(results.ruleset.feature_names)
+    rows_of_cases = cases.select("application_id", row=pl.int_range(pl.len()))
     found: dict[str, dict[str, dict[int, float]]] = {}  # feature: {condition: {seed: share of answers}}
     right_shares = {}  # feature: share of right decisions
     for run in results.trained:
         answers = results.predictions(run).filter(**setting.columns)
-        rows = answers.select("application_id", "predicted", "label").collect().join(cases, on="application_id")
-        if deciding := deciding_feature(rows, features):
+        rows = answers.select("application_id", "predicted", "label").collect()
+        rows = rows.join(rows_of_cases, on="application_id", maintain_order="left")
+        if deciding := deciding_feature(rows, features[rows["row"]]):
             feature, share, right_shares[feature] = deciding
             found.setdefault(feature, {}).setdefault(run.condition, {})[run.seed] = share
     return [

@@ -7,30 +7,37 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.phrases import MANY, listing, percent, signed
 from hidden_rule.statistics.collapse import MIN_STEPS, RARE
-from hidden_rule.statistics.feasibility import verdict
+from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset, verdict
 
 
-def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
+def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[Subset, dict]) -> str:
     """The reward signal of the first groups of an RL training; `of`: a row of FEASIBILITY for each subset."""
     sentence = mixed_rewards_sentence(condition, start, group_size, of)
-    if of["all"]["p_invalid"] == 0:
+    if of[OVERALL]["p_invalid"] == 0:
         return sentence
-    return f"{sentence} {percent(of['all']['p_invalid'])} of the replies are invalid."
+    return f"{sentence} {percent(of[OVERALL]['p_invalid'])} of the replies are invalid."
 
 
-def mixed_rewards_sentence(condition: str, start: str, group_size: int, of: dict[str, dict]) -> str:
+def mixed_rewards_sentence(condition: str, start: str, group_size: int, of: dict[Subset, dict]) -> str:
     """The share of the first groups with mixed rewards, and of those that contain a correct reply."""
     judged, seldom = verdict(of)
-    mixed = f"{percent(of['all']['signal_share'])} of the first groups of {group_size} have mixed rewards"
+    mixed = f"{percent(of[OVERALL]['signal_share'])} of the first groups of {group_size} have mixed rewards"
     name = f"{condition} (start: {start})"
     if judged == "no_signal":
-        return (
-            f"{name}: only {mixed} (almost no learning signal); {percent(of['all']['p_right'])} of replies are correct."
-        )
+        right = percent(of[OVERALL]["p_right"])
+        return f"{name}: only {mixed} (almost no learning signal); {right} of replies are correct."
     if judged == "go":
         return f"{name}: {mixed}, and most groups of each decision contain a correct reply."
-    shares = [f"{percent(of[s]['right_share'])} for {'the hidden rule' if s == 'hidden' else s}" for s in seldom]
+    single = [subset for subset in seldom if subset.kind == "rule"]
+    named = [subset for subset in seldom if subset != HIDDEN or not single]  # of several rules each is named
+    shares = [f"{percent(of[subset]['right_share'])} for {subset_words(subset)}" for subset in named]
     return f"{name}: {mixed}; groups with a correct reply to reinforce are rare ({', '.join(shares)})."
+
+
+def subset_words(subset: Subset) -> str:
+    """A subset of applications in a sentence."""
+    kinds = {"overall": "all applications", "hidden": "the hidden rule", "rule": f"the hidden rule {subset.name}"}
+    return kinds.get(subset.kind, str(subset.name))
 
 
 def first_groups(table: pl.DataFrame, group_sizes: dict[str, int]) -> dict[str, tuple[str, int, dict]]:
@@ -40,10 +47,10 @@ def first_groups(table: pl.DataFrame, group_sizes: dict[str, int]) -> dict[str, 
         rows = table.filter(condition=name, group_size=group_size)
         if rows.is_empty():
             continue
-        mean = rows.group_by("subset", maintain_order=True).agg(
+        mean = rows.group_by("kind", "name", maintain_order=True).agg(
             pl.mean("p_right", "p_invalid", "signal_share", "right_share")
         )
-        found[name] = rows["start"][0], group_size, {row["subset"]: row for row in mean.to_dicts()}
+        found[name] = rows["start"][0], group_size, {Subset(row["kind"], row["name"]): row for row in mean.to_dicts()}
     return found
 
 
