@@ -30,8 +30,9 @@ class NotFiniteError(UserError):
         condition, seed, rate = run or (None, None, None)
         key = f"conditions.{condition}" if condition else "model"
         where = [f"seed {seed}"] * (seed is not None) + [f"step {step}"] * (step is not None)
-        fault = f"{what} is not finite ({value}), computed in {str(dtype).removeprefix('torch.')}"
-        super().__init__(setting_file(key), key, ": ".join([*filter(None, [", ".join(where)]), fault]), self.remedy(rate))
+        of_type = str(dtype).removeprefix("torch.")
+        fault = f"{', '.join(where)}{': ' * bool(where)}{what} is not finite ({value}), computed in {of_type}"
+        super().__init__(setting_file(key), key, fault, self.remedy(rate))
 
     def remedy(self, rate: float | None) -> str:
         """What may help; with a step and a learning rate, training may be at fault, and else it is not."""

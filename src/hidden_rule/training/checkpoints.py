@@ -125,7 +125,7 @@ class Checkpoints(TrainerCallback):
         control.should_training_stop |= self.stopped
 
     def on_log(self, args, state, control, model=None, **kwargs):
-        """Raise NotFiniteError, in all processes, before weights are saved that are not finite: nothing resumes there."""
+        """Raise NotFiniteError, in all processes, before weights are saved that are not finite."""
         if control.should_save and any(processes.reduced([not weights_are_finite(model)], largest=True)):
             raise NotFiniteError("a weight of the adapter", math.nan, dtype_of(model), state.global_step)
 
