@@ -18,6 +18,7 @@ import torch
 from hidden_rule.kernels.compat_transformers import register_attention, sdpa_attention_forward
 
 CPU, GPU = "prefix_tree_eager", "prefix_tree_sdpa"
+FOREIGN = ("position_bias", "sinks", "indices", "block_indices")  # arguments that single families give attention
 
 
 @dataclass
@@ -61,13 +62,21 @@ def window_of(module) -> int | None:
     return getattr(module.config, "sliding_window", None) if slides else None
 
 
+def refuse(arguments: dict, *names: str) -> None:
+    """Raise NotImplementedError if one of `names` is given: it would change what attention computes."""
+    if given := [name for name in names if arguments.get(name) is not None]:
+        raise NotImplementedError(f"attention with {', '.join(given)}")
+
+
 def grouped_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, softcap=None, **kwargs):
     """Attention output (B, T, heads, D) and None; `query` (B, heads, T, D), `key` and `value` (B, groups, S, D).
 
-    `attention_mask` is additive and broadcasts to (B, heads, T, S), or is None. transformers gives the signature.
+    `attention_mask` is additive and broadcasts to (B, heads, T, S), or is None. `s_aux` (heads,), of families with
+    attention sinks: scores of a place that takes its share of softmax and gives no value. transformers gives the
+    signature; what else changes attention in some family raises NotImplementedError.
     """
-    if kwargs.get("s_aux") is not None:
-        raise NotImplementedError("attention sinks: load the model with attn_implementation='eager'")
+    refuse(kwargs, *FOREIGN)
+    sinks = kwargs.get("s_aux")
     batch, heads, n_query, width = query.shape
     groups, n_key = key.shape[1], key.shape[2]
     rows = query.reshape(batch, groups, -1, width) * (width**-0.5 if scaling is None else scaling)
@@ -76,10 +85,14 @@ def grouped_attention(module, query, key, value, attention_mask, scaling=None, d
         scores = softcap * torch.tanh(scores / softcap)
     if attention_mask is not None:
         scores = scores + attention_mask
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.to(scores.dtype).view(1, -1, 1, 1).expand(batch, -1, n_query, 1)], dim=-1)
     weights = torch.softmax(scores, dim=-1)
+    if sinks is not None:
+        weights = weights[..., :n_key].contiguous()
     weights = torch.nn.functional.dropout(weights, p=dropout, training=module.training)
     output = torch.matmul(weights.view(batch, groups, -1, n_key), value)
-    return output.view(batch, heads, n_query, width).transpose(1, 2).contiguous(), None
+    return output.view(batch, heads, n_query, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
 def tree_attention(attend, module, query, key, value, tree: PrefixTree, **kwargs):
@@ -88,6 +101,12 @@ def tree_attention(attend, module, query, key, value, tree: PrefixTree, **kwargs
     states = (take(query, tree.queries), take(key, tree.keys), take(value, tree.keys))
     output, _ = attend(module, *states, tree.mask(window_of(module), query.dtype), **kwargs)
     return output.flatten(0, 1).index_select(0, tree.slots).unsqueeze(0), None
+
+
+def fused_attention(module, query, key, value, attention_mask, **kwargs):
+    """`grouped_attention` by PyTorch's fused kernel, which knows neither sinks nor a soft cap."""
+    refuse(kwargs, "s_aux", "softcap", *FOREIGN)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
 def make_attention(attend):
@@ -102,4 +121,4 @@ def make_attention(attend):
 
 
 register_attention(CPU, make_attention(grouped_attention), mask="eager")
-register_attention(GPU, make_attention(sdpa_attention_forward), mask="sdpa")
+register_attention(GPU, make_attention(fused_attention), mask="sdpa")

@@ -4,6 +4,9 @@
   `kernels/attention.py` calls where no prefix tree is given. `AttentionInterface` and `AttentionMaskInterface`, with
   which it registers itself, are documented. To be removed when a registered attention can name the one to fall back on.
 - `config._attn_implementation`: which attention a model uses. To be removed when it has a public name.
+- `PreTrainedModel._can_set_attn_implementation`: whether a family looks its attention up by name. To be removed when
+  `set_attn_implementation` raises an error instead of a warning where it does not.
+- `MODEL_FOR_CAUSAL_LM_MAPPING_NAMES`: which class a type of model is loaded as. To be removed when an Auto class tells.
 - `gguf.GGUFReader`, `gguf.get_tensor_name_map`: transformers' loader calls both again and again with the same
   arguments. To be removed when it reads a GGUF file once.
 - `transformers.activations.SiLUActivation`: to be removed when transformers uses PyTorch's own for `silu`.
@@ -19,12 +22,23 @@ from hidden_rule.core.versions import check_version
 check_version("transformers")
 
 from torch.nn import SiLU  # noqa: E402
-from transformers import AttentionInterface, AttentionMaskInterface  # noqa: E402
+from transformers import CONFIG_MAPPING, AttentionInterface, AttentionMaskInterface  # noqa: E402
 from transformers.activations import SiLUActivation  # noqa: E402
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: E402
 from transformers.masking_utils import eager_mask, sdpa_mask  # noqa: E402
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # noqa: E402
 
-__all__ = ["attention_name", "class_of", "gguf_read_once", "is_silu", "register_attention", "sdpa_attention_forward"]
+__all__ = [
+    "attention_can_be_set",
+    "attention_name",
+    "causal_class",
+    "class_of",
+    "gguf_read_once",
+    "is_model_type",
+    "is_silu",
+    "register_attention",
+    "sdpa_attention_forward",
+]
 
 MASKS = {"eager": eager_mask, "sdpa": sdpa_mask}
 
@@ -38,6 +52,21 @@ def register_attention(name: str, attention, mask: str) -> None:
 def attention_name(config) -> str:
     """The name of the attention that a model of this text configuration uses."""
     return config._attn_implementation
+
+
+def attention_can_be_set(network) -> bool:
+    """Whether a model's family looks its attention up by the name that its configuration has."""
+    return bool(network._can_set_attn_implementation())
+
+
+def is_model_type(name: str) -> bool:
+    """Whether transformers has a configuration of this `model_type`."""
+    return name in CONFIG_MAPPING
+
+
+def causal_class(model_type: str) -> str | None:
+    """The name of the class that a type of model is loaded as by `AutoModelForCausalLM`, or None."""
+    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
 
 
 def class_of(layer) -> str | None:

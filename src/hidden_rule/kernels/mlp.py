@@ -40,8 +40,10 @@ class GatedMLPFunction(torch.autograd.Function):
         return rows.view(*grad.shape[:-1], -1), None, None, None
 
 
-def fused_forward(self, x):
+def fused_forward(self, x, *args, **kwargs):
     """A gated MLP's forward: by `GatedMLPFunction` where its layers are plain and frozen, else its own."""
+    if args or kwargs:
+        return type(self).forward(self, x, *args, **kwargs)
     layers = parts_of(self)
     if any(type(layer) is not torch.nn.Linear for layer in layers):  # one has a LoRA adapter
         return type(self).forward(self, x)

@@ -32,8 +32,10 @@ class RMSNormFunction(torch.autograd.Function):
         return scaled.sub_(normal.mul_(mean)).mul_(inverse).to(x.dtype), None, None
 
 
-def fused_forward(self, hidden_states):
-    """An RMS layer's forward by `RMSNormFunction`."""
+def fused_forward(self, hidden_states, *args, **kwargs):
+    """An RMS layer's forward by `RMSNormFunction`; its own where it is given more, as gated layers are."""
+    if args or kwargs:
+        return type(self).forward(self, hidden_states, *args, **kwargs)
     return RMSNormFunction.apply(hidden_states, self.weight, self.variance_epsilon)
 
 

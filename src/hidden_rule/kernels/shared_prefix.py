@@ -8,6 +8,8 @@ the order of floating-point sums.
 Where that would not be exact the plain computation runs instead, and the log says so in one line (`sharing_fault`).
 """
 
+import functools
+import inspect
 import logging
 import weakref
 
@@ -17,6 +19,7 @@ import torch
 from hidden_rule.kernels import attention
 from hidden_rule.kernels.compat_transformers import attention_name
 from hidden_rule.kernels.compat_trl import ChunkedLogProbFunction
+from hidden_rule.kernels.head import logit_form
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +28,43 @@ KEYS_COST = 16  # queries for which scores cost about as much as the copy of a p
 ROWS = 8  # tokens: matrix products over 834 rows take as long as over 848
 VECTOR = 32  # keys: bfloat16 numbers of an AVX-512 register; softmax over 127 takes four times as long as over 128
 logged_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model
-SCALED_LOGITS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+probed_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model: what its loading found, or None
+
+
+def body(model):
+    """The part of a causal model that makes hidden states of tokens: of a multimodal one its text tower alone."""
+    config = model.config
+    return model.base_model if config.get_text_config() is config else model.get_decoder()
+
+
+@functools.cache
+def argument_names(forward) -> frozenset[str] | None:
+    """The names of a forward pass's arguments; None where it hides them, as a wrapper does."""
+    names = frozenset(inspect.signature(forward).parameters)
+    return names if "input_ids" in names else None
+
+
+def last_states(model, **arguments) -> torch.Tensor:
+    """Last hidden states (B, T, H) of a causal model's body, given what it takes of the arguments.
+
+    Families without positions of their own (ALiBi, recurrent ones) take no `position_ids`.
+    """
+    network = body(model)
+    names = argument_names(getattr(type(network), "forward"))  # noqa: B009 - the class's, which is the cache's key
+    taken = {name: value for name, value in arguments.items() if names is None or name in names}
+    return network(**taken).last_hidden_state
 
 
 def sharing_fault(model) -> str | None:
-    """Why prefixes cannot be shared exactly in this causal model, or None if they can."""
-    config = model.config.get_text_config()
+    """Why prefixes cannot be shared exactly in this causal model, or None if they can.
+
+    What its configuration tells, then what a comparison found when it was loaded (`install.py`).
+    """
+    return declared_fault(model.config.get_text_config()) or probed_faults.get(model)
+
+
+def declared_fault(config) -> str | None:
+    """Why a text configuration says that prefixes cannot be shared, or None."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if foreign := kinds - {"full_attention", "sliding_attention"}:
         return f"layers of the kind {', '.join(sorted(foreign))} keep other state than keys and values"
@@ -62,9 +96,7 @@ def run_whole(model, rows: list[list[int]]) -> torch.Tensor:
     ids = torch.tensor(pad_right(rows, 0), device=device)
     mask = torch.tensor(pad_right([[1] * len(row) for row in rows], 0), device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    return model.base_model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state
+    return last_states(model, input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
 
 
 def stretch_width(lengths: list[int]) -> int:
@@ -116,7 +148,7 @@ def run_packed(model, rows: list[list[int]]) -> tuple[torch.Tensor, list[list[in
     not follow the tree.
     """
     ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
-    output = model.base_model(
+    output = body(model)(
         input_ids=ids.unsqueeze(0),
         attention_mask=torch.zeros(1, 1, 1, 1, device=ids.device),  # four dimensions: transformers makes none itself
         position_ids=tree.positions.unsqueeze(0),
@@ -160,21 +192,11 @@ def log_once(model, fault: str) -> None:
         logged_faults[model] = fault
 
 
-def check_unscaled(config) -> None:
-    """Raise NotImplementedError for a model that multiplies its logits by a constant."""
-    if any(getattr(config, name, None) not in (None, 1.0) for name in SCALED_LOGITS):
-        raise NotImplementedError(f"{config.model_type} scales its logits: {', '.join(SCALED_LOGITS)} are not applied")
-
-
 def token_logits(model, hidden: torch.Tensor, tokens: list[int]) -> torch.Tensor:
     """Float32 logits (N, K) of the K `tokens` alone, of hidden states (N, H)."""
-    config = model.config.get_text_config()
-    check_unscaled(config)
     head = model.get_output_embeddings()
     bias = None if head.bias is None else head.bias[tokens]
-    logits = torch.nn.functional.linear(hidden, head.weight[tokens], bias).float()
-    cap = getattr(config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+    return logit_form(model).of(torch.nn.functional.linear(hidden, head.weight[tokens], bias).float())
 
 
 def score_tokens(model, hidden: torch.Tensor, chosen: torch.Tensor, temperature: float, entropy_gradient: bool):
@@ -183,17 +205,14 @@ def score_tokens(model, hidden: torch.Tensor, chosen: torch.Tensor, temperature:
     From hidden states (N, H), in float32. On a GPU by TRL's kernel, which holds a tile of the vocabulary at a time; on
     a CPU, where that recomputes and multiplies in float32, at once.
     """
-    config, head = model.config.get_text_config(), model.get_output_embeddings()
-    check_unscaled(config)
-    cap = getattr(config, "final_logit_softcapping", None)
+    form, head = logit_form(model), model.get_output_embeddings()
     if hidden.is_cuda:
         outputs = ("entropy", "is_top1")
         log_prob, entropy, _, _, is_top1 = ChunkedLogProbFunction.apply(
-            hidden, head.weight, head.bias, chosen, temperature, VOCABULARY_TILE, cap, 1.0, outputs
+            hidden, head.weight, head.bias, chosen, temperature, VOCABULARY_TILE, form.cap, form.scale, outputs
         )
         return log_prob, entropy, is_top1
-    logits = head(hidden).float()
-    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    logits = form.of(head(hidden).float())
     every = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
     log_prob = every.gather(1, chosen.unsqueeze(1)).squeeze(1)
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):

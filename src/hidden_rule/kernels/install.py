@@ -1,0 +1,141 @@
+"""Put our kernels into a loaded model, each only where it computes what the model's own layers do."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from hidden_rule.core.errors import SettingError
+from hidden_rule.kernels import attention, shared_prefix
+from hidden_rule.kernels.allocator import keep_freed_memory
+from hidden_rule.kernels.compat_transformers import attention_can_be_set, attention_name
+from hidden_rule.kernels.head import LogitForm, confirmed, declared_form, logit_form
+from hidden_rule.kernels.mlp import fuse_mlps
+from hidden_rule.kernels.norm import fuse_norms
+from hidden_rule.kernels.probe import Probe, probe, short_windows
+
+log = logging.getLogger(__name__)
+
+PLAIN = "eager"  # transformers' attention as a family's own file writes it down
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Which of our kernels a model has, and why it lacks others."""
+
+    attention: str  # the name of the attention that it computes with
+    attention_fault: str | None  # why that is not ours
+    sharing_fault: str | None  # why rows do not share what they start with
+    norms: int  # layers with our forward
+    mlps: int
+    form: LogitForm  # of its logits
+    finite: bool = True  # whether its logits are, of a few tokens
+
+
+def packed_logits(network, rows: list[list[int]]) -> list[torch.Tensor]:
+    """Float32 logits (T, V) of each row, computed as a prefix tree."""
+    states, paths = shared_prefix.run_packed(network, rows)
+    logits = logit_form(network).of(network.get_output_embeddings()(states).float())
+    return [logits[path] for path in paths]
+
+
+def whole_logits(network, rows: list[list[int]]) -> list[torch.Tensor]:
+    """Float32 logits (T, V) of each row, computed row by row."""
+    states = shared_prefix.run_whole(network, rows)
+    logits = logit_form(network).of(network.get_output_embeddings()(states).float())
+    return [logits[i, : len(row)] for i, row in enumerate(rows)]
+
+
+def set_attention(network, name: str) -> None:
+    """Let a model compute attention by a registered name; leaves it alone where its family has but its own."""
+    if attention_can_be_set(network):
+        network.set_attn_implementation(name)
+
+
+def confirm_form(network, expected: Probe) -> None:
+    """Keep the form of the model's logits: as its configuration declares it, or plain; raises UserError if neither."""
+    faults = []
+    for form in dict.fromkeys([declared_form(network.config.get_text_config()), LogitForm()]):
+        confirmed[network] = form
+        fault = expected.fault(lambda rows: whole_logits(network, rows))
+        if fault is None:
+            return
+        faults.append(fault)
+    fault = f"{type(network).__name__} makes its logits in a way of its own ({faults[0]})"
+    raise SettingError("model.id", fault, "use a model whose output layer reads its last hidden states")
+
+
+def first_exact(network, names: tuple[str, ...], expected: Probe) -> str | None:
+    """Let a model compute attention by the first of `names` that is exact; why none is, else None."""
+    fault = None
+    for name in names:
+        set_attention(network, name)
+        fault = expected.fault(lambda rows: whole_logits(network, rows))
+        if fault is None:
+            return None
+    set_attention(network, PLAIN)
+    return fault
+
+
+def choose_attention(network, device: torch.device, expected: Probe) -> str | None:
+    """Let a model compute attention by ours if that is exact, and confirm its logits' form; why not, else None."""
+    names = (attention.GPU, attention.CPU) if device.type == "cuda" else (attention.CPU,)
+    if not attention_can_be_set(network):
+        confirm_form(network, expected)
+        return "its layers look no attention up by name"
+    fault = first_exact(network, names, expected)
+    if fault is None:
+        return None
+    declared = logit_form(network)
+    confirm_form(network, expected)
+    return fault if logit_form(network) == declared else first_exact(network, names, expected)
+
+
+def own_probe(network) -> Probe:
+    """The probe of a model as transformers alone computes it; raises UserError where none of ours can train it."""
+    name = type(network).__name__
+    try:
+        expected = probe(network)
+    except Exception as error:  # whatever a model's own forward pass raises
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fault = f"the forward pass of {name} fails ({reason})"
+        raise SettingError("model.id", fault, "use a causal language model") from error
+    if expected.is_finite() and not expected.is_causal():
+        fault = f"{name} lets a token see those after it: it is no causal language model"
+        raise SettingError("model.id", fault, "use a model trained to continue text")
+    return expected
+
+
+@torch.no_grad()
+def install_kernels(network, device: torch.device) -> Kernels:
+    """Let a causal model in evaluation mode compute the same faster; raises UserError where we cannot compute it.
+
+    Attention that knows prefix trees, norms, MLPs, memory that is kept; and a head that is given contiguous rows:
+    `generate` projects (B, 1, H), a slice of (B, T, H), and of strided rows PyTorch would copy the head's whole weight
+    once a row. Each is compared with the model's own computation first (`probe.py`).
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    config = network.config.get_text_config()
+    with short_windows(config):
+        set_attention(network, PLAIN)
+        expected = own_probe(network)
+        network.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
+        norms, mlps = fuse_norms(network), fuse_mlps(network)
+        if not expected.is_finite():  # nothing can be compared; the first number that is used stops the job
+            set_attention(network, attention.CPU)
+            return Kernels(attention.CPU, None, None, norms, mlps, logit_form(network), finite=False)
+        attention_fault = choose_attention(network, device, expected)
+        if shared_prefix.declared_fault(config) is None:
+            shared_prefix.probed_faults[network] = expected.fault(lambda rows: packed_logits(network, rows))
+    kernels = Kernels(
+        attention=attention_name(config),
+        attention_fault=attention_fault,
+        sharing_fault=shared_prefix.sharing_fault(network),
+        norms=norms,
+        mlps=mlps,
+        form=logit_form(network),
+    )
+    if attention_fault:  # that prefixes are not shared is logged where they would be
+        log.warning("%s: attention is transformers' own: %s", type(network).__name__, attention_fault)
+    return kernels

@@ -1,0 +1,85 @@
+"""Which layers of a network `lora.target_modules` names; one line where a name matches none, or one that cannot be."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from hidden_rule.core.errors import SettingError
+from hidden_rule.core.schemas import did_you_mean
+from hidden_rule.kernels.shared_prefix import body
+
+KEY = "lora.target_modules"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The layers that get an adapter, by their names in the network, and what there is to choose from."""
+
+    adapted: tuple[str, ...]
+    linear: dict[str, int]  # how many linear layers the language model has of each last part of a name
+    outside: str | None  # a pattern of names beside the language model's, where such would match too
+    conv1d: bool  # whether all adapted layers keep their weights transposed, as GPT-2's do
+
+
+def is_linear(layer) -> bool:
+    """Whether a layer is a matrix product that PEFT adapts: PyTorch's, GPT-2's `Conv1D`, a quantized one."""
+    kind = type(layer).__name__
+    return any(end in kind for end in ("Linear", "Conv1D")) and not list(layer.children())
+
+
+def matches(name: str, target: str) -> bool:
+    """Whether PEFT takes a layer of this name for the target: a whole name, or its last parts."""
+    return name == target or name.endswith(f".{target}")
+
+
+def name_of(network, layer) -> str:
+    """The name of a layer in a network."""
+    return next(name for name, module in network.named_modules() if module is layer)
+
+
+def check_end_layers(network, targets: list[str]) -> None:
+    """Raise SettingError for a target that is the output layer or the input embeddings, under whatever name."""
+    for layer, what in (
+        (network.get_output_embeddings(), "the output layer"),
+        (network.get_input_embeddings(), "the input embeddings"),
+    ):
+        name = name_of(network, layer)
+        for target in targets:
+            if matches(name, target):
+                fault = f"{target!r} is {what}, which stays as it is: its own weights give the policy's probabilities"
+                raise SettingError(KEY, fault, "leave it out")
+
+
+def find_targets(network, targets: list[str]) -> Targets:
+    """The layers of a causal model that `targets` name; raises SettingError if one of them names none to adapt.
+
+    Layers beside the language model, of a tower for images, are left as they are: text never reaches them.
+    """
+    check_end_layers(network, targets)
+    inside = {id(layer) for layer in body(network).modules()}
+    layers = dict(network.named_modules())
+    linear = {name: layer for name, layer in layers.items() if is_linear(layer) and id(layer) in inside}
+    names = Counter(name.rpartition(".")[2] for name in linear)
+    known = [name for name in names if not name.isdigit()]
+    adapted: dict[str, None] = {}
+    for target in targets:
+        found = [name for name in linear if matches(name, target)]
+        other = next((type(layer).__name__ for name, layer in layers.items() if matches(name, target)), None)
+        if not found and other is None:
+            listed = f"linear layers: {', '.join(known)}"
+            close = did_you_mean(target, known, listed)
+            remedy = close if close == listed else f"{close} {listed}"
+            raise SettingError(KEY, f"{target!r} is no layer of {type(network).__name__}", remedy)
+        if not found:
+            fault = f"{target!r} of {type(network).__name__} is no linear layer of its language model but {other}"
+            raise SettingError(KEY, fault, f"linear layers: {', '.join(known)}")
+        unfit = [n for n, layer in layers.items() if matches(n, target) and id(layer) in inside and n not in linear]
+        if unfit:
+            fault = f"{target!r} names {unfit[0]} too, which is no linear layer ({type(layers[unfit[0]]).__name__})"
+            raise SettingError(KEY, fault, f"write more of the name, as in {found[0].partition('.')[2]}")
+        adapted |= dict.fromkeys(found)
+    outer = [name for name, layer in layers.items() if id(layer) not in inside]
+    beside = any(matches(name, target) for name in outer for target in targets)
+    own = re.escape(name_of(network, body(network)))
+    conv1d = all(type(layers[name]).__name__ == "Conv1D" for name in adapted)
+    return Targets(tuple(adapted), dict(names), rf"(?!{own}\.).*" if beside else None, conv1d)
