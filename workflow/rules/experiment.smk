@@ -1,6 +1,7 @@
 # The experiment: its conditions and runs, where its files lie, and what one condition differs by from another.
 
 from hidden_rule.experiment.conditions import model_slug, start_of
+from hidden_rule.experiment.limits import reply_limits
 from hidden_rule.experiment.results import Results, excerpt
 from hidden_rule.experiment.runs import Run
 
@@ -13,7 +14,8 @@ wildcard_constraints:
 RESULTS = f"results/{config['experiment']}"
 EXPERIMENT = Results(RESULTS, config)
 PATHS = EXPERIMENT.layout
-MANIFEST = f"results/models/{model_slug(config['model'])}/manifest.json"
+MODEL_FOLDER = f"results/models/{model_slug(config['model'])}"
+MANIFEST = PATHS.model
 SPLITS = ["train", "validation", "test", "holdout"]
 EVALUATED = {*config["evaluation"]["structured"], *config["evaluation"]["free"]}
 EVALUATED_SPLITS = [PATHS.split(split) for split in SPLITS if split in EVALUATED]
@@ -68,6 +70,11 @@ def evaluated_folder(wildcards):
 def adapter_files(folder):
     """The files of an adapter, or none of no adapter."""
     return [f"{folder}/adapter_model.safetensors", f"{folder}/adapter_config.json"] if folder else []
+
+
+def tokenizer_files(folder):
+    """What stands beside an adapter whichever tokenizer its base has."""
+    return [f"{folder}/tokenizer_config.json", f"{folder}/chat_template.jinja"]
 
 
 def prompt_of(wildcards):

@@ -114,11 +114,13 @@ rule write_report:
 
 rule write_manifest:
     input:
+        rules.prepare_model.output,
         rules.build_dataset.output,
         SUITES,
         [PATHS.history(run) for run in TRAINED],
         [PATHS.training_cost(run) for run in TRAINED],
         [adapter_files(PATHS.adapter(run)) for run in TRAINED],
+        [tokenizer_files(PATHS.adapter(run)) for run in TRAINED],
         [training_split(name) for name in VARIED],
         SUPERVISION,
         PREDICTIONS,

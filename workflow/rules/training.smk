@@ -4,7 +4,7 @@
 
 rule train:
     input:
-        model=MANIFEST,
+        model=ancient(MANIFEST),
         ruleset=config["ruleset"],
         train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
@@ -12,6 +12,8 @@ rule train:
     output:
         weights=PATHS.adapter(ANY) / "adapter_model.safetensors",
         config=PATHS.adapter(ANY) / "adapter_config.json",
+        tokenizer=PATHS.adapter(ANY) / "tokenizer_config.json",
+        template=PATHS.adapter(ANY) / "chat_template.jinja",
         history=PATHS.history(ANY),
         cost=PATHS.training_cost(ANY),
     log:
@@ -29,6 +31,7 @@ rule train:
     params:
         method=method_of,
         model=config["model"],
+        base=base_content,
         lora=config["lora"],
         settings=settings_of,
         decoding=exploration_of,
@@ -45,7 +48,7 @@ rule train:
 
 rule sample_start:
     input:
-        model=MANIFEST,
+        model=ancient(MANIFEST),
         ruleset=config["ruleset"],
         split=rules.build_dataset.output.validation,
         adapter=lambda wildcards: adapter_files(start_folder(wildcards)),
@@ -64,6 +67,7 @@ rule sample_start:
         **with_model(),
     params:
         model=config["model"],
+        base=base_content,
         settings=lambda wildcards: {
             key: settings_of(wildcards)[key] for key in ["group_size", "temperature", "max_new_tokens"]
         },

@@ -1,7 +1,7 @@
 """LoRA adapters: a new one on a base model, one read from a folder, one written to it."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,9 @@ CARD = "README.md"  # which PEFT writes too
 class AdapterBase:
     """The model that an adapter is for: a name that can be resolved, and the tokenizer as prompts were made with it."""
 
-    name: str  # the id on the Hub, or the folder with the files
+    name: str  # the id on the Hub, or the folder with the files, so written that nobody takes it for an id
     revision: str | None = None  # of the Hub's
     tokenizer: Any = None  # None: none is written beside the adapter
-    template_kwargs: dict = field(default_factory=dict)  # what its chat template was given
 
 
 def add_adapter(network, lora: dict, stock: bool = False) -> PeftModel:
@@ -92,7 +91,7 @@ def save_adapter(model: PeftModel, folder, base: AdapterBase | str, state: dict 
         sort_sets(scratch / ADAPTER[1], config)
         (scratch / CARD).unlink(missing_ok=True)
         if base.tokenizer is not None:
-            save_tokenizer(base.tokenizer, scratch, base.template_kwargs)
+            base.tokenizer.save_pretrained(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(scratch.iterdir()):
             move_whole(path, folder / path.name)
@@ -105,17 +104,3 @@ def sort_sets(path, config) -> None:
         if isinstance(value, set):
             values[name] = sorted(value)
     write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", path)
-
-
-def save_tokenizer(tokenizer, folder, template_kwargs: dict) -> None:
-    """Write a tokenizer whose chat template takes `template_kwargs` for what it is not given: prompts as they were."""
-    defaults = [
-        f"{{% set {key} = {key} if {key} is defined else {value!r} %}}"  # Jinja writes JSON's values as Python does
-        for key, value in sorted(template_kwargs.items())
-    ]
-    template = tokenizer.chat_template
-    try:
-        tokenizer.chat_template = "".join([*defaults, "\n" * bool(defaults), template])
-        tokenizer.save_pretrained(folder)
-    finally:
-        tokenizer.chat_template = template

@@ -1,13 +1,17 @@
 """What a training writes: the adapter, its history and its cost."""
 
 import time
+from pathlib import Path
 
 from hidden_rule.core import processes
 from hidden_rule.core.costs import Cost, write_costs
 from hidden_rule.core.files import read_json
 from hidden_rule.core.tables import HISTORY, write_table
-from hidden_rule.models.adapters import save_adapter
+from hidden_rule.models.adapters import AdapterBase, save_adapter
+from hidden_rule.models.base import BaseModel
+from hidden_rule.models.files import model_folder
 from hidden_rule.models.hardware import device_name, peak_bytes
+from hidden_rule.models.loading import load_tokenizer
 from hidden_rule.training.job import TrainingJob
 from hidden_rule.training.watcher import Watcher
 
@@ -18,6 +22,28 @@ def gathered_weights(trainer) -> dict | None:
     return trainer.accelerator.get_state_dict(trainer.model_wrapped) if shared else None
 
 
+def adapter_base(base: BaseModel) -> AdapterBase:
+    """What an adapter says of its base: a Hub model by id and revision, another one by the folder of its files.
+
+    The tokenizer is a fresh one, for trainers change settings of theirs.
+    """
+    manifest = read_json(base.manifest)
+    tokenizer = load_tokenizer(base.manifest, base.chat_template_kwargs)
+    if manifest["source"] == "hub":
+        return AdapterBase(manifest["id"], manifest["revision"], tokenizer)
+    return AdapterBase(folder_name(model_folder(manifest, base.manifest)), None, tokenizer)
+
+
+def folder_name(folder: Path) -> str:
+    """A folder as others may resolve it: relative to where the command runs, if it lies there.
+
+    With `./` before it: a name such as `models/mine` would be looked up on the Hub where there is no such folder.
+    """
+    if folder.is_absolute() and folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    return str(folder) if folder.is_absolute() else f"./{folder.as_posix()}"
+
+
 def write_training(job: TrainingJob, trainer, watcher: Watcher, began: float, n_tokens_generated: int = 0) -> None:
     """Write everything that `job.output` names; all processes call this, and rank 0 writes.
 
@@ -26,7 +52,7 @@ def write_training(job: TrainingJob, trainer, watcher: Watcher, began: float, n_
     state = gathered_weights(trainer)
     if processes.rank() != 0:
         return
-    save_adapter(trainer.model, job.output.adapter, read_json(job.base.manifest)["id"], state)
+    save_adapter(trainer.model, job.output.adapter, adapter_base(job.base), state)
     write_table(watcher.history(), job.output.history, HISTORY)
     device = watcher.start.device
     cost = Cost(
