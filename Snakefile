@@ -6,17 +6,17 @@
 #
 # `snakemake` runs this file. It reads config.yaml, then the files named by --configfile.
 
+import json
+import os
 import sys
 from pathlib import Path
 
-from hidden_rule.core.compat_snakemake import config_files, plans_jobs
-from hidden_rule.core.errors import UserError, one_line_errors
+from hidden_rule.core.compat_snakemake import config_files, config_words, plans_jobs
+from hidden_rule.core.errors import SETTING_FILES, UserError, one_line_errors
 from hidden_rule.core.files import check_times
 from hidden_rule.core.paths import ROOT
 from hidden_rule.core.versions import check_versions
-from hidden_rule.core.yaml_files import read_yaml
-from hidden_rule.experiment.cautions import cautions
-from hidden_rule.experiment.config import check_config
+from hidden_rule.experiment.config import read_experiment
 
 with one_line_errors():
     here = Path(workflow.basedir).resolve()
@@ -25,7 +25,11 @@ with one_line_errors():
             ROOT, None, f"is where the package lies, not {here}", f"run make setup in {here}, and its snakemake"
         )
     check_versions()  # before a job starts
-    read_yaml("config.yaml")  # before Snakemake does: its own message names neither file nor line
+    # before Snakemake reads config.yaml: its own message names neither file nor line
+    experiment = read_experiment(config_files(workflow), config_words(workflow))
+    if plans_jobs(workflow):
+        for line in experiment.cautions:
+            print(f"warning: {line}", file=sys.stderr)
 
 
 configfile: "config.yaml"
@@ -34,11 +38,8 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-with one_line_errors():
-    config = check_config(config, config_files(workflow))
-    if plans_jobs(workflow):
-        for line in cautions(config):
-            print(f"warning: {line}", file=sys.stderr)
+config = experiment.config
+os.environ[SETTING_FILES] = json.dumps(experiment.files)  # for what only jobs can find wrong
 
 
 include: "workflow/rules/experiment.smk"
@@ -54,6 +55,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
+        rules.prepare_model.output,
         rules.write_manifest.output,
         rules.write_report.output,
         rules.record_run.output,

@@ -40,7 +40,7 @@ CONFIG = [
     ),
     (
         "conditions: {sft: false}",  # others start from it
-        "config.yaml: conditions.sft_then_grpo.start_from: unknown condition 'sft'; known: baseline, grpo",
+        "overlay.yaml: conditions.sft: is left out, and sft_then_grpo starts from it; leave sft_then_grpo out too",
     ),
     (
         "conditions: {a: {start_from: sft}}",

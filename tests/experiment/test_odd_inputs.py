@@ -21,14 +21,14 @@ ODD = [  # an overlay, and words of the line that it ends with
     ("experiment: models", "experiment: results/models is not an experiment's folder"),
     (f"ruleset: {'a' * 5000}", "ruleset: no such file: aaa"),
     (f"model: {{source: path, id: {'b' * 5000}}}", "model.id: no such folder: bbb"),
-    ('model: {source: path, id: "\\0"}', "model.id: no such folder: '\\x00'"),
+    ('model: {source: path, id: "\\0"}', "model.id: holds the control character U+0000; take it out"),
     ("ruleset: loop.yaml", "loop.yaml: cannot be read (Too many levels of symbolic links)"),
     ("ruleset: empty_folder", "empty_folder: is a folder; name a file"),
     ("ruleset: latin.yaml", "latin.yaml: is not text in UTF-8"),
     (f"seeds: {'[' * 3000}{']' * 3000}", "is nested too deeply to be read; flatten it"),
     (BOMB, "once its aliases are written out, of at most 100,000; use fewer aliases"),
     ("seeds: &x [*x]", "line 1: an anchor contains itself"),
-    ('experiment: "\\ud800x"', "experiment: '\\ud800x' is not valid"),  # half of a surrogate pair is no text
+    ('experiment: "\\ud800x"', "experiment: holds the control character U+D800"),  # half of a surrogate pair is no text
     (f"conditions: {{{'a' * 300}: {{method: sft}}}}", "is not a valid name"),  # no folder may be called so
     (
         "model: {chat_template_kwargs: {tokenize: false}}",

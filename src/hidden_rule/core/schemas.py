@@ -131,6 +131,8 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
             if isinstance(value, str) and limit in ("number", "integer") and (meant := _number_meant(value, limit)):
                 return path, f"{quoted(value)} is read as text, not a number", f"write {meant}"
             remedy = "put it in quotes" if limit == "string" and value is not None else f"give {wanted}"
+            if limit == "array" and value is not None and not isinstance(value, dict):
+                remedy = f"write [{str(value).lower() if isinstance(value, bool) else value}]"
             if limit == "object":
                 remedy = "write {} if it has no keys" if value is None else "write its keys below it, indented"
             return path, f"must be {wanted}, is {quoted(value) if value is not None else 'empty'}", remedy

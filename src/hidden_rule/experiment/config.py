@@ -1,57 +1,49 @@
 """Read an experiment's config and check it before any job runs."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from hidden_rule.core.errors import UserError
-from hidden_rule.core.schemas import dotted
-from hidden_rule.core.yaml_files import read_yaml
-from hidden_rule.experiment.conditions import merge
-from hidden_rule.experiment.config_checks import ConfigFaultError, check_all
+from hidden_rule.experiment.cautions import cautions
+from hidden_rule.experiment.config_checks import check_all
+from hidden_rule.experiment.faults import ConfigFaultError
+from hidden_rule.experiment.sources import Source, merged, placed, read_sources, setting_files
 
 
-def check_config(config: dict, files: list) -> dict:
+@dataclass(frozen=True)
+class Experiment:
+    """A checked config, what its author is to be told about it, and the file that sets each dotted key."""
+
+    config: dict
+    cautions: list[str]
+    files: dict[str, str]
+
+
+def read_experiment(files: Sequence, words: Sequence[str] = ()) -> Experiment:
+    """The experiment that config files and the words of --config (`key=value`) describe, later ones winning.
+
+    Raises UserError with the file that the user wrote, the key, the fault and a remedy.
+    """
+    sources = read_sources(files, words)
+    config, notes = _checked(merged(sources), sources)
+    return Experiment(config, [*notes, *cautions(config)], setting_files(sources))
+
+
+def load_config(files: Sequence, words: Sequence[str] = ()) -> dict:
+    """The config of `read_experiment`."""
+    return read_experiment(files, words).config
+
+
+def check_config(config: dict, files: Sequence) -> dict:
     """The config, checked, with defaults filled in and keys sorted: the same settings are always the same value.
 
-    `config` is what `files` merge to, later files winning. They are read again for what merging hides (keys given
-    twice) and to name the file at fault. Raises UserError with the file, the key, the fault and a remedy.
+    `config` is what `files` merge to and the command line changes. The files are read again for what merging hides
+    (keys given twice) and to name the one at fault.
     """
-    documents = {_shown(file): read_yaml(_shown(file)) for file in files}
+    return _checked(config, read_sources(files))[0]
+
+
+def _checked(config: dict, sources: list[Source]) -> tuple[dict, list[str]]:
     try:
         return check_all(config)
     except ConfigFaultError as fault:
-        file = _file_of(fault.path, documents, config)
-        raise UserError(file, dotted(fault.path), fault.fault, fault.remedy) from None
-
-
-def load_config(files: list) -> dict:
-    """Merge config files as Snakemake does (dictionaries deep, all else replaced) and check the result."""
-    merged: dict = {}
-    for file in files:
-        merge(merged, read_yaml(_shown(file)))
-    return check_config(merged, files)
-
-
-def _file_of(path: tuple, documents: dict[str, dict], config: dict) -> str:
-    """The last file in which the key stands; for a key that stands nowhere, the last that has what is above it."""
-    for depth in range(len(path), 0, -1):
-        for file, document in reversed(documents.items()):
-            if _has(document, path[:depth]):
-                return file
-        if _has(config, path[:depth]):
-            return "--config"  # given on the command line
-    return next(iter(documents), "--config")
-
-
-def _shown(file) -> str:
-    """The path as a person would type it: relative if the file lies below the working directory."""
-    path, here = Path(file), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _has(document, path: tuple) -> bool:
-    for part in path:
-        try:
-            document = document[part]
-        except (KeyError, IndexError, TypeError):
-            return False
-    return True
+        raise placed(fault, sources, config) from None

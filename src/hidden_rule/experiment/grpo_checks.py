@@ -2,7 +2,8 @@
 
 from hidden_rule.core.schemas import did_you_mean
 
-Fault = tuple[tuple, str, str]  # keys below the method, what is wrong, what would be right
+# Keys below the method, what is wrong, what would be right, and the other settings that take part in it.
+Fault = tuple[tuple, str, str, tuple[str, ...]]
 
 
 def settings_fault(settings: dict, decoding: str) -> Fault | None:
@@ -10,27 +11,28 @@ def settings_fault(settings: dict, decoding: str) -> Fault | None:
     points, curriculum = settings["reward"], settings["curriculum"]
     if settings["use_vllm"] and decoding != "free":
         fault = "vLLM serves free decoding only, and decoding is structured"
-        return ("use_vllm",), fault, "set decoding: free, or use_vllm: false"
+        return ("use_vllm",), fault, "set decoding: free, or use_vllm: false", ("decoding",)
     if points["correct"] <= max(points["wrong"], points["invalid"]):
         fault = "does not pay more for a correct reply than for a wrong or invalid one"
-        return ("reward",), fault, "raise correct above the others"
+        return ("reward",), fault, "raise correct above the others", ()
     for right, others in points["near"].items():
         for answered, value in others.items():
             if value >= points["correct"]:
                 fault = f"pays {value:g} for a wrong label, and a correct one earns {points['correct']:g}"
-                return ("reward", "near", right, answered), fault, "pay less"
+                return ("reward", "near", right, answered), fault, "pay less", ("reward.correct",)
     if settings["estimator"] == "exact" and decoding != "structured":
         fault = "sums over all valid replies, and free decoding has no end of them"
-        return ("estimator",), fault, "set decoding: structured, or estimator: sampled"
+        return ("estimator",), fault, "set decoding: structured, or estimator: sampled", ("decoding",)
     if settings["estimator"] == "exact" and settings["beta"] != 0:
-        return ("estimator",), f"exact has no KL penalty, and beta is {settings['beta']:g}", "set beta: 0"
+        return ("estimator",), f"exact has no KL penalty, and beta is {settings['beta']:g}", "set beta: 0", ("beta",)
     if curriculum["by"] != "none":
         if settings["max_minutes"]:
             fault = "is laid out over all epochs, and max_minutes may end training before the last"
-            return ("curriculum",), fault, "set max_minutes: 0, or by: none"
+            return ("curriculum",), fault, "set max_minutes: 0, or by: none", ("max_minutes",)
         if curriculum["epochs"] >= settings["epochs"]:
             fault = f"{curriculum['epochs']} easy epochs of {settings['epochs']} leave none for the rest"
-            return ("curriculum", "epochs"), fault, f"give less than {settings['epochs']}, or more grpo.epochs"
+            remedy = f"give less than {settings['epochs']}, or more grpo.epochs"
+            return ("curriculum", "epochs"), fault, remedy, ("epochs", "steps", "train_rows")
     return None
 
 
@@ -39,9 +41,11 @@ def ruleset_fault(settings: dict, ruleset) -> Fault | None:
     for right, others in settings["reward"]["near"].items():
         for at, label in [((right,), right), *(((right, answered), answered) for answered in others)]:
             if label not in ruleset.labels:
-                return ("reward", "near", *at), f"no decision is called {label!r}", did_you_mean(label, ruleset.labels)
+                fault = f"no decision is called {label!r}"
+                return ("reward", "near", *at), fault, did_you_mean(label, ruleset.labels), ("ruleset",)
         if right in others:
-            return ("reward", "near", right, right), "is the right label itself", "set reward.correct"
+            return ("reward", "near", right, right), "is the right label itself", "set reward.correct", ()
     if settings["curriculum"]["by"] == "hidden_rule" and not ruleset.hidden_rules:
-        return ("curriculum", "by"), f"the ruleset {ruleset.name} has no hidden rule", "take probability, or none"
+        fault = f"the ruleset {ruleset.name} has no hidden rule"
+        return ("curriculum", "by"), fault, "take probability, or none", ("ruleset",)
     return None
