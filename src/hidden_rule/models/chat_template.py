@@ -4,6 +4,8 @@
 wrong is a warning; all of it stands in the model's manifest.
 """
 
+import re
+
 from hidden_rule.core.errors import SettingError
 from hidden_rule.models import templates
 from hidden_rule.models.adaptation import REPAIRS, Adapted, adapt, thinking_keys
@@ -15,7 +17,7 @@ from hidden_rule.models.turns import ANSWER, CASE, LABEL
 from hidden_rule.task.replies import parse_reply, render_reply
 
 KEYS = "model.chat_template_kwargs"
-SHOTS = [*CASE, ANSWER, {"role": "user", "content": "Marker of the next user."}]
+SHOTS = [*CASE, ANSWER, {"role": "user", "content": "Next user marker."}]
 TEXT_BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
 
@@ -27,7 +29,8 @@ def inspect_chat(tokenizer, template_kwargs: dict, generation_config: dict) -> I
     """
     check_tokenizer(tokenizer)
     adapted = adapt(tokenizer, template_kwargs)
-    stops = declared_stops(generation_config, len(tokenizer))
+    declared = declared_stops(generation_config)
+    stops = [i for i in declared if 0 <= i < len(tokenizer)]
     check_replies(tokenizer, adapted, stops)
     warnings = [
         *system_warnings(adapted),
@@ -36,6 +39,8 @@ def inspect_chat(tokenizer, template_kwargs: dict, generation_config: dict) -> I
         *date_warnings(tokenizer, adapted),
         *conversation_warnings(tokenizer, adapted),
     ]
+    if unknown := sorted(set(declared) - set(stops)):
+        warnings.append(f"generation_config.json: eos_token_id names {unknown}, which the tokenizer does not have")
     ignored = not_applied(generation_config)
     if ignored:
         listed = ", ".join(f"{name} {str(value)[:40]}" for name, value in sorted(ignored.items()))
@@ -120,6 +125,11 @@ def turn_warnings(tokenizer, adapted: Adapted) -> list[str]:
         )
     if turn.odd:
         found.append(f"the generation prompt ends with {turn.odd!r}, which finished turns have not")
+    if strange := strange_tags(tokenizer, turn.asked + turn.tail):
+        found.append(
+            f"the chat template writes {', '.join(strange)}, which are no tokens of the tokenizer: it and the "
+            "template may not belong together"
+        )
     if not turn.closes:
         found.append(f"the chat template ends a turn with no token: {turn.end}, the tokenizer's own, is taken")
     plain = tokenizer.encode("a")
@@ -127,6 +137,12 @@ def turn_warnings(tokenizer, adapted: Adapted) -> list[str]:
     if bos is not None and plain[:1] == [bos] and bos not in prompt_ids(tokenizer, adapted)[:1]:
         found.append(f"the tokenizer begins texts with {tokenizer.bos_token}, and the chat template writes none")
     return found
+
+
+def strange_tags(tokenizer, text: str) -> list[str]:
+    """Control tokens that `text` would hold if its tokenizer had them."""
+    known = set(tokenizer.added_tokens_encoder)
+    return sorted(set(re.findall(r"<[|｜][\w ▁]+[|｜]>|<\w+_of_\w+>|<\w*end\w*>", text)) - known)
 
 
 def key_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> list[str]:
@@ -139,12 +155,20 @@ def key_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> list[str
             found.append(f"{text} is text, not a truth value: write {key}: {str(meant).lower()} without quotes")
         elif all_renderings(tokenizer, own, others) == all_renderings(tokenizer, own, template_kwargs):
             found.append(f"{text} has no effect on prompts")
+    return found + thinking_warnings(tokenizer, adapted, template_kwargs)
+
+
+def thinking_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> list[str]:
+    """What is said of a model that may think before it replies because nothing says that it should not."""
+    found, own = [], REPAIRS[adapted.system] + adapted.own
+    if adapted.opening:  # the reply has begun
+        return []
     for key in thinking_keys(adapted.keys):
         off = all_renderings(tokenizer, own, {**template_kwargs, key: False})
         if key not in template_kwargs and off != all_renderings(tokenizer, own, template_kwargs):
             found.append(
-                f"the model may think before it replies, and a thought is no valid reply: its chat template reads "
-                f"{key}, which {KEYS} does not set; {{{key}: false}} switches it off in many models"
+                "the model may think before it replies, and a thought is no valid reply: its chat template reads "
+                f"{key}, which {KEYS} does not set; {{{key}: false}} switches thinking off in many models"
             )
     return found
 

@@ -76,10 +76,21 @@ def ruleset_texts(ruleset) -> Iterator[tuple[str, str]]:
 
 
 def check_ruleset(tokenizer, file, ruleset) -> None:
-    """Raise UserError with file and key if a text of a ruleset holds a control token of the model."""
+    """Raise UserError with file and key if a text of a ruleset is not plain text to a model.
+
+    That is if it holds a control token, or characters of which its tokenizer makes the token for what it does not know.
+    """
     pattern = control_pattern(tokenizer)
+    control = {tokenizer.convert_tokens_to_ids(token): token for token in control_tokens(tokenizer)}
     for key, text in ruleset_texts(ruleset):
         check_text(pattern, text, file, key)
+        for i in tokenizer.encode(text, add_special_tokens=False):
+            if i == tokenizer.unk_token_id:
+                fault = f"holds characters that the model's tokenizer does not know ({tokenizer.unk_token})"
+                raise UserError(file, key, fault, "write it in other characters, or take another model")
+            if i in control:  # a tokenizer may change a text before it looks for tokens
+                fault = f"holds what the model's tokenizer takes for {control[i]!r}, a control token"
+                raise UserError(file, key, fault, "write it in other characters, or leave it out")
 
 
 def check_conversations(tokenizer, conversations: list[list[dict]]) -> None:

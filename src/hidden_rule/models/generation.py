@@ -39,13 +39,13 @@ def not_applied(settings: dict) -> dict:
     }
 
 
-def declared_stops(settings: dict, n_tokens: int) -> list[int]:
+def declared_stops(settings: dict) -> list[int]:
     """The ids of tokens that end a reply by a model's generation settings; raises SettingError if they are none."""
     declared = settings.get("eos_token_id")
     ids = declared if isinstance(declared, list) else [] if declared is None else [declared]
     for i in ids:
-        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < n_tokens:
-            fault = f"generation_config.json: eos_token_id: {str(i)[:40]} is no id of the tokenizer's {n_tokens:,}"
+        if not isinstance(i, int) or isinstance(i, bool):
+            fault = f"generation_config.json: eos_token_id: {str(i)[:40]!r} is no token's id"
             raise SettingError("model.id", fault, "mend the file in the model's folder")
     try:
         GenerationConfig(**settings)

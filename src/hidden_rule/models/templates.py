@@ -14,6 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 OWN = "own_chat_template"  # attribute of a tokenizer: the model's template, where `chat_template` is not it any more
 DAY = datetime(2026, 1, 1)  # what a template takes for today: prompts must be the same on any day and machine
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>")
 OTHER_DAY = datetime(2031, 11, 23, 22, 57, 48)
 CLOCK = "strftime_now"
 GIVEN = {  # names that a template finds whatever the user passes to it
@@ -93,7 +94,8 @@ def keys_read(tokenizer, tree: nodes.Template) -> tuple[str, ...]:
 
 def draws(tree: nodes.Template) -> bool:
     """Whether a template draws at random."""
-    return "lipsum" in names_read(tree) or any(found.name == "random" for found in tree.find_all(nodes.Filter))
+    names = {found.name for found in tree.find_all((nodes.Name, nodes.Filter))}
+    return bool(names & {"lipsum", "random"})
 
 
 def render(
@@ -106,6 +108,8 @@ def render(
         )
     except Exception as error:  # a program of the model's may raise anything
         raise TemplateFaultError(f"fails ({one_line(error)})") from error
+    if ADDRESS.search(text):
+        raise TemplateFaultError("writes an address of this process's memory, another one in each process")
     return str(text)
 
 
@@ -132,6 +136,7 @@ def clock_lines(template: str, day: datetime = DAY) -> str:
     values = {f"%{form}": day.strftime(f"%{form}") for form in forms}
     values |= {f"%-{form}": day.strftime(f"%{form}").lstrip(" 0") or "0" for form in short}
     values = values or {f"%{form}": day.strftime(f"%{form}") for form in "aAbBdHIjmMpSUwWyY"}
+    values = {"%%": "\x01", **values, "\x01": "%"} if "%%" in template else values
     replaced = "".join(f" | replace({literal(form)}, {literal(value)})" for form, value in values.items())
     return f"{{%- macro {CLOCK}(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}\n"
 

@@ -7,7 +7,7 @@ from hidden_rule.models.control_tokens import check_conversations
 from hidden_rule.models.templates import TemplateFaultError, lost_text
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.models.turns import Turn, read_turn
-from hidden_rule.task.replies import render_reply
+from hidden_rule.task.replies import parse_reply, render_reply
 
 
 def encode_prompts(tokenizer, conversations: list[list[dict]], template_kwargs: dict) -> list[list[int]]:
@@ -15,6 +15,8 @@ def encode_prompts(tokenizer, conversations: list[list[dict]], template_kwargs: 
 
     Raises UserError if the template cannot render one or loses a text of it, and if a text holds a control token.
     """
+    if not conversations:
+        return []
     check_conversations(tokenizer, conversations)
     try:
         texts = tokenizer.apply_chat_template(
@@ -26,7 +28,7 @@ def encode_prompts(tokenizer, conversations: list[list[dict]], template_kwargs: 
     for text, messages in zip(texts, conversations, strict=True):
         if lost := lost_text(text, messages):
             raise SettingError("model.id", f"the model's chat template {lost}", "take another model")
-    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def turn_of(tokenizer) -> Turn:
@@ -59,8 +61,14 @@ def encode_reply(tokenizer, label: str) -> list[int]:
 
 
 def label_trie(tokenizer, labels) -> LabelTrie:
-    """The trie of the replies for `labels`, in their order."""
-    return LabelTrie([encode_reply(tokenizer, label) for label in labels])
+    """The trie of the replies for `labels`, in their order; raises SettingError if the tokenizer does not keep one."""
+    replies = [encode_reply(tokenizer, label) for label in labels]
+    for label, reply in zip(labels, replies, strict=True):
+        text, _ = cut_reply(tokenizer, reply, [tokenizer.eos_token_id, reply[-1]])
+        if parse_reply(text, labels) != label:
+            fault = f"the model's tokenizer makes {text[:60]!r} of the reply for {label}"
+            raise SettingError("model.id", fault, "take another model, or other labels")
+    return LabelTrie(replies)
 
 
 def stop_tokens(tokenizer, network) -> list[int]:

@@ -8,8 +8,8 @@ from hidden_rule.models.control_tokens import control_pattern
 from hidden_rule.models.templates import TemplateFaultError, render
 from hidden_rule.task.replies import render_reply
 
-SYSTEM = "Marker of the system: 5 > 3 & 2 < 4, \"quotes\" & 'others', {labels}.\nIts second line."
-USER = 'Marker of the user: ${1} < 20% & "more".\nIts second line.'
+SYSTEM = "System marker: 5 > 3 & 2 < 4, \"quotes\" & 'others', {labels}.\nIts second line."
+USER = 'User marker: ${1} < 20% & "more".\nIts second line.'
 LABEL = "MARKER_9"
 CASE = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
 ANSWER = {"role": "assistant", "content": render_reply(LABEL)}
@@ -38,6 +38,7 @@ class Turn:
     end: str  # the token with which the turn ends
     end_id: int
     closes: bool  # whether the template writes that token; it is the tokenizer's own otherwise
+    tail: str = ""  # all that the template writes behind the reply
     moved: str = ""  # what a finished turn has before its reply and the generation prompt lacks
     odd: str = ""  # what the generation prompt has and a finished turn lacks
 
@@ -83,9 +84,12 @@ def read_turn(tokenizer, template: str, template_kwargs: dict | None = None) -> 
     if tag := opened_thought(asked):
         raise OpenedThoughtError(tag)
     try:
-        whole = _after(render(tokenizer, [*CASE, ANSWER], template, False, template_kwargs), USER)
+        conversation = render(tokenizer, [*CASE, ANSWER], template, False, template_kwargs)
     except TemplateFaultError:
-        whole = ""
+        conversation = ""
+    whole = _after(conversation, USER)
+    if ANSWER["content"] in conversation and ANSWER["content"] not in whole:
+        raise TemplateFaultError("puts the turn of the assistant before that of the user")
     if ANSWER["content"] not in whole:
         if prompt == bare:
             raise _no_prompt()
@@ -105,7 +109,7 @@ def read_turn(tokenizer, template: str, template_kwargs: dict | None = None) -> 
     closing, end = _end(tokenizer, tail)
     closes = end is not None
     end = end or tokenizer.eos_token
-    return Turn(asked, opening, closing, end, tokenizer.convert_tokens_to_ids(end), closes, moved, odd)
+    return Turn(asked, opening, closing, end, tokenizer.convert_tokens_to_ids(end), closes, tail, moved, odd)
 
 
 def _after(text: str, marker: str) -> str:
