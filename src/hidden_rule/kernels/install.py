@@ -1,9 +1,10 @@
 """Put our kernels into a loaded model, each only where it computes what the model's own layers do."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
+import transformers
 
 from hidden_rule.core.errors import SettingError
 from hidden_rule.kernels import attention, shared_prefix
@@ -30,6 +31,25 @@ class Kernels:
     mlps: int
     form: LogitForm  # of its logits
     finite: bool = True  # whether its logits are, of a few tokens
+
+    def record(self, network, device: torch.device) -> dict:
+        """These as JSON values, with what they hold for."""
+        return {**circumstances(network, device), **asdict(self)}
+
+    @classmethod
+    def recorded(cls, record: dict | None, network, device: torch.device) -> "Kernels | None":
+        """Those of a `record`, or None where it was made of another type, kind of device or version of a library."""
+        now = circumstances(network, device)
+        if record is None or any(record.get(name) != value for name, value in now.items()):
+            return None
+        found = {name: value for name, value in record.items() if name not in now}
+        return cls(**{**found, "form": LogitForm(**found["form"])})
+
+
+def circumstances(network, device: torch.device) -> dict[str, str]:
+    """What decides, beside a model, which kernels are exact."""
+    dtype = str(network.get_input_embeddings().weight.dtype).removeprefix("torch.")
+    return {"device": device.type, "dtype": dtype, "torch": torch.__version__, "transformers": transformers.__version__}
 
 
 def packed_logits(network, rows: list[list[int]]) -> list[torch.Tensor]:
@@ -107,35 +127,47 @@ def own_probe(network) -> Probe:
 
 
 @torch.no_grad()
-def install_kernels(network, device: torch.device) -> Kernels:
+def install_kernels(network, device: torch.device, record: dict | None = None) -> Kernels:
     """Let a causal model in evaluation mode compute the same faster; raises UserError where we cannot compute it.
 
     Attention that knows prefix trees, norms, MLPs, memory that is kept; and a head that is given contiguous rows:
     `generate` projects (B, 1, H), a slice of (B, T, H), and of strided rows PyTorch would copy the head's whole weight
-    once a row. Each is compared with the model's own computation first (`probe.py`).
+    once a row. Each is compared with the model's own computation first (`probe.py`), unless a `record` of an earlier
+    comparison, `Kernels.record`, is given and holds here too.
     """
     if device.type == "cpu":
         keep_freed_memory()
+    known = Kernels.recorded(record, network, device)
+    if known is None:
+        kernels = compare(network, device)
+    else:
+        kernels = known
+        set_attention(network, known.attention)
+        fuse(network)
+    shared_prefix.probed_faults[network], confirmed[network] = kernels.sharing_fault, kernels.form
+    if kernels.attention_fault:  # that prefixes are not shared is logged where they would be
+        log.warning("%s: attention is transformers' own: %s", type(network).__name__, kernels.attention_fault)
+    return kernels
+
+
+def fuse(network) -> tuple[int, int]:
+    """Give layers and the head of a model forwards of ours; returns how many norms and MLPs have them."""
+    network.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
+    return fuse_norms(network), fuse_mlps(network)
+
+
+def compare(network, device: torch.device) -> Kernels:
+    """Give a model those of our kernels that compute what its own layers do."""
     config = network.config.get_text_config()
     with short_windows(config):
         set_attention(network, PLAIN)
         expected = own_probe(network)
-        network.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
-        norms, mlps = fuse_norms(network), fuse_mlps(network)
+        fused = fuse(network)
         if not expected.is_finite():  # nothing can be compared; the first number that is used stops the job
             set_attention(network, attention.CPU)
-            return Kernels(attention.CPU, None, None, norms, mlps, logit_form(network), finite=False)
+            return Kernels(attention.CPU, None, None, *fused, logit_form(network), finite=False)
         attention_fault = choose_attention(network, device, expected)
-        if shared_prefix.declared_fault(config) is None:
-            shared_prefix.probed_faults[network] = expected.fault(lambda rows: packed_logits(network, rows))
-    kernels = Kernels(
-        attention=attention_name(config),
-        attention_fault=attention_fault,
-        sharing_fault=shared_prefix.sharing_fault(network),
-        norms=norms,
-        mlps=mlps,
-        form=logit_form(network),
-    )
-    if attention_fault:  # that prefixes are not shared is logged where they would be
-        log.warning("%s: attention is transformers' own: %s", type(network).__name__, attention_fault)
-    return kernels
+        sharing_fault = shared_prefix.declared_fault(config)
+        if sharing_fault is None:
+            sharing_fault = expected.fault(lambda rows: packed_logits(network, rows))
+    return Kernels(attention_name(config), attention_fault, sharing_fault, *fused, logit_form(network))

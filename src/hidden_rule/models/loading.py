@@ -13,7 +13,7 @@ from hidden_rule.models.chat_template import check_tokenizer
 from hidden_rule.models.files import model_folder
 from hidden_rule.models.finite import check_next_tokens
 from hidden_rule.models.generation import make_neutral
-from hidden_rule.models.network import load_network
+from hidden_rule.models.network import KERNELS, load_network
 from hidden_rule.models.templates import OWN, one_line
 
 
@@ -31,7 +31,7 @@ def load_model(manifest_path, dtype: str, device: torch.device, stock: bool = Fa
     network, _ = load_network(folder, dtype, device)
     make_neutral(network)
     if not stock:
-        install_kernels(network, device)
+        install_kernels(network, device, manifest.get("inspection", {}).get("facts", {}).get(KERNELS))
     check_next_tokens(network)
     return network
 

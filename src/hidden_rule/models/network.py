@@ -17,6 +17,7 @@ from hidden_rule.models.hardware import compute_dtype
 from hidden_rule.models.inspected import Inspected
 from hidden_rule.models.targets import Targets, find_targets, matches
 
+KERNELS = "kernels"  # the fact that `load_model` reads
 SHOWN = 3  # names of tensors that an error lists
 SAVED_WELL = "fetch or copy the model again, or save it with save_pretrained"
 
@@ -103,9 +104,7 @@ def check_ids(network, tokenizer, folder) -> int:
     ids = {token: i for token, i in tokenizer.get_vocab().items() if i >= rows}
     if ids:
         token = min(ids, key=ids.__getitem__)
-        fault = (
-            f"the tokenizer gives ids beyond the embedding's {rows:,} rows, as {token!r} ({ids[token]:,})"
-        )
+        fault = f"the tokenizer gives ids beyond the embedding's {rows:,} rows, as {token!r} ({ids[token]:,})"
         raise UserError(folder, None, fault, "resize the embeddings (resize_token_embeddings), or remove those tokens")
     return rows
 
@@ -144,15 +143,10 @@ def positions(config) -> dict:
 
 
 def kernel_facts(kernels: Kernels) -> dict:
-    """Facts of which kernels a network has, and why it lacks others."""
+    """Facts of how a network is computed, in words."""
     return {
-        "attention": kernels.attention,
-        "attention_kernel": kernels.attention_fault or "ours",
-        "prefix_sharing": kernels.sharing_fault or "on",
-        "fused_norms": kernels.norms,
-        "fused_mlps": kernels.mlps,
-        "logit_scale": kernels.form.scale,
-        "logit_cap": kernels.form.cap,
+        "attention": f"transformers' own: {kernels.attention_fault}" if kernels.attention_fault else "ours",
+        "prefix_sharing": f"off: {kernels.sharing_fault}" if kernels.sharing_fault else "on",
     }
 
 
@@ -176,6 +170,7 @@ def inspect_network(folder, dtype: str, target_modules: list[str], device: torch
         "embedding_rows": check_ids(network, tokenizer, folder) if tokenizer else None,
         **positions(config),
         **kernel_facts(kernels),
+        KERNELS: kernels.record(network, device),
     }
     if not kernels.finite:
         fault = f"{facts['architecture']} computes logits that are not finite in {facts['dtype']}"
