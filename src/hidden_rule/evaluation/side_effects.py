@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from hidden_rule.core.tables import SIDE_EFFECTS
-from hidden_rule.kernels.shared_prefix import check_unscaled, run_whole
+from hidden_rule.kernels.head import logit_form
+from hidden_rule.kernels.shared_prefix import run_whole
 from hidden_rule.models.context import Blame, check_context
 from hidden_rule.models.decoding import batches_by
 from hidden_rule.models.tokens import encode_answer, encode_prompts
@@ -54,8 +55,7 @@ def vocabulary_log_probs(model, weight: torch.Tensor, hidden: torch.Tensor) -> t
     """Float32 log-probabilities (N, V) of hidden states (N, H); `weight` is the output layer's in float32."""
     bias = model.get_output_embeddings().bias
     logits = torch.nn.functional.linear(hidden.float(), weight, None if bias is None else bias.float())
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return torch.log_softmax(logits if cap is None else cap * torch.tanh(logits / cap), dim=-1)
+    return torch.log_softmax(logit_form(model).of(logits), dim=-1)
 
 
 def divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
@@ -86,7 +86,6 @@ def compare(model, items: list[Item], batch_size: int, progress: str | None = No
     `model` is a PEFT model in evaluation mode; with its adapter disabled it is the base model.
     """
     network = model.get_base_model()
-    check_unscaled(network.config.get_text_config())
     weight = network.get_output_embeddings().weight.float()
     rows: list[dict] = [{} for _ in items]
     batches = batches_by(len, [item.ids for item in items], batch_size)  # of like lengths, so that little is padded
