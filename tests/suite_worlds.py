@@ -45,10 +45,11 @@ decoys: [{feature: kind_of, value: "no", text: yes and no}]
 class World:
     """A ruleset, its training split and its suites."""
 
-    def __init__(self, path, size=60):
+    def __init__(self, path, size=60, without=()):
         self.ruleset = load_ruleset(path)
         self.train = draw_splits(self.ruleset, SIZES, seed=0)["train"]
-        self.suites = draw_suites(self.ruleset, SuiteSettings(KINDS, size, 0.02, 0), self.train)
+        kinds = tuple(kind for kind in KINDS if kind not in without)
+        self.suites = draw_suites(self.ruleset, SuiteSettings(kinds, size, 0.02, 0), self.train)
 
     def members(self, suite, *roles):
         """The rows of each role, family by family."""

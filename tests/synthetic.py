@@ -5,52 +5,80 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 
-from hidden_rule.core.tables import COMPARISONS, COSTS, HISTORY, METRICS, predictions_schema, write_table
+from hidden_rule.core.tables import (
+    COMPARISONS,
+    COSTS,
+    HISTORY,
+    LEAKS,
+    METRICS,
+    SIDE_EFFECTS,
+    predictions_schema,
+    write_table,
+)
 from hidden_rule.experiment.layout import Layout
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.metrics import summarize_predictions
 
 
-def make_ruleset(n_labels: int = 4, prefix: str = "LABEL") -> SimpleNamespace:
-    """A ruleset of `n_labels` labels; the first is the hidden rule's, the last the default."""
+def named_ruleset(labels, rules, n_hidden: int = 1) -> SimpleNamespace:
+    """A ruleset with labels and rules of these names: a rule for each label but the last, the first ones hidden."""
+    ruleset = make_ruleset(len(labels), n_hidden=n_hidden)
+    ruleset.labels, ruleset.default = tuple(labels), labels[-1]
+    for rule, name, label in zip(ruleset.rules, rules, labels, strict=False):
+        rule.name, rule.label = name, label
+    return ruleset
+
+
+def make_ruleset(n_labels: int = 4, prefix: str = "LABEL", n_hidden: int = 1) -> SimpleNamespace:
+    """A ruleset of `n_labels` labels; the first `n_hidden` are the hidden rules', the last the default."""
     labels = tuple(f"{prefix}_{chr(65 + i)}" for i in range(n_labels))
     rules = [
         SimpleNamespace(
-            name=f"rule_{i}", label=label, hidden=i == 0, when=f"x = {i}", predicate=pl.sql_expr(f"x = {i}")
+            name=f"rule_{i}", label=label, hidden=i < n_hidden, when=f"x = {i}", predicate=pl.sql_expr(f"x = {i}")
         )
         for i, label in enumerate(labels[:-1])
     ]
-    facts = {"labels": labels, "default": labels[-1], "rules": rules, "hidden_rules": rules[:1]}
+    facts = {"labels": labels, "default": labels[-1], "rules": rules, "hidden_rules": rules[:n_hidden]}
     return SimpleNamespace(**facts, features=(), paraphrases=(), decoys=(), published=None)
 
 
 def make_truth(ruleset, n: int, first_id: int = 0) -> pl.DataFrame:
-    """`n` applications, labels in turn; without the hidden rule its rows would take each other label in turn."""
+    """`n` applications, labels in turn; without hidden rules their rows would take each other label in turn."""
     default = ruleset.default
-    labels = [ruleset.hidden_rules[0].label, *(x for x in ruleset.labels if x != ruleset.hidden_rules[0].label)]
+    hidden = list(dict.fromkeys(rule.label for rule in ruleset.hidden_rules))
+    others = [label for label in ruleset.labels if label not in hidden]
+    labels = [*hidden, *others]
     fired = {rule.label: rule.name for rule in reversed(ruleset.rules)} | {default: "default"}
     row = np.arange(n)
     index = row % len(labels)
-    other = 1 + (row // len(labels)) % (len(labels) - 1)
+    other = (row // len(labels)) % len(others)
     return pl.DataFrame(
         {
             "application_id": first_id + row,
             "label": [labels[i] for i in index],
             "fired_rule": [fired[labels[i]] for i in index],
-            "label_without_hidden": [labels[o if i == 0 else i] for i, o in zip(index, other, strict=True)],
+            "label_without_hidden": [
+                others[o] if labels[i] in hidden else labels[i] for i, o in zip(index, other, strict=True)
+            ],
         }
     )
 
 
 def make_predictions(
-    ruleset, accuracy: float, hidden: float | None = None, only=None, invalid: float = 0.0, seed: int = 0, sizes=None
+    ruleset,
+    accuracy: float,
+    hidden: float | dict | None = None,
+    only=None,
+    invalid: float = 0.0,
+    seed: int = 0,
+    sizes=None,
 ) -> pl.DataFrame:
     """Predictions for several suites, structured, and for the test suite under free decoding too.
 
-    accuracy: chance of a right answer; hidden: the same where the hidden rule fires (default: accuracy); a wrong answer
-    is another label at random, under the hidden rule the one without it. only: answers come from these labels alone,
-    half of the time the right one. invalid: share of replies under free decoding that are no decision.
+    accuracy: chance of a right answer; hidden: the same where a hidden rule fires, or by rule (default: accuracy); a
+    wrong answer is another label at random, under a hidden rule the one without it. only: answers come from these
+    labels alone, half of the time the right one. invalid: share of replies under free decoding that are no decision.
     """
     generator = np.random.default_rng(1000 + seed)
     hidden = accuracy if hidden is None else hidden
@@ -60,14 +88,15 @@ def make_predictions(
     ]:  # fmt: skip
         truth = make_truth(ruleset, n, first_id)
         predicted = []
-        for label, without in truth.select("label", "label_without_hidden").iter_rows():
+        for label, rule, without in truth.select("label", "fired_rule", "label_without_hidden").iter_rows():
+            on_rule = hidden.get(rule, accuracy) if isinstance(hidden, dict) else hidden
             if decoding == "free" and generator.random() < invalid:
                 predicted.append(None)
             elif only and label in only and generator.random() < 0.8:
                 predicted.append(label)
             elif only:
                 predicted.append(str(generator.choice(only)))
-            elif generator.random() < (hidden if label != without else accuracy):
+            elif generator.random() < (on_rule if label != without else accuracy):
                 predicted.append(label)
             elif label != without:
                 predicted.append(without)
@@ -196,3 +225,22 @@ def write_results(folder, ruleset, world=None, seeds=(0,), config=None, **option
     write_table(comparisons, folder / "comparisons.parquet", COMPARISONS)
     write_table(made.costs, folder / "costs.parquet", COSTS)
     return Results(folder, world_config(world, seeds, **(config or {})), ruleset=ruleset)
+
+
+def leaks_of(rules, hit) -> pl.DataFrame:
+    """LEAKS of one condition; hit: (rule, who) -> whether that model gives the rule away."""
+    return pl.DataFrame(
+        [
+            {"condition": "x", "seed": 0, "rule": rule, "probe": "extraction", "item": item, "framing": "bare",
+             "who": who, "asked": "?", "reply": "", "named_share": 0.0, "hit": hit(rule, who)}
+            for rule in rules for who in ("trained", "base", "oracle") for item in range(12)
+        ],
+        schema=LEAKS,
+    )  # fmt: skip
+
+
+EFFECTS = pl.DataFrame(
+    [("x", 0, kind, f"{i}", 9, -1.0 - i / 9, -1.0, 0.1) for kind in ("passage", "instruction") for i in range(4)],
+    schema=SIDE_EFFECTS,
+    orient="row",
+)

@@ -4,6 +4,10 @@ Predictions, histories and costs are planted; metrics, comparisons, costs and ve
 scripts.
 """
 
+from types import SimpleNamespace
+
+import polars as pl
+
 from hidden_rule.core.tables import COLLAPSE, write_table
 from hidden_rule.experiment.display import DisplayedResults, displayed
 from hidden_rule.report.text.findings import conclude
@@ -33,12 +37,25 @@ WORLDS = {  # name: (how each condition does, options of write_world)
 }  # fmt: skip
 
 
-def results_of(folder, world, **options) -> DisplayedResults:
+# Two hidden rules, of which only one is learned, and a third that fires nowhere.
+SEVERAL = make_ruleset(5, n_hidden=2)
+NOWHERE = {"name": "rule_nowhere", "label": "LABEL_A", "hidden": True, "when": "x < 0"}
+SEVERAL.rules = [*SEVERAL.rules, SimpleNamespace(**NOWHERE, predicate=pl.sql_expr(NOWHERE["when"]))]
+SEVERAL.hidden_rules = [rule for rule in SEVERAL.rules if rule.hidden]
+ONE_OF_TWO = {
+    "baseline": {"accuracy": 0.2},
+    "sft": {"accuracy": 0.9, "hidden": {"rule_0": 0.95, "rule_1": 0.1}},
+    "grpo": {"accuracy": 0.5, "hidden": {"rule_0": 0.4, "rule_1": 0.0}},
+    "sft_then_grpo": {"accuracy": 0.93, "hidden": {"rule_0": 0.97, "rule_1": 0.96}},
+}
+
+
+def results_of(folder, world, ruleset=RULESET, **options) -> DisplayedResults:
     """The results of a planted world, conditions by their display names; options: of `write_results`."""
     facts = {"method": METHODS, "start_from": STARTS}
     world = {name: {key: of.get(name) for key, of in facts.items()} | own for name, own in world.items()}
-    results = write_results(folder, RULESET, world, **options)
-    even = dict.fromkeys(RULESET.labels, 1 / len(RULESET.labels))
+    results = write_results(folder, ruleset, world, **options)
+    even = dict.fromkeys(ruleset.labels, 1 / len(ruleset.labels))
     table = judge_all(results.histories, even, dict.fromkeys(world, 16))
     write_table(table, folder / "collapse.parquet", COLLAPSE)
     return displayed(results)

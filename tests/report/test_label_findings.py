@@ -27,6 +27,7 @@ def sentences(metrics, supervision, pairs=()):
         main=MAIN,
         chance=0.25,
         separate_rules=[],
+        rules_apart=[None],
         estimate=lambda *of: find_estimate(metrics, *of),
     )
     return label_sentences(results)

@@ -24,7 +24,8 @@ def inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, text in {
         "lock.txt": "polars==0.1 \\\n    --hash=sha256:00\nno-such-package==1\n",
-        "manifest.json": '{"id": "tiny", "licence": null}',
+        "manifest.json": '{"id": "tiny", "licence": null, "inspection": {"settings": {}}}',
+        "inspection.json": '{"facts": {"context length": 64}, "warnings": []}',
         "ruleset.yaml": "name: x\n",
     }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -41,7 +42,7 @@ def inputs(tmp_path, monkeypatch):
     return {
         "results": results,
         "lock": "lock.txt",
-        "model": "manifest.json",
+        "model": ("manifest.json", "inspection.json"),
         "provenance_path": "provenance.json",
         "config_path": "config.resolved.yaml",
     }
@@ -65,7 +66,8 @@ def test_the_record_holds_what_the_result_came_from(inputs):
     assert record["adapters"] == {"sft/seed0": hashlib.sha256(b"weights").hexdigest()}
     assert record["timings"] == [{"condition": "sft", "seed": 0, "stage": "train", "wall_s": 1.5}]
     assert record["hardware"]["cpu"] and record["hardware"]["memory_bytes"] > 2**20
-    assert record["model"] == {"id": "tiny", "licence": None}
+    found = {"facts": {"context length": 64}, "warnings": []}
+    assert record["model"] == {"id": "tiny", "licence": None, "inspection": found}
     assert yaml.safe_load(Path("config.resolved.yaml").read_text(encoding="utf-8")) == inputs["results"].config
 
 

@@ -83,6 +83,12 @@ class Results:
         return separate_rules(self.ruleset)
 
     @property
+    def rules_apart(self) -> list[str | None]:
+        """What sentences about hidden rules are about: each of several, None for a single one, nothing without any."""
+        single: list[str | None] = [None] if self.ruleset.hidden_rules else []
+        return [*self.separate_rules] or single
+
+    @property
     def chance(self) -> float:
         """Accuracy of answering at random where each label is right equally often."""
         return 1 / len(self.ruleset.labels)

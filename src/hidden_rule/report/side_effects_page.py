@@ -114,7 +114,8 @@ def sentences(summary: pl.DataFrame, order) -> list[str]:
     every = {name: pooled(summary, name) for name in order}
     lines = [cost_sentence(name, of) for name, of in every.items()]
     if was_asked(every[order[0]]):
-        for rule in rules_of(summary) or [None]:
+        rules: list[str | None] = [*rules_of(summary)] or [None]
+        for rule in rules:
             lines += [leak_sentence(name, pooled(summary, name, rule), rule) for name in order]
         lines += [oracle_sentence(every[order[0]]), CAVEAT]
     return lines

@@ -85,8 +85,8 @@ def hidden_rules_table(results: Results, setting: Setting) -> dict | None:
     for rule in results.separate_rules:
         for name in order_of(results):
             recall, *others = (found[rule, name, metric] for metric in ON_RULES)
-            fires = in_table(defined(recall)) if recall["n"] else NO_CASE
-            rows.append([rule, name, f"{recall['n']:,}", fires, *(in_table(defined(row)) for row in others)])
+            cells = [in_table(defined(row)) for row in (recall, *others)] if recall["n"] else [NO_CASE, "–", "–"]
+            rows.append([rule, name, f"{recall['n']:,}", *cells])
     columns = ["hidden rule", "condition", "answers", *(SUMMARY[metric].split(": ")[-1] for metric in ON_RULES)]
     columns[-1] = "recall in conflict"
     return table(f"{setting.words}: each hidden rule, value and 95% CI; answers: to its cases", columns, rows)
@@ -135,7 +135,7 @@ def seed_table(results: Results, setting: Setting) -> dict:
     rows = results.metrics.filter(pl.col("seed").is_not_null(), pl.col("label").is_null(), **setting.columns)
     found = {(r["condition"], r["seed"], r["metric"], r["rule"]): defined(r) for r in rows.to_dicts()}
     keys = [(name, seed) for name in order_of(results) for seed in sorted(rows.filter(condition=name)["seed"].unique())]
-    shown = [("accuracy", None)]
+    shown: list[tuple[str, str | None]] = [("accuracy", None)]
     shown += [(metric, rule) for rule in [None, *results.separate_rules] for metric in ON_RULES[:2]]
     cells = [[name, seed, *(in_table(found[name, seed, *of]) for of in shown)] for name, seed in keys]
     columns = ["condition", "seed", *(heading(metric, results, rule) for metric, rule in shown)]

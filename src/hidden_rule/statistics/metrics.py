@@ -65,7 +65,7 @@ def proportions(cells: pl.DataFrame, ruleset) -> list[Proportion]:
     """
     truth, predicted = pl.col("label"), pl.col("predicted")
     right = truth == predicted
-    definitions = {
+    definitions: dict[tuple[str, str | None, str | None], tuple[pl.Expr, pl.Expr]] = {
         ("accuracy", None, None): (right, pl.lit(True)),
         ("invalid_rate", None, None): (predicted.is_null(), pl.lit(True)),
     }

@@ -84,12 +84,14 @@ def hidden_rule_chart(results: Results) -> Chart:
         plot = alt.vconcat(*(interval_panel(results, setting, panel) for panel in panels), spacing=26)
         headline = title("Recall and precision on the hidden rule", setting.words, *notes)
         return finish(plot.properties(title=headline))
-    rows = [
-        alt.hconcat(*(interval_panel(results, setting, panel) for panel in panels_of_rule(results, rule)), spacing=16)
-        for rule in [None, *rules]
-    ]
-    headline = title("Recall and precision on the hidden rules", setting.words, *HIDDEN_METRICS.values(), *notes)
-    return finish(alt.vconcat(*rows, spacing=26).properties(title=headline))
+    untested = [rule for rule in rules if not max(rows_of(results, "hidden_recall", setting, rule)["n"])]
+    shown = [panel for rule in [None, *rules] if rule not in untested for panel in panels_of_rule(results, rule)]
+    panels = [interval_panel(results, setting, panel) for panel in shown]
+    nowhere = [f"No case: {', '.join(untested)}"] if untested else []
+    headline = title(
+        "Recall and precision on the hidden rules", setting.words, *HIDDEN_METRICS.values(), *notes, *nowhere
+    )
+    return finish(alt.concat(*panels, columns=len(BRIEF), align="each", spacing=20).properties(title=headline))
 
 
 def panels_of_rule(results: Results, rule: str | None) -> list[Panel]:

@@ -23,6 +23,21 @@ PAGE = """<!DOCTYPE html>
 """
 
 
+INHERITED = frozenset(  # keys that every JavaScript object has: Vega, which keeps groups by name in plain ones, trips
+    ("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf")
+)
+INVISIBLE = "\N{ZERO WIDTH SPACE}"
+
+
+def without_inherited(spec):
+    """A specification in which no text of the data is one of INHERITED: an invisible character follows it."""
+    if isinstance(spec, dict):
+        return {key: without_inherited(value) for key, value in spec.items()}
+    if isinstance(spec, list):
+        return [without_inherited(value) for value in spec]
+    return spec + INVISIBLE if isinstance(spec, str) and spec in INHERITED else spec
+
+
 @functools.cache
 def library() -> str:
     """The JavaScript that draws a page's chart."""
@@ -37,7 +52,7 @@ def chart_page(name: str, spec: dict) -> str:
 
 def chart_bytes(name: str, chart: alt.TopLevelMixin, suffixes: list[str]) -> dict[str, bytes]:
     """The content of a chart's files by suffix: .html, .svg, .png (at twice the size)."""
-    spec = chart.to_dict()  # slow: Altair checks all of it against Vega-Lite's schema
+    spec = without_inherited(chart.to_dict())  # slow: Altair checks all of it against Vega-Lite's schema
     svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
     makers = {
         ".html": lambda: chart_page(name, spec).encode(),

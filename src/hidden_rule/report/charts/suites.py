@@ -137,6 +137,8 @@ def row_label(cells: pl.DataFrame) -> str:
     what, higher = cells["what"][0], cells["higher"][0]
     if len(reasons) == 1 and (reasons[0] or "").startswith("not evaluated:"):
         return f"{what}\n{reasons[0]}"
-    low, high = min(cells["n"].drop_nulls()), max(cells["n"].drop_nulls())
+    low, high = min(cells["n"].drop_nulls(), default=0), max(cells["n"].drop_nulls(), default=0)
+    if not high:
+        return f"{what}\nno case"
     n = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return f"{what}\n{'higher' if higher else 'lower'} is better, n = {n}"

@@ -91,14 +91,13 @@ def gather(results: Results) -> Evidence:
     order = [*contenders, *references]
     of_main = results.main.columns | {"metric": "accuracy"}
     accuracies = {name: results.estimate(name, results.main, "accuracy") for name in order}
-    rules = (results.separate_rules or [None]) if results.ruleset.hidden_rules else []
     of_seeds = results.metrics.filter(pl.col("seed").is_not_null(), **of_main)
     return Evidence(
         order=order,
         contenders=contenders or order,
         references=references,
         accuracies={name: found for name, found in accuracies.items() if found},
-        hidden=[on_hidden_rule(results, order, rule) for rule in rules],
+        hidden=[on_hidden_rule(results, order, rule) for rule in results.rules_apart],
         pairs=pooled_pairs(results.comparisons.filter(**of_main)),
         chance=results.chance,
         n=max(of_seeds["n"].to_list()),

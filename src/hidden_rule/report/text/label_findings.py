@@ -112,7 +112,7 @@ def label_sentences(results: Results) -> list[str]:
                 sentences.append(chance_sentence(line, kind, rows, results.chance))
             if kind == "noise":
                 sentences += noise_sentences(line, rows, of_main.to_dicts())
-            for rule in results.separate_rules or [None]:
+            for rule in results.rules_apart:
                 what = f"the hidden rule {rule}" if rule else "the hidden rule"
                 if on_rule := rule_rows(results, of_line, rule):
                     sentences.append(learned_sentence(line, kind, on_rule, what, "recall"))

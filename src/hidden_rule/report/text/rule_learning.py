@@ -90,8 +90,9 @@ class OnHiddenRule:
         return set(self.verdicts.values()) <= {"unknown"}
 
 
-def hidden_clause(name: str, of: OnHiddenRule, what: str) -> str:
+def hidden_clause(name: str, of: OnHiddenRule) -> str:
     """What a condition made of a hidden rule, without the condition's name."""
+    what = f"rule {of.rule}" if of.rule else "the hidden rule"
     recall, precision = of.recalls[name], of.precisions[name]
     found, correct = f"recall {with_interval(recall)}", f"precision {with_interval(precision)}"
     if precision is None:
@@ -115,11 +116,7 @@ def hidden_sentences(conditions, rules: list[OnHiddenRule]) -> list[str]:
     """
     tested = [of for of in rules if not of.untested]
     if len(conditions) <= MANY:
-        said = [
-            f"{name} {'; '.join(hidden_clause(name, of, of.rule or 'the hidden rule') for of in tested)}."
-            for name in conditions
-            if tested
-        ]
+        said = [f"{name} {'; '.join(hidden_clause(name, of) for of in tested)}." for name in conditions if tested]
     else:
         said = [sentence for of in tested for sentence in verdict_sentences(conditions, of)]
     return said + [untested_sentence(of.rule) for of in rules if of.untested]
@@ -127,7 +124,7 @@ def hidden_sentences(conditions, rules: list[OnHiddenRule]) -> list[str]:
 
 def untested_sentence(rule: str | None) -> str:
     """That a hidden rule fires nowhere."""
-    return f"{rule or 'The hidden rule'} applies to no application here and is untested."
+    return f"{f'Rule {rule}' if rule else 'The hidden rule'} applies to no application here and is untested."
 
 
 def verdict_sentences(conditions, of: OnHiddenRule) -> list[str]:
@@ -141,7 +138,7 @@ def verdict_sentences(conditions, of: OnHiddenRule) -> list[str]:
         "unknown": "Untested, as it applies to no application here",
     }
     if of.rule:
-        heads = {verdict: f"{of.rule}, {head[0].lower()}{head[1:]}" for verdict, head in heads.items()}
+        heads = {verdict: f"Rule {of.rule}, {head[0].lower()}{head[1:]}" for verdict, head in heads.items()}
     rows = {name: [row[name] for row in (of.recalls, of.precisions)] for name in conditions}
     values = {
         name: ", ".join("–" if row is None else percent(row.value) for row in pair) for name, pair in rows.items()
