@@ -5,7 +5,6 @@ A template is a program of the model's, run in transformers' sandbox: whatever i
 
 import re
 from datetime import datetime
-from typing import ClassVar
 
 import jinja2
 from jinja2 import meta, nodes
@@ -41,7 +40,7 @@ class TemplateFaultError(Exception):
 class Generation(Extension):
     """The tag `generation`, with which templates mark an assistant's text; here it changes nothing."""
 
-    tags: ClassVar = {"generation"}
+    tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser):
         parser.stream.skip()
@@ -94,7 +93,7 @@ def keys_read(tokenizer, tree: nodes.Template) -> tuple[str, ...]:
 
 def draws(tree: nodes.Template) -> bool:
     """Whether a template draws at random."""
-    names = {found.name for found in tree.find_all((nodes.Name, nodes.Filter))}
+    names = {found.name for found in tree.find_all(nodes.Name)} | {found.name for found in tree.find_all(nodes.Filter)}
     return bool(names & {"lipsum", "random"})
 
 
