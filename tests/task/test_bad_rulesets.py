@@ -94,7 +94,7 @@ RULESET = [
     (
         "distance_km > 400 AND weight_kg < 5.5",
         "distance_km > AVG(distance_km)",
-        "rules[1].when: depends on other applications (an aggregate); judge one application at a time",
+        "rules[1].when: AVG is not a function of one application; use comparisons, AND, OR, NOT, IN",
     ),
     (
         "distance_km > 400",

@@ -157,7 +157,7 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
             return path, "is empty" if not value else f"has only {len(value)} of at least {limit}", "add more"
         case "minLength":
             return path, "is empty", f"write {description}" if description else "write something"
-        case "maxItems":
+        case "maxItems" | "maxProperties":
             return path, f"has {len(value)} of at most {limit}", "remove some"
         case _:
             return path, " ".join(error.message.split())[:120], description

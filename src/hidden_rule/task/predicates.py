@@ -18,17 +18,34 @@ FUNCTIONS = {  # of SQL, that answer for one row at a time and always alike; the
 }
 OF_THE_CLOCK = {"now", "today", "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 # fmt: on
-SQL_TOKEN = re.compile(r"'(?:[^']|'')*'|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|\w+|<>|!=|<=|>=|[^\s\w]")
+SQL_TOKEN = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|\w+|<>|!=|<=|>=|[^\s\w]"""
+)
+OPERATION = re.compile(r"(?i)and|or|not|when|case|between|[-+*/%|&^~]|=|<>|!=|<=|>=|<|>")
+MAX_OPERATIONS = 64  # of a predicate; the time that polars takes grows with their third power
+MAX_LENGTH = 20_000  # characters of a predicate
+MAX_POINTS, MAX_CELLS = 200_000, 4_000_000  # rows, and values, of critical points
+FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)  # of polars: of its own making too
 
 
 def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) -> None:
     """`when` parses, names known features only, answers yes or no for one application at a time."""
     features = {feature.name: feature for feature in ruleset.features}
+    n_operations = operations(when)
+    if n_operations > MAX_OPERATIONS or len(when) > MAX_LENGTH:
+        size = f"{n_operations} operations" if n_operations > MAX_OPERATIONS else f"{len(when)} characters"
+        fault = f"has {size}, of at most {MAX_OPERATIONS if n_operations > MAX_OPERATIONS else MAX_LENGTH}"
+        raise UserError(path, key, fault, "list values as in x IN (1, 2), or make several rules of it")
     try:
         predicate = pl.sql_expr(when)
         columns = predicate.meta.root_names()
-    except pl.exceptions.PolarsError as error:
-        raise UserError(path, key, f"is not a valid SQL predicate ({_first_line(error)})", "mend the SQL") from None
+    except FAILURES as error:
+        keywords = [name for name in features if name in SQL_TOKEN.findall(when) and _is_keyword(name)]
+        remedy = "mend the SQL" + (f", and put {keywords[0]}, a word of SQL, in double quotes" if keywords else "")
+        raise UserError(path, key, f"is not a valid SQL predicate ({_first_line(error)})", remedy) from None
+    if alias := re.search(r'\.alias\("([^"]*)"\)$', str(predicate)):
+        fault = f"ends in {alias[1]}, which is read as a name for the result"
+        raise UserError(path, key, fault, "leave it out, or mend the SQL")
     for column in columns:
         if column not in features:
             is_value = any(column in feature.choices for feature in features.values())
@@ -36,11 +53,12 @@ def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) ->
             raise UserError(path, key, f"unknown feature {column}", remedy)
     if not columns:
         raise UserError(path, key, "names no feature", f"compare a feature, one of {', '.join(features)}")
+    _check_row_wise(path, key, when, features)
     _check_choices(path, key, when, features)
     try:
         answers = sample.select(answer=predicate)
         one_by_one = pl.concat([row.select(answer=predicate) for row in sample.iter_slices(1)])
-    except pl.exceptions.PolarsError as error:
+    except FAILURES as error:
         remedy = "compare numbers with numbers and texts with texts"
         raise UserError(path, key, f"cannot be evaluated ({_first_line(error)})", remedy) from None
     if answers["answer"].dtype != pl.Boolean:
@@ -49,19 +67,66 @@ def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) ->
     if not answers.equals(one_by_one):
         fault = "depends on other applications (an aggregate)"
         raise UserError(path, key, fault, "judge one application at a time")
-    _check_row_wise(path, key, when, features)
+
+
+def _is_keyword(name: str) -> bool:
+    """Whether SQL takes a feature's name for a word of its own."""
+    try:
+        return pl.sql_expr(f"{name} = 1").meta.root_names() != [name]
+    except FAILURES:
+        return True
+
+
+def operations(when: str) -> int:
+    """How many operators a predicate has."""
+    return sum(bool(OPERATION.fullmatch(token)) for token in SQL_TOKEN.findall(when))
+
+
+def check_answers(path, key: str, rule, points: pl.DataFrame) -> None:
+    """A rule has an answer for each of `points`, by arithmetic that holds.
+
+    Whole numbers are multiplied within 64 bits, beyond which they would start again from below zero; no rule fires
+    where a part of it is no number (0 / 0), which polars takes to be larger than all others.
+    """
+    try:
+        answers = points.select(rule.predicate).to_series()
+    except FAILURES as error:
+        fault = f"cannot be evaluated for some applications ({_first_line(error)})"
+        raise UserError(path, key, fault, "take TRY_CAST for CAST, or compare values as they are") from None
+    tokens = {token.lower() for token in SQL_TOKEN.findall(rule.when)}
+    as_text = {"cast", "try_cast", "concat", "concat_ws", ":", "|"}  # 5 and 5.0 are two texts
+    if tokens & {"*", "pow", "power"} and not tokens & as_text:
+        with_floats = points.with_columns(pl.selectors.integer().cast(pl.Float64))
+        if not answers.equals(with_floats.select(rule.predicate).to_series()):
+            remedy = "write 1.0 * x, so that it is computed with a point, or divide first"
+            raise UserError(path, key, "multiplies to more than a whole number of 64 bits holds", remedy)
+    if tokens & {"/", "%", "sqrt", "ln", "log", "log2", "log10", "log1p", "pow", "power", "exp"}:
+        fires = points.filter(answers)
+        for part in _parts(pl.sql_expr(rule.when)):
+            value = fires.select(part).to_series()
+            if value.dtype.is_float() and value.is_nan().any():
+                fault = "holds where a part of it is no number, as 0 / 0 is"
+                raise UserError(path, key, fault, "rule that out first, as in x > 0 AND y / x > 2")
+
+
+def _parts(expression: pl.Expr) -> list[pl.Expr]:
+    """An expression and all that it is made of."""
+    return [expression, *(part for inner in expression.meta.pop() for part in _parts(inner))]
 
 
 def _check_row_wise(path, key: str, when: str, features: dict) -> None:
     """No function that looks at other rows, at the clock or at chance."""
-    words = [token for token in SQL_TOKEN.findall(when) if token[0] != "'"]
+    words = [token for token in SQL_TOKEN.findall(when) if token[0] not in "'\"`"]
     for word, after in zip(words, [*words[1:], ""], strict=True):
         name = word.lower()
-        if name in OF_THE_CLOCK and word not in features:
-            raise UserError(path, key, f"{word} differs from day to day", "compare a feature with a value")
-        if name in ("over", "select") and word not in features:
+        if name in OF_THE_CLOCK and not (word in features and word in ("now", "today") and after != "("):
+            remedy = (
+                f'put the name in double quotes: "{word}"' if word in features else "compare a feature with a value"
+            )
+            raise UserError(path, key, f"{word} differs from day to day", remedy)
+        if name in ("over", "select") and (word not in features or after == "("):
             raise UserError(path, key, f"{word} looks at other applications", "judge one application at a time")
-        if after == "(" and word[0].isalpha() and name not in FUNCTIONS and word not in features:
+        if after == "(" and (word[0].isalpha() or word[0] == "_") and name not in FUNCTIONS:
             fault = f"{word} is not a function of one application"
             raise UserError(
                 path, key, fault, did_you_mean(name, sorted(FUNCTIONS), "use comparisons, AND, OR, NOT, IN")
@@ -70,7 +135,7 @@ def _check_row_wise(path, key: str, when: str, features: dict) -> None:
 
 def _check_choices(path, key: str, when: str, features: dict) -> None:
     """A text that a choice feature is compared with must be one of its choices."""
-    for name, literals in compared_literals(when).items():
+    for name, literals in compared_literals(when, bare=True).items():
         feature = features.get(name)
         if feature is None or feature.kind != "choice":
             continue
@@ -80,9 +145,10 @@ def _check_choices(path, key: str, when: str, features: dict) -> None:
                 raise UserError(path, key, f"{literal!r} is not a choice of {name}", remedy)
 
 
-def compared_literals(when: str) -> dict[str, list]:
+def compared_literals(when: str, bare: bool = False) -> dict[str, list]:
     """Texts and numbers that stand next to each name in `name = literal`, `literal < name`, `IN`, `BETWEEN`.
 
+    bare: without texts that a function's value is compared with, as in UPPER(name) = 'A', or that are its arguments.
     A plain walk over the tokens: it serves error messages and critical points, not the evaluation.
     """
     tokens = SQL_TOKEN.findall(when)
@@ -90,20 +156,31 @@ def compared_literals(when: str) -> dict[str, list]:
     comparisons = {"=", "<>", "!=", "<", ">", "<=", ">="}
     found: dict[str, list] = {}
     name, pending, sign = None, [], 1
-    matching = False  # inside LIKE, where the text is a pattern
+    matching = False  # after LIKE or ~, where the text is a pattern
+    calls: list[bool] = []  # of the brackets around: is it a function's?
+    changed = False  # is it a function's value that is compared?
     for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
-        if token[0] == "'" or token[0].isdigit() or (token[0] == "." and len(token) > 1):
+        quoted = token[0] in '"`' and len(token) > 1
+        if token == "(":
+            calls.append(bool(before) and before.lower() in FUNCTIONS - words)
+        elif token == ")" and calls:
+            calls.pop()
+        elif token == "~":
+            matching = True
+        elif token[0] == "'" or token[0].isdigit() or (token[0] == "." and len(token) > 1):
             literal = token[1:-1].replace("''", "'") if token[0] == "'" else sign * float(token)
+            is_text = isinstance(literal, str)
             if after in comparisons and before not in comparisons:
                 pending.append(literal)
-            elif name and not (matching and isinstance(literal, str)):
+            elif name and not (is_text and (matching or (bare and (changed or any(calls))))):
                 found.setdefault(name, []).append(literal)
-        elif re.fullmatch(r"[^\W\d]\w*", token):
+        elif quoted or re.fullmatch(r"[^\W\d]\w*", token):
             if token.lower() in words:
                 matching = token.lower() in ("like", "ilike") or (matching and token.lower() == "not")
             elif after != "(":
-                name, matching = token, False
-                found.setdefault(name, []).extend(pending)
+                name, matching, changed = (token[1:-1] if quoted else token), False, any(calls)
+                kept = [x for x in pending if not (bare and changed and isinstance(x, str))]
+                found.setdefault(name, []).extend(kept)
                 pending = []
         sign = -1 if token == "-" else 1
     return found
@@ -125,7 +202,7 @@ def trigger_values(ruleset, feature) -> set[str]:
     return found
 
 
-def critical_points(ruleset, limit: int = 200_000) -> pl.DataFrame:
+def critical_points(ruleset, limit: int = MAX_POINTS) -> pl.DataFrame:
     """Applications on and beside every threshold: the corners of every region that comparisons can cut out.
 
     Where they are too many, a fixed random sample of them.
@@ -135,6 +212,7 @@ def critical_points(ruleset, limit: int = 200_000) -> pl.DataFrame:
         for name, values in compared_literals(rule.when).items():
             literals.setdefault(name, []).extend(values)
     numbers = [x for values in literals.values() for x in values if isinstance(x, float)]
+    limit = min(limit, MAX_CELLS // len(ruleset.features))
     used = {name for rule in ruleset.rules for name in rule.predicate.meta.root_names()}
     columns = []
     for feature in ruleset.features:

@@ -4,7 +4,6 @@ Predicates are SQL expressions that polars evaluates on whole tables; nothing is
 """
 
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +13,7 @@ import polars as pl
 from hidden_rule.core.schemas import fill_defaults, load_schema
 from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.task.disclosure import check_secrets
-from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings
+from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings, decimals_of
 
 TINY, HUGE = 1e-290, 1e290  # weights beyond are scaled before they are added
 LOWEST_EXPONENT = -600.0  # exp of less is near the smallest number there is
@@ -42,8 +41,7 @@ class Feature:
     @cached_property
     def decimals(self) -> int:
         """Digits after the point that the grid needs."""
-        exponents = [Decimal(repr(float(x))).normalize().as_tuple().exponent for x in (self.low, self.step)]
-        return max(0, *(-exponent for exponent in exponents if isinstance(exponent, int)))
+        return decimals_of(self.low, self.step)
 
     @property
     def dtype(self) -> pl.DataType:
@@ -57,7 +55,7 @@ class Feature:
         if self.kind == "choice":
             return pl.Series(self.name, self.choices, dtype=pl.String)
         n = int(np.floor((self.high - self.low) / self.step + 1e-9)) + 1
-        grid = np.round(self.low + self.step * np.arange(n), self.decimals)
+        grid = np.round(self.low + self.step * np.arange(n), self.decimals) + 0.0  # which is never -0.0
         return pl.Series(self.name, grid).cast(self.dtype)
 
     @cached_property

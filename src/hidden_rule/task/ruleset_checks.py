@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from decimal import Decimal
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import polars as pl
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean, dotted, first_fault
 from hidden_rule.task.disclosure import words_of
-from hidden_rule.task.predicates import check_predicate, critical_points, trigger_values
+from hidden_rule.task.predicates import check_answers, check_predicate, critical_points, operations, trigger_values
 
 RESERVED_COLUMNS = (
     *("application_id", "label", "fired_rule", "label_without_hidden"),
@@ -17,6 +18,8 @@ RESERVED_COLUMNS = (
 )
 MAX_GRID = 1_000_000  # values of one number feature
 MAX_NUMBER = 2**53  # up to which every whole number is a float of its own
+MAX_DIGITS = 15  # that a float tells apart
+MAX_OPERATIONS = 1000  # of all predicates together
 
 
 # --- the document -----------------------------------------------------------------------------------------------------
@@ -54,6 +57,9 @@ def _check_feature(path, name: str, feature: dict) -> None:
             raise UserError(path, f"{key}.{bound}", f"{feature[bound]} is too large", "give at most 2^53 in size")
     if low >= high:
         raise UserError(path, f"{key}.low", f"{low} is not below high ({high})", "swap them or widen the range")
+    if (decimals := decimals_of(low, step)) and decimals + len(str(int(max(abs(low), abs(high))))) > MAX_DIGITS:
+        fault = f"makes numbers of {decimals} digits after the point"
+        raise UserError(path, f"{key}.step", fault, f"take a rounder low and step: {MAX_DIGITS} digits at most in all")
     if (high - low) / step + 1 > MAX_GRID:
         raise UserError(path, f"{key}.step", f"makes more than {MAX_GRID} values", "take a larger step")
     distribution = feature.get("distribution", "uniform")
@@ -69,6 +75,12 @@ def _check_feature(path, name: str, feature: dict) -> None:
     if centre is not None and not low <= centre <= high:
         parameter = "mean" if "mean" in feature else "median"
         raise UserError(path, f"{key}.{parameter}", f"{centre} is outside {low} to {high}", "move it inside")
+
+
+def decimals_of(*numbers: float) -> int:
+    """Digits after the point that the numbers have at most."""
+    exponents = [Decimal(repr(float(x))).normalize().as_tuple().exponent for x in numbers]
+    return max(0, *(-exponent for exponent in exponents if isinstance(exponent, int)))
 
 
 def _check_labels(path, document: dict) -> None:
@@ -105,9 +117,16 @@ def _check_templates(path, document: dict) -> None:
 def check_policy(path, ruleset) -> None:
     """Each predicate is valid, and each rule, the default and the hidden rules decide something."""
     sample = ruleset.draw(16, np.random.default_rng(0))
+    n_operations = sum(operations(rule.when) for rule in ruleset.rules)
+    if n_operations > MAX_OPERATIONS:
+        fault = f"have {n_operations} operations together, of at most {MAX_OPERATIONS}"
+        raise UserError(path, "rules", fault, "list values as in x IN (1, 2), or leave rules out")
     for i, rule in enumerate(ruleset.rules):
         check_predicate(path, f"rules[{i}].when", rule.when, ruleset, sample)
-    decided = ruleset.decide(pl.concat([critical_points(ruleset), ruleset.draw(20_000, np.random.default_rng(0))]))
+    points = critical_points(ruleset)
+    for i, rule in enumerate(ruleset.rules):
+        check_answers(path, f"rules[{i}].when", rule, points)
+    decided = ruleset.decide(pl.concat([points, ruleset.draw(20_000, np.random.default_rng(0))]))
     fired = set(decided["fired_rule"].unique())
     for i, rule in enumerate(ruleset.rules):
         if rule.name in fired:
