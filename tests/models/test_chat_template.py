@@ -186,6 +186,14 @@ def test_generation_settings_are_not_applied_and_said(name):
     assert [said in warning for warning in found.warnings] == ([True] if said else [])
 
 
+def test_a_template_that_does_not_end(monkeypatch):
+    monkeypatch.setattr(templates.limited_time.__wrapped__, "__defaults__", (0.2,))
+    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}"
+    template = loops + "{% endfor %}{% endfor %}{% endfor %}" + CHATML
+    with pytest.raises(UserError, match="takes longer than 0.2 s"):
+        inspect_chat(byte_tokenizer(template), {}, {})
+
+
 def test_all_stop_tokens_are_facts():
     found = inspect_chat(byte_tokenizer(LLAMA), {"date_string": "today"}, {"eos_token_id": [256]})
     assert found.facts["tokens that end a reply"] == ["<|im_end|> (258)", "<|endoftext|> (256)", "<|eot_id|> (263)"]

@@ -55,9 +55,10 @@ def adapt(tokenizer, template_kwargs: dict) -> Adapted:
             raise TemplateFaultError("draws at random, so that no prompt is the same twice")
         head = templates.clock_lines(own) if templates.CLOCK in templates.names_read(tree) else ""
         head += templates.default_lines(template_kwargs)
-        system = first_repair(tokenizer, head, own)
-        used = head + REPAIRS[system] + own
-        turn = read_turn(tokenizer, used)
+        with templates.limited_time():
+            system = first_repair(tokenizer, head, own)
+            used = head + REPAIRS[system] + own
+            turn = read_turn(tokenizer, used)
     except TemplateFaultError as fault:
         raise SettingError("model.id", f"the model's chat template {fault}", INSTRUCT) from fault
     except OpenedThoughtError as tag:

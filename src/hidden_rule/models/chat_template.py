@@ -32,13 +32,17 @@ def inspect_chat(tokenizer, template_kwargs: dict, generation_config: dict) -> I
     declared = declared_stops(generation_config)
     stops = [i for i in declared if 0 <= i < len(tokenizer)]
     check_replies(tokenizer, adapted, stops)
-    warnings = [
-        *system_warnings(adapted),
-        *turn_warnings(tokenizer, adapted),
-        *key_warnings(tokenizer, adapted, template_kwargs),
-        *date_warnings(tokenizer, adapted),
-        *conversation_warnings(tokenizer, adapted),
-    ]
+    try:
+        with templates.limited_time():
+            warnings = [
+                *system_warnings(adapted),
+                *turn_warnings(tokenizer, adapted),
+                *key_warnings(tokenizer, adapted, template_kwargs),
+                *date_warnings(tokenizer, adapted),
+                *conversation_warnings(tokenizer, adapted),
+            ]
+    except TemplateFaultError as fault:
+        raise SettingError("model.id", f"the model's chat template {fault}", "take another model") from fault
     if unknown := sorted(set(declared) - set(stops)):
         warnings.append(f"generation_config.json: eos_token_id names {unknown}, which the tokenizer does not have")
     ignored = not_applied(generation_config)
@@ -83,8 +87,9 @@ def check_tokenizer(tokenizer) -> None:
     if ids and tokenizer.bos_token_id == ids[0]:
         fault = f"the model's tokenizer puts {tokenizer.bos_token} before every text, also within a conversation"
         raise SettingError("model.id", fault, "mend add_bos_token in tokenizer_config.json, or take another model")
-    if parse_reply(tokenizer.decode(ids, skip_special_tokens=True), [LABEL]) is None:
-        fault = f"the model's tokenizer cannot write a reply: of {reply} it makes {tokenizer.decode(ids)[:60]!r}"
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    if parse_reply(text, [LABEL]) is None:
+        fault = f"the model's tokenizer cannot write a reply: of {reply} it makes {text[:60]!r}"
         raise SettingError("model.id", fault, "take a model that has the tokenizer it was trained with")
 
 
@@ -142,7 +147,7 @@ def turn_warnings(tokenizer, adapted: Adapted) -> list[str]:
 def strange_tags(tokenizer, text: str) -> list[str]:
     """Control tokens that `text` would hold if its tokenizer had them."""
     known = set(tokenizer.added_tokens_encoder)
-    return sorted(set(re.findall(r"<[|｜][\w ▁]+[|｜]>|<\w+_of_\w+>|<\w*end\w*>", text)) - known)
+    return sorted(set(re.findall(r"<[|｜][\w ▁]+[|｜]>|<\w+_of_\w+>|<\w*end\w*>|\[/?[A-Z_]+\]", text)) - known)
 
 
 def key_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> list[str]:

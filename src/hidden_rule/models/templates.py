@@ -3,7 +3,11 @@
 A template is a program of the model's, run in transformers' sandbox: whatever it raises becomes a `TemplateFaultError`.
 """
 
+import contextlib
 import re
+import signal
+import threading
+from collections.abc import Iterator
 from datetime import datetime
 
 import jinja2
@@ -13,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 OWN = "own_chat_template"  # attribute of a tokenizer: the model's template, where `chat_template` is not it any more
 DAY = datetime(2026, 1, 1)  # what a template takes for today: prompts must be the same on any day and machine
+SECONDS = 20.0  # that a template may take, which takes milliseconds
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>")
 OTHER_DAY = datetime(2031, 11, 23, 22, 57, 48)
 CLOCK = "strftime_now"
@@ -35,6 +40,31 @@ PARTS = (  # templates of multimodal models may want a message's content as a li
 
 class TemplateFaultError(Exception):
     """Why a chat template cannot be used, in a line."""
+
+
+class TimeUpError(BaseException):
+    """Raised into a template that does not end; no `Exception`, which templates' errors are taken for."""
+
+
+@contextlib.contextmanager
+def limited_time(seconds: float = SECONDS) -> Iterator[None]:
+    """Raise TemplateFaultError where what the block renders takes longer; not heeded in other threads than the main."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def time_up(number, frame):
+        raise TimeUpError
+
+    before = signal.signal(signal.SIGALRM, time_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except TimeUpError as error:
+        raise TemplateFaultError(f"takes longer than {seconds:g} s for a few prompts") from error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Generation(Extension):
