@@ -55,6 +55,11 @@ CONFIG = [
         "overlay.yaml: charts.width: 56 is out of range; give a whole number, at least 200 and at most 4000",
     ),
     ("lora: {target_modules: []}", "overlay.yaml: lora.target_modules: is empty; add more"),
+    (
+        "lora: {target_modules: [q_proj, lm_head]}",
+        "overlay.yaml: lora.target_modules[1]: 'lm_head' is the output layer, which stays as it is: its own weights "
+        "give the policy's probabilities; leave it out",
+    ),
     ("seeds: []", "overlay.yaml: seeds: is empty; add more"),
     ("seeds: [0, 1, 0]", "overlay.yaml: seeds: 0 stands twice; keep one"),
     # not one of the choices

@@ -6,7 +6,7 @@ from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_
 from hidden_rule.experiment import grpo_checks
 from hidden_rule.experiment.conditions import SCHEMA, canonical, condition_settings, methods
 from hidden_rule.experiment.faults import ConfigFaultError, raise_if
-from hidden_rule.experiment.model_checks import check_model, check_tracking
+from hidden_rule.experiment.model_checks import check_model, check_targets, check_tracking
 from hidden_rule.experiment.places import place_of, raise_at
 from hidden_rule.experiment.ruleset_fit import check_fit, check_published, leave_out_suites, named_ruleset
 from hidden_rule.experiment.sweep import as_written, expand_sweeps, sweep_fault, training_fault
@@ -64,6 +64,7 @@ def _check_settings(config: dict, schema: dict) -> dict:
         fault = f"results/{config['experiment']} is not an experiment's folder"
         raise ConfigFaultError(("experiment",), fault, "give the experiment another name")
     check_model(config["model"])
+    check_targets(config["lora"]["target_modules"])
     check_tracking(config["tracking"])
     if config["model"]["source"] == "path":
         config["model"]["revision"] = ""  # left over from the model that an overlay replaces

