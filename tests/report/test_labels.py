@@ -86,7 +86,7 @@ def test_points_are_joined_where_the_axis_rises_with_the_labels():
 def drawn(tmp_path, metrics, supervision, width=300):
     """The text of the chart."""
     shown = {"metrics": metrics, "supervision": supervision, "main": MAIN, "chance": 0.25}
-    results = SimpleNamespace(**shown, separate_rules=[], config={"charts": {"width": width}})
+    results = SimpleNamespace(**shown, separate_rules=[], rules_apart=[None], config={"charts": {"width": width}})
     label_chart(results).save(str(tmp_path / "labels.svg"))
     return "".join(ElementTree.parse(tmp_path / "labels.svg").getroot().itertext())
 

@@ -52,11 +52,7 @@ def test_tables_are_the_same_under_other_names(worlds):
         frame, other = getattr(plain, table), getattr(ours, table)
         renamed = frame.with_columns(
             pl.col([name for name in of_conditions if name in frame.columns]).replace(CONDITIONS),
-            *(
-                pl.col(name).replace(names)
-                for name, names in (("label", LABELS), ("rule", RULES))
-                if name in frame.columns
-            ),
+            *(pl.col(name).replace(names) for name, names in of_rulesets.items() if name in frame.columns),
         )
         assert renamed.equals(other), table
     answers = {run: plain.predictions(run) for run in plain.runs}

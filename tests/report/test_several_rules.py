@@ -22,7 +22,7 @@ from hidden_rule.report.text.rule_learning import OnHiddenRule, hidden_sentences
 from hidden_rule.report.text.suites import SUITES, suite_findings, suite_rows
 from hidden_rule.statistics import feasibility
 from hidden_rule.statistics.side_effects_summary import summarize
-from synthetic import EFFECTS, leaks_of
+from synthetic import EFFECTS, leaks_of, make_ruleset
 from worlds import ONE_OF_TWO, SEVERAL, results_of
 
 MAIN = Setting("holdout", "structured")
@@ -49,6 +49,17 @@ def test_the_charts_of_several_hidden_rules(tmp_path):
     assert all(f"{rule} Recall (n = 200)" in text for rule in ("rule_0", "rule_1"))
     assert "all hidden rules Recall (n = 400)" in text and "No case: rule_nowhere" in text
     assert "undefined" not in text and "NaN" not in text
+
+
+def test_a_ruleset_without_hidden_rules_says_nothing_of_any(tmp_path):
+    results = results_of(
+        tmp_path, {"baseline": {"accuracy": 0.25}, "sft": {"accuracy": 0.9}}, make_ruleset(3, n_hidden=0)
+    )
+    page = page_text(render_report(build_report(results, tmp_path / "report.html"), TEMPLATE))
+    shown = [line for line in page.splitlines() if "hidden" in line.lower()]
+    assert shown == ["order | rule | when | decision | hidden |"]  # the column of the table of rules
+    render_charts(results, [tmp_path / "hidden_rule.svg"])
+    assert text_of(tmp_path / "hidden_rule.svg").startswith("The ruleset has no hidden rule.")
 
 
 def test_tables_have_a_row_for_each_hidden_rule(tmp_path):

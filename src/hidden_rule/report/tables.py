@@ -59,11 +59,17 @@ def order_of(results: Results) -> list[str]:
 def summary_table(results: Results, setting: Setting) -> dict:
     """All metrics that are not of a label, a row a condition."""
     order, seeds = order_of(results), results.metrics["seed"].drop_nulls().n_unique()
-    rows = [[name, *(in_table(results.estimate(name, setting, metric)) for metric in SUMMARY)] for name in order]
+    shown = metrics_shown(results)
+    rows = [[name, *(in_table(results.estimate(name, setting, metric)) for metric in shown)] for name in order]
     n = next(found.n for name in order if (found := results.estimate(name, setting, "accuracy")))
     what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
-    columns = ["condition", *(heading(metric, results) for metric in SUMMARY)]
+    columns = ["condition", *(heading(metric, results) for metric in shown)]
     return table(f"{setting.words}: value and 95% CI, {what}", columns, rows)
+
+
+def metrics_shown(results: Results) -> list[str]:
+    """The metrics of SUMMARY, without those on hidden rules where the ruleset has none."""
+    return [metric for metric in SUMMARY if results.rules_apart or metric not in ON_RULES]
 
 
 def heading(metric: str, results: Results, rule: str | None = None) -> str:
@@ -136,7 +142,8 @@ def seed_table(results: Results, setting: Setting) -> dict:
     found = {(r["condition"], r["seed"], r["metric"], r["rule"]): defined(r) for r in rows.to_dicts()}
     keys = [(name, seed) for name in order_of(results) for seed in sorted(rows.filter(condition=name)["seed"].unique())]
     shown: list[tuple[str, str | None]] = [("accuracy", None)]
-    shown += [(metric, rule) for rule in [None, *results.separate_rules] for metric in ON_RULES[:2]]
+    on_rules = [metric for metric in metrics_shown(results) if metric in ON_RULES[:2]]
+    shown += [(metric, rule) for rule in [None, *results.separate_rules] for metric in on_rules]
     cells = [[name, seed, *(in_table(found[name, seed, *of]) for of in shown)] for name, seed in keys]
     columns = ["condition", "seed", *(heading(metric, results, rule) for metric, rule in shown)]
     return table(f"{setting.words}: each seed", columns, cells)

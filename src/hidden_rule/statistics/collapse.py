@@ -131,26 +131,20 @@ class Signals:
 
 def read_signals(history: pl.DataFrame, labels) -> Signals | None:
     """The signals of a table HISTORY; None if it has no shares of labels, because it is not of an RL training."""
-    shares = history.filter(metric="predicted_share")
+    numbers = {label: str(i) for i, label in enumerate(labels)}  # a label may have the name of a column
+    shares = history.filter(pl.col("label").is_in(list(numbers)), metric="predicted_share")
     if shares.is_empty():
         return None
-    steps = shares.select(pl.col("step").unique().sort())
-
-    def at_steps(rows: pl.DataFrame) -> pl.Series:
-        rows = rows.unique("step", keep="last").select("step", "value")
-        return steps.join(rows, on="step", how="left", maintain_order="left")["value"].cast(pl.Float64)
-
-    entropy, zero_signal_share = (
-        at_steps(history.filter(metric=metric)).fill_null(float("nan")).to_numpy()
-        for metric in ("entropy", "zero_signal_share")
-    )
-    of_labels = [at_steps(shares.filter(label=label)).fill_null(0.0).fill_nan(0.0).to_numpy() for label in labels]
-    return Signals(
-        steps=steps["step"].to_list(),
-        shares=np.clip(np.stack(of_labels, axis=1), 0.0, 1.0),
-        entropy=entropy,
-        zero_signal_share=zero_signal_share,
-    )
+    shares = shares.with_columns(pl.col("label").replace_strict(numbers))
+    shares = shares.pivot("label", index="step", values="value").sort("step")
+    shares = shares.with_columns(pl.lit(0.0).alias(n) for n in numbers.values() if n not in shares.columns)
+    others = {}
+    for metric in ("entropy", "zero_signal_share"):
+        rows = history.filter(metric=metric).unique("step", keep="last").select("step", "value")
+        joined = shares.select("step").join(rows, on="step", how="left", maintain_order="left")
+        others[metric] = joined["value"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    values = shares.select(pl.col(list(numbers.values())).fill_null(0.0).fill_nan(0.0)).to_numpy()
+    return Signals(steps=shares["step"].to_list(), shares=np.clip(values, 0.0, 1.0), **others)
 
 
 def last_mean(values: np.ndarray) -> float | None:

@@ -53,10 +53,9 @@ class Measure:
         return points.filter(of_rule(self.rule), metric=self.metric)
 
 
-def recalls_of(rules: list[str]) -> list[Measure]:
-    """Recall on the hidden rule, or on each of `rules`, where there are several."""
-    several = [Measure("hidden_recall", f"recall on {rule}", rule) for rule in rules]
-    return several or [Measure("hidden_recall", "recall on the hidden rule")]
+def recalls_of(rules: list[str | None]) -> list[Measure]:
+    """Recall on each of several hidden rules, or on the only one (None)."""
+    return [Measure("hidden_recall", f"recall on {rule or 'the hidden rule'}", rule) for rule in rules]
 
 
 def label_chart(results: Results) -> Chart:
@@ -71,7 +70,7 @@ def label_chart(results: Results) -> Chart:
     legend = alt.Legend(title=None, orient="top", columns=3)
     colour = alt.Color("line:N", scale=scale_of(colours), legend=legend)
     width = max(240, width_of(results) // 2)
-    accuracy, recalls = Measure("accuracy", "accuracy"), recalls_of(results.separate_rules)
+    accuracy, recalls = Measure("accuracy", "accuracy"), recalls_of(results.rules_apart)
     rows = []
     for row in panel_rows(points):
         panels = [curve_panel(row, measure, colour, width) for measure in (accuracy, *recalls)]
@@ -82,7 +81,7 @@ def label_chart(results: Results) -> Chart:
     seeds = seeds_in_words(results.metrics["seed"].drop_nulls())
     notes = [
         f"{results.main.words}; dot and bar: estimate and 95% CI; {seeds}; dashed: chance",
-        f"n = {n:,} answers, {', '.join(f'{k:,} of them to cases of {rule}' for k, rule in cases)}",
+        ", ".join([f"n = {n:,} answers", *(f"{k:,} of them to cases of {rule}" for k, rule in cases)]),
     ]
     return finish(alt.vconcat(*rows, spacing=26).properties(title=title(HEADLINE, *notes)))
 
