@@ -284,6 +284,11 @@ def test_prompts_are_the_same_on_any_day(template, monkeypatch):
     assert any("held at 2026-01-01" in warning for warning in found.warnings)
 
 
+def test_a_start_of_text_that_begins_turns_too():
+    """As of the embedded model's tokenizer, with a template that writes both."""
+    inspect_chat(byte_tokenizer("{{ bos_token }}" + CHATML, bos="<|im_start|>"), {}, {})
+
+
 def test_every_form_of_a_date_is_the_same_as_the_clock_s():
     forms = " ".join(f"%{form}" for form in "aAbBdHIjmMpSyYUwW") + " %-d %-m %-I %% %Y%m%d"
     tokenizer = adapted("{{ strftime_now('" + forms + "') }}" + CHATML)

@@ -94,14 +94,14 @@ def check_tokenizer(tokenizer) -> None:
 
 
 def check_replies(tokenizer, adapted: Adapted, stops: list[int]) -> None:
-    """Raise SettingError if a token that ends a reply stands within one, or if a text starts twice."""
+    """Raise SettingError if a token that ends a reply stands within one, or if a prompt starts twice."""
     ids = tokenizer.encode(render_reply(LABEL), add_special_tokens=False)
     for stop in {tokenizer.eos_token_id, *stops} & set(ids):
         word = tokenizer.decode([stop])
         fault = f"a token that ends replies, {stop} ({word!r}), stands within every valid reply"
         raise SettingError("model.id", fault, "mend eos_token_id in generation_config.json or tokenizer_config.json")
     start, bos = prompt_ids(tokenizer, adapted)[:2], tokenizer.bos_token_id
-    if bos is not None and start == [bos, bos]:
+    if bos is not None and start == [bos, bos] and tokenizer.bos_token not in adapted.turn.asked:  # begins turns too
         fault = f"prompts begin with {tokenizer.bos_token} twice: chat template and tokenizer both write it"
         raise SettingError("model.id", fault, "take it out of one of them in the model's folder")
 
