@@ -158,6 +158,16 @@ KEYS = {
     "text in capitals": ({"enable_thinking": "True"}, "write enable_thinking: true without quotes"),
     "nothing": ({"enable_thinking": None}, "no effect"),
 }
+# as KEYS, of a template that thinks if `mode` is true, and of one that compares it with a word
+TRUTH = asks("assistant\n{% if mode %}Well. {% endif %}")
+WORD = asks("assistant\n{% if mode == 'off' %}Well. {% endif %}")
+WORDS = {
+    "text is true": (TRUTH, {"mode": "false"}, "has the opposite effect: write mode: false without quotes"),
+    "as is this": (TRUTH, {"mode": "No"}, "has the opposite effect: write mode: false without quotes"),
+    "which may be meant": (TRUTH, {"mode": "true"}, None),
+    "a word that the template knows": (WORD, {"mode": "off"}, None),
+    "one that it does not know": (WORD, {"mode": "no"}, "no effect on prompts: write mode: false without quotes"),
+}
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -165,6 +175,15 @@ def test_keys_without_effect_are_warned_of(name):
     template_kwargs, said = KEYS[name]
     found = inspect_chat(byte_tokenizer(QWEN3), template_kwargs, {})
     assert [said in warning for warning in found.warnings] == ([True] if said else [])
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_text_that_means_a_truth_value(name):
+    template, template_kwargs, said = WORDS[name]
+    found = [
+        warning for warning in inspect_chat(byte_tokenizer(template), template_kwargs, {}).warnings if "mode" in warning
+    ]
+    assert [said in warning for warning in found] == ([True] if said else [])
 
 
 # name: generation_config.json, part of the warning or None

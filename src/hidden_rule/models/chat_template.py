@@ -13,7 +13,7 @@ from hidden_rule.models.control_tokens import control_tokens
 from hidden_rule.models.generation import declared_stops, not_applied
 from hidden_rule.models.inspected import Inspected
 from hidden_rule.models.templates import TemplateFaultError, lost_text, render
-from hidden_rule.models.turns import ANSWER, CASE, LABEL
+from hidden_rule.models.turns import ANSWER, CASE, LABEL, THOUGHT
 from hidden_rule.task.replies import parse_reply, render_reply
 
 KEYS = "model.chat_template_kwargs"
@@ -129,7 +129,8 @@ def turn_warnings(tokenizer, adapted: Adapted) -> list[str]:
             "was added to the prompt"
         )
     if turn.odd:
-        found.append(f"the generation prompt ends with {turn.odd!r}, which finished turns have not")
+        hint = f"; if that begins a thought, look for a key of {KEYS} against it" if THOUGHT.search(turn.odd) else ""
+        found.append(f"the generation prompt ends with {turn.odd!r}, which finished turns have not{hint}")
     if strange := strange_tags(tokenizer, turn.asked + turn.tail):
         found.append(
             f"the chat template writes {', '.join(strange)}, which are no tokens of the tokenizer: it and the "
@@ -155,10 +156,14 @@ def key_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> list[str
     found, own = [], REPAIRS[adapted.system] + adapted.own
     for key, value in template_kwargs.items():
         others = {name: other for name, other in template_kwargs.items() if name != key}
-        text = f"{KEYS}.{key}: {value!r}"
-        if isinstance(value, str) and (meant := TEXT_BOOLEANS.get(value.strip().lower())) is not None:
-            found.append(f"{text} is text, not a truth value: write {key}: {str(meant).lower()} without quotes")
-        elif all_renderings(tokenizer, own, others) == all_renderings(tokenizer, own, template_kwargs):
+        rendered = all_renderings(tokenizer, own, template_kwargs)
+        effect, text = rendered != all_renderings(tokenizer, own, others), f"{KEYS}.{key}: {value!r}"
+        meant = TEXT_BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else None
+        opposite = meant is not None and rendered == all_renderings(tokenizer, own, {**others, key: not meant})
+        if meant is not None and (opposite or not effect):
+            result = "has the opposite effect" if opposite and effect else "has no effect on prompts"
+            found.append(f"{text} is text and {result}: write {key}: {str(meant).lower()} without quotes")
+        elif not effect:
             found.append(f"{text} has no effect on prompts")
     return found + thinking_warnings(tokenizer, adapted, template_kwargs)
 

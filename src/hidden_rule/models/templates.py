@@ -160,7 +160,7 @@ def lost_text(rendered: str, messages: list[dict]) -> str | None:
 
 def clock_lines(template: str, day: datetime = DAY) -> str:
     """Lines before a template after which its clock stands still at midnight of `day`."""
-    forms = [form for form in "aAbBCdDeFgGhHIjklmMnpPrRSStTuUVwWxXyYzZf" if f"%{form}" in template]
+    forms = [form for form in "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyYzZf" if f"%{form}" in template]
     short = [form for form in "dmyHIMSjeUW" if f"%-{form}" in template]
     values = {f"%{form}": day.strftime(f"%{form}") for form in forms}
     values |= {f"%-{form}": day.strftime(f"%{form}").lstrip(" 0") or "0" for form in short}
