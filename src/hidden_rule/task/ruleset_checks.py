@@ -1,5 +1,6 @@
 """What a ruleset must satisfy before anything is built on it; each fault is a UserError of one line."""
 
+import functools
 import itertools
 import re
 from decimal import Decimal
@@ -155,7 +156,7 @@ def check_policy(path, ruleset) -> None:
 def check_wordings(path, ruleset) -> None:
     """A paraphrase stands for a value that triggers a hidden rule, a decoy for one that does not, both in new words."""
     features = {feature.name: feature for feature in ruleset.features}
-    seen = set()
+    seen, triggering = set(), functools.cache(lambda name: trigger_values(ruleset, features[name]))
     for part in ("paraphrases", "decoys"):
         for i, wording in enumerate(getattr(ruleset, part)):
             at = f"{part}[{i}]"
@@ -169,7 +170,7 @@ def check_wordings(path, ruleset) -> None:
             if wording.value not in feature.choices:
                 fault = f"{wording.value!r} is not a choice of {feature.name}"
                 raise UserError(path, f"{at}.value", fault, did_you_mean(wording.value, feature.choices))
-            triggers = wording.value in trigger_values(ruleset, feature)
+            triggers = wording.value in triggering(feature.name)
             if part == "paraphrases" and not triggers:
                 fault = f"{wording.value!r} does not trigger a hidden rule"
                 raise UserError(path, f"{at}.value", fault, "name a value that does, or move it to decoys")
