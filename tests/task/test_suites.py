@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.core.tables import write_table
 from hidden_rule.task.build_suites import build_suites
-from hidden_rule.task.dataset import draw_splits, read_suites, suites_schema
+from hidden_rule.task.dataset import dataset_schema, draw_splits, read_suites, suites_schema
 from hidden_rule.task.predicates import trigger_values
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import load_ruleset
@@ -245,23 +246,27 @@ def test_what_a_ruleset_lacks_is_said(fincorp):
     }
 
 
-def test_too_small_a_world_is_an_error(tmp_path):
+def test_a_small_world_has_fewer_families(tmp_path):
     text = PARCELS.read_text(encoding="utf-8").replace("high: 900", "high: 3").replace("km > 400", "km > 1")
     (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
     ruleset = load_ruleset(tmp_path / "tiny.yaml")
     train = draw_splits(ruleset, {"train": 30, "validation": 6, "test": 6, "holdout": 6}, 0)["train"]
-    with pytest.raises(UserError) as error:
-        draw_suites(ruleset, SuiteSettings(["conflicts"], 500, 0.02, 0), train, source="tiny.yaml")
-    line = str(error.value)
-    assert line.startswith("tiny.yaml: features: too few of the families that conflicts asks for can be drawn (")
-    assert line.endswith("; lower suites.size, or leave conflicts out of suites.kinds")
+    suites = draw_suites(ruleset, SuiteSettings(["conflicts"], 500, 0.02, 0), train, source="tiny.yaml")
+    assert 20 < suites["family"].n_unique() < 500
+    assert suites.filter(role="original")["application_id"].is_duplicated().sum() == 0
 
 
-def test_a_threshold_on_which_no_decision_hangs_is_an_error_too(tmp_path):
+def test_a_kind_of_which_there_is_no_family_is_left_out(tmp_path, capsys):
     text = PARCELS.read_text(encoding="utf-8").replace(
         "distance_km > 400 AND weight_kg < 5.5", "distance_km > 0 AND contents = 'toys'"
     )
     (tmp_path / "flat.yaml").write_text(text, encoding="utf-8")
     ruleset = load_ruleset(tmp_path / "flat.yaml")
-    with pytest.raises(UserError, match="too few of the families that boundaries asks for can be drawn \\(0\\)"):
-        draw_suites(ruleset, SuiteSettings(["boundaries"], 4, 0.02, 0), ruleset.draw(4, np.random.default_rng(0)))
+    train = draw_splits(ruleset, dict.fromkeys(("train", "validation", "test", "holdout"), 6), 0)["train"]
+    write_table(train, tmp_path / "train.parquet", dataset_schema(ruleset))
+    settings = {"size": 4, "prevalence": 0.1, "kinds": ["boundaries", "field_order"]}  # no decision hangs on a number
+    build_suites(tmp_path / "flat.yaml", settings, 0, tmp_path / "train.parquet", tmp_path / "suites.parquet")
+    assert set(read_suites(tmp_path / "suites.parquet", ruleset)["suite"]) == {"field_order"}
+    assert f"boundaries: {tmp_path}/flat.yaml allows no more, and suites.size asks for 4" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no family can be drawn of those that boundaries ask for"):
+        draw_suites(ruleset, SuiteSettings(["boundaries"], 4, 0.02, 0), train)

@@ -11,5 +11,8 @@ def build_suites(ruleset_path, settings: dict, seed: int, train, suites) -> None
     ruleset = load_ruleset(ruleset_path)
     frame = draw_suites(ruleset, SuiteSettings(**settings, seed=seed), read_split(train, ruleset), source=ruleset_path)
     write_table(frame, suites, suites_schema(ruleset))
-    for suite, rows in frame.group_by("suite", maintain_order=True):
-        print(f"{suite[0]}: {rows['family'].n_unique()} families, {len(rows)} applications")
+    for kind in settings["kinds"]:
+        rows = frame.filter(suite=kind)
+        print(f"{kind}: {rows['family'].n_unique()} families, {len(rows)} applications")
+        if rows["family"].n_unique() < settings["size"]:
+            print(f"{kind}: {ruleset_path} allows no more, and suites.size asks for {settings['size']}")

@@ -71,22 +71,28 @@ def draw_suites(ruleset, wanted: SuiteSettings, train: pl.DataFrame, source="rul
     """The table of suites (`suites_schema`) of a ruleset, no family with an application of `train`.
 
     `source` names the ruleset in errors. The same arguments give the same table, and a kind does not depend on which
-    others are asked for.
+    others are asked for. Kinds of which no family can be drawn are left out, and of others there are as many families
+    as there can be, if these are fewer than asked for; raises UserError if that leaves none.
     """
     trained_on = train.select(ruleset.feature_names)
     frames = [suites_schema(ruleset).to_frame()]
     for number, kind in enumerate(KINDS):
         if kind in wanted.kinds:
             rng = np.random.default_rng([wanted.seed, len(SPLITS) + number])
-            drawn = _draw_suite(ruleset, kind, wanted, trained_on, rng, source)
+            drawn = _draw_suite(ruleset, kind, wanted, trained_on, rng)
+            if drawn is None:
+                continue
             first = pl.lit((len(SPLITS) + number) * ID_BLOCK, dtype=pl.Int64) + pl.col("family") * MEMBERS
             drawn = drawn.with_columns(suite=pl.lit(kind), family=first, application_id=first + pl.col("_member"))
             frames.append(drawn.select(frames[0].columns))
+    if len(frames) == 1:
+        fault = f"no family can be drawn of those that {' and '.join(wanted.kinds)} ask for"
+        raise UserError(source, "features", fault, "leave suites out of evaluation, or widen the features")
     return pl.concat(frames)
 
 
-def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng, source) -> pl.DataFrame:
-    """Decided rows of one kind with `family` (0, 1, …), `_member` and `role`, ordered by both."""
+def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng) -> pl.DataFrame | None:
+    """Decided rows of one kind with `family` (0, 1, …), `_member` and `role`, ordered by both; None without any."""
     size = asked.size
     if kind == "prevalence":
         size = max(size, math.ceil(RARE_CASES / asked.prevalence))
@@ -117,8 +123,9 @@ def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng, source) ->
             if even or round_number + 1 >= MIN_ROUNDS:
                 break
     if not quota:
-        fault = f"too few of the families that {kind} asks for can be drawn ({sum(available.values())})"
-        raise UserError(source, "features", fault, f"lower suites.size, or leave {kind} out of suites.kinds")
+        if kind == "prevalence" or not available:
+            return None
+        quota = fill_equally(sum(available.values()), available)
     wanted = pl.DataFrame(list(quota.items()), schema={"_stratum": pl.String, "_quota": pl.Int64}, orient="row")
     chosen = (
         first.join(wanted, on="_stratum", how="left", maintain_order="left")

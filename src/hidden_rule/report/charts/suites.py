@@ -75,7 +75,12 @@ def suite_cells(
 def suites_chart(results: Results) -> Chart:
     """Suites × conditions: value and 95% interval as text, the better the darker; grey where there is no value."""
     evaluated = set(results.metrics["suite"])
-    lacks = {kind: why_not(results.ruleset, kind) for kind in KINDS if kind not in evaluated}
+    asked = results.config.get("suites", {}).get("kinds", ())
+    lacks = {
+        kind: why_not(results.ruleset, kind) or ("allows no such family" if kind in asked else None)
+        for kind in KINDS
+        if kind not in evaluated
+    }
     cells = suite_cells(results.metrics, results.conditions, lacks, results.separate_rules)
     if cells.is_empty():
         reason = "No suite was evaluated: evaluation.structured does not name suites."
