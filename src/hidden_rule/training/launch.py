@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hidden_rule.core.errors import UserError
+from hidden_rule.core.errors import SettingError
 from hidden_rule.core.logs import logged
 from hidden_rule.core.processes import LAUNCHED
 from hidden_rule.models.devices import lease_devices
@@ -75,7 +75,7 @@ def start(rank: list[str], job: TrainingJob, place: Place) -> None:
     if place.processes == 1:
         return
     if place.strategy == "deepspeed_zero3" and importlib.util.find_spec("deepspeed") is None:
-        raise UserError("config.yaml", "launch.strategy", "deepspeed is not installed", "install it, or take ddp")
+        raise SettingError("launch.strategy", "deepspeed is not installed", "install it, or take ddp", beside=())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "job.json"
         write_job(path, job, place)
