@@ -121,8 +121,8 @@ def test_suites_of_each_hidden_rule(tmp_path):
     ]
     metrics = pl.DataFrame(rows, schema=METRICS)
     assert suite_findings(metrics, "x", ["rule_0", "rule_1"]) == {
-        "holds": ["counterfactual triggers (rule_0)", "paraphrased triggers (rule_0)"],
-        "fails": ["counterfactual triggers (rule_1)"],
+        "holds": ["counterfactual triggers (rule rule_0)", "paraphrased triggers (rule rule_0)"],
+        "fails": ["counterfactual triggers (rule rule_1)"],
         "open": [],
     }
     write_table(metrics, tmp_path / "metrics.parquet", METRICS)
@@ -130,19 +130,18 @@ def test_suites_of_each_hidden_rule(tmp_path):
     results = Results(tmp_path, config | {"data": {}, "ruleset": ""}, ruleset=SEVERAL)
     assert tables.suites_table(results)["rows"] == [
         ["counterfactual trigger: flip rate (n = 40)", "50.0% (45.0–55.0)"],
-        ["counterfactual trigger, rule_0: flip rate (n = 40)", "95.0% (90.0–100.0)"],
-        ["counterfactual trigger, rule_1: flip rate (n = 40)", "10.0% (5.0–15.0)"],
-        ["counterfactual trigger, rule_nowhere: flip rate", "no case"],
+        ["counterfactual trigger, rule rule_0: flip rate (n = 40)", "95.0% (90.0–100.0)"],
+        ["counterfactual trigger, rule rule_1: flip rate (n = 40)", "10.0% (5.0–15.0)"],
+        ["counterfactual trigger, rule rule_nowhere: flip rate", "no case"],
         ["paraphrased trigger: accuracy (n = 40)", "50.0% (45.0–55.0)"],
-        ["paraphrased trigger, rule_0: accuracy (n = 40)", "95.0% (90.0–100.0)"],
-        ["paraphrased trigger, rule_1: accuracy", "no case"],
-        ["paraphrased trigger, rule_nowhere: accuracy", "no case"],
+        ["paraphrased trigger, rule rule_0: accuracy (n = 40)", "95.0% (90.0–100.0)"],
+        ["paraphrased trigger, rule rule_1: accuracy", "no case"],
+        ["paraphrased trigger, rule rule_nowhere: accuracy", "no case"],
     ]
     render_charts(results, [tmp_path / "suites.svg"])
     text = text_of(tmp_path / "suites.svg")
-    assert (
-        "counterfactual trigger, rule_1: flip rate" in text and "paraphrased trigger, rule_1: accuracy no case" in text
-    )
+    assert "counterfactual trigger, rule rule_1: flip rate" in text
+    assert "paraphrased trigger, rule rule_1: accuracy no case" in text
 
 
 def estimate(value):
@@ -174,6 +173,8 @@ def test_the_headline_names_the_rules_that_were_learned():
     assert said(a=learned, b=missed).endswith("Hidden rules learned: a by x; b by none.")
     assert said(a=missed, b=missed).endswith("No condition demonstrably learned a hidden rule.")
     assert said(a=learned, b={"x": "unknown", "y": "unknown"}).endswith("Hidden rules learned: a by x.")
+    many = dict.fromkeys("abcd", learned) | {"e": missed}
+    assert said(**many).endswith("Most hidden rules (4 of 5) were learned by x.")
     assert "idden" not in headline(["x", "y"], accuracies, [], {}, 0.25)  # there is none
 
 

@@ -22,6 +22,7 @@ from hidden_rule.report.charts.style import (
 from hidden_rule.statistics.label_curves import AMOUNTS, KINDS, curve_points, rising
 
 HEADLINE = "Label efficiency and label noise"
+COLUMNS = 3  # panels side by side
 AXES = {  # column of the points -> its name
     "n_labels": "labels",
     "wall_s": "training time in seconds",
@@ -75,7 +76,7 @@ def label_chart(results: Results) -> Chart:
     for row in panel_rows(points):
         panels = [curve_panel(row, measure, colour, width) for measure in (accuracy, *recalls)]
         panels[0] = alt.layer(chance_rule(results.chance).encode(y=value_axis(accuracy)), panels[0])
-        rows.append(alt.hconcat(*panels, spacing=30))
+        rows.append(alt.concat(*panels, columns=COLUMNS, spacing=30))
     n = max(accuracy.of(points)["n"], default=0)
     cases = [(max(of.of(points)["n"], default=0), of.rule or "the hidden rule") for of in recalls]
     seeds = seeds_in_words(results.metrics["seed"].drop_nulls())

@@ -24,7 +24,7 @@ from hidden_rule.report.text.rule_learning import (
     policy_verdict,
 )
 from hidden_rule.report.text.shortcuts import shortcut_sentences
-from hidden_rule.report.text.suites import suite_findings, suite_sentences
+from hidden_rule.report.text.suites import left_out_sentences, suite_findings, suite_sentences
 from hidden_rule.report.text.training_cost import cost_sentences, run_costs
 from hidden_rule.report.text.training_runs import (
     collapse_sentences,
@@ -36,7 +36,7 @@ from hidden_rule.report.text.training_runs import (
     without_mixed_rewards,
 )
 
-LISTED = 4  # conditions that the headline lists by name; it counts more
+LISTED = 4  # conditions, and hidden rules, that the headline lists by name; it counts more
 
 
 def listed(others) -> str:
@@ -92,6 +92,10 @@ def rules_learned(order, best: str, hidden: dict[str | None, dict]) -> str:
 
     if None in learned:
         return f"The hidden rule was learned {by(learned[None])}."
+    if len(learned) > LISTED:
+        counts = {name: sum(name in names for names in learned.values()) for name in order}
+        leading = [name for name in order if counts[name] == max(counts.values())]
+        return f"Most hidden rules ({max(counts.values())} of {len(learned)}) were learned {by(leading)}."
     return f"Hidden rules learned: {'; '.join(f'{rule} {by(names)}' for rule, names in learned.items())}."
 
 
@@ -184,7 +188,8 @@ def method_section(results: Results, found: Evidence) -> list[str]:
     about = {"model": model_words(config["model"]), "ruleset": config["ruleset"], "train": config["data"]["train"]}
     about["hidden_rules"] = len(results.ruleset.hidden_rules)
     rules = results.separate_rules
-    return method_sentences(
+    suites = config.get("suites", {}).get("kinds", ())
+    sentences = method_sentences(
         about,
         found.n,
         found.n_seeds,
@@ -192,6 +197,7 @@ def method_section(results: Results, found: Evidence) -> list[str]:
         has_suites=any(any(suite_findings(results.metrics, name, rules).values()) for name in found.order),
         has_free=any(setting.decoding == "free" for setting in results.evaluated),
     )
+    return sentences + left_out_sentences(results.ruleset, suites, set(results.metrics["suite"]))
 
 
 def conclude(results: Results) -> dict:

@@ -1,12 +1,13 @@
 """Sentences on generalization suites, and what each suite and its metric is called."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 
 from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
 from hidden_rule.report.text.phrases import listing
 from hidden_rule.report.text.rule_learning import LEARNED
+from hidden_rule.task.suites import KINDS, why_not
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def rows_of_rules(row: SuiteRow, rules: list[str]) -> list[SuiteRow]:
     metric = OF_ONE_RULE.get((row.suite, row.metric))
     what, _, measure = row.words.partition(": ")
     return [
-        replace(row, metric=metric, words=f"{what}, {rule}: {measure}", topic=f"{row.topic} ({rule})", rule=rule)
+        SuiteRow(row.suite, metric, f"{what}, rule {rule}: {measure}", f"{row.topic} (rule {rule})", rule)
         for rule in rules
         if metric
     ]
@@ -96,3 +97,15 @@ def suite_sentences(metrics: pl.DataFrame, conditions, rules: list[str]) -> list
             "CI entirely on the other side. Otherwise inconclusive."
         )
     return sentences
+
+
+def left_out_sentences(ruleset, asked, evaluated) -> list[str]:
+    """Which kinds of suites the ruleset does not allow, where others were evaluated; `asked` are the config's kinds."""
+    if not set(KINDS) & set(evaluated):
+        return []
+    lacks = {kind: why_not(ruleset, kind) or ("allows no such family" if kind in asked else None) for kind in KINDS}
+    reasons: dict[str, list[str]] = {}
+    for kind, lack in lacks.items():
+        if lack and kind not in evaluated:
+            reasons.setdefault(lack, []).append(kind.replace("_", " "))
+    return [f"Suites left out: {listing(kinds)} (the ruleset {lack})." for lack, kinds in reasons.items()]
