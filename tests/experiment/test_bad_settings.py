@@ -78,7 +78,8 @@ CONFIG = [
         "experiment: ../mine",  # would leave results/
         (
             "overlay.yaml: experiment: '../mine' is not valid; "
-            "give small letters, digits, points, dashes and underscores"
+            "give small letters, digits, points, dashes and underscores, and no word that a system keeps for itself "
+            "(con)"
         ),
     ),
     # settings that do not fit together

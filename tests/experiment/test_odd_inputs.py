@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bad_inputs import breakable, the_line  # noqa: F401 - a fixture
+from bad_inputs import PARCELS, breakable, the_line  # noqa: F401 - a fixture
 from hidden_rule.experiment.config import load_config
+from hidden_rule.task.ruleset import load_ruleset
 
 pytestmark = pytest.mark.usefixtures("breakable")
 
@@ -44,6 +45,33 @@ ODD = [  # an overlay, and words of the line that it ends with
     ("sft: !!int x", "is not valid YAML"),
     ("sft: !!python/object:os.system {}", "is not valid YAML"),
     ("conditions: {a: {method: sft, sweep: {label_noise: [-0.1]}}}", "sweep.label_noise[0]: -0.1 is out of range"),
+    ("ruleset: pipe.yaml", "pipe.yaml: is a pipe or a device, not a file; name a file"),
+    ("ruleset: /dev/zero", "/dev/zero: is a pipe or a device"),
+    ("ruleset: huge.yaml", "huge.yaml: holds 100.0 MB, of at most 1.0; check that it is the right file"),
+    ("ruleset: sixteen.yaml", "sixteen.yaml: is not text in UTF-8"),
+    ("ruleset: nothing.yaml", "nothing.yaml: is empty; write keys and values"),
+    ("ruleset: '{a}.yaml'", "ruleset: {a}.yaml holds braces"),
+    ("ruleset: config.yaml/x.yaml", "ruleset: no such file: config.yaml/x.yaml"),
+    ("model: {source: path, id: config.yaml}", "model.id: no such folder: config.yaml"),
+    ("model: {source: path, id: loop.yaml}", "model.id: no such folder: loop.yaml"),
+    ("model: {source: hub, id: ../.., revision: x}", "model.id: '../..' is no Hub id"),
+    ("experiment: con", "experiment: 'con' is not valid"),  # no folder can be called so everywhere
+    ("experiment: aux.2", "experiment: 'aux.2' is not valid"),
+    ("experiment: laptop.", "experiment: 'laptop.' is not valid"),
+    ("experiment: Laptop", "experiment: 'Laptop' is not valid"),
+    ("experiment: \u0430bc", "experiment: '\u0430bc' is not valid"),  # a Cyrillic a
+    ("seeds: [true]", "seeds[0]: must be a whole number, is true"),
+    ("seeds: [-1]", "seeds[0]: -1 is out of range"),
+    (f"seeds: [{10**30}]", "is out of range; give a whole number, at least 0 and at most 4294967295"),
+    (f"seeds: [{'9' * 5000}]", "line 1: a number is too long; give a smaller one"),
+    (f"seeds: [0x{'f' * 5000}]", "line 1: a number is too long; give a smaller one"),
+    ("seeds: [1, 1.0]", "seeds: 1.0 stands twice; keep one"),
+    ("experiment: !!binary aGk=", "line 1: the tag tag:yaml.org,2002:binary is not allowed; write plain values"),
+    ("seeds: !!set {a, b}", "line 1: the tag tag:yaml.org,2002:set is not allowed"),
+    ("side_effects: !!bool x", "is not valid YAML ('x'); check tags and numbers"),
+    (f"a: &x '{'t' * 20000}'\nb: [{', '.join(['*x'] * 3000)}]", "once its aliases are written out"),
+    ('experiment: "\\x1b[31m"', "experiment: holds the control character U+001B; take it out"),
+    ('"\\u2028": 1', "holds the control character U+2028"),
 ]
 
 
@@ -51,6 +79,12 @@ ODD = [  # an overlay, and words of the line that it ends with
 def test_an_odd_config_is_one_line(tmp_path, text, words):
     os.symlink("loop.yaml", "loop.yaml")
     Path("latin.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
+    Path("sixteen.yaml").write_bytes("name: parcels".encode("utf-16"))
+    Path("nothing.yaml").touch()
+    Path("{a}.yaml").touch()
+    os.mkfifo("pipe.yaml")
+    with open("huge.yaml", "wb") as huge:
+        huge.truncate(100_000_000)
     (tmp_path / "overlay.yaml").write_text(text, encoding="utf-8")
     assert words in the_line(load_config, ["config.yaml", tmp_path / "overlay.yaml"])
 
@@ -61,3 +95,14 @@ def test_an_odd_config_is_one_line(tmp_path, text, words):
 def test_plain_numbers_are_still_read(tmp_path, text, value):
     (tmp_path / "overlay.yaml").write_text(text, encoding="utf-8")
     assert load_config(["config.yaml", tmp_path / "overlay.yaml"])["data"]["seed"] == value
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"# a comment\r\n", b""])
+@pytest.mark.parametrize("name", ["a b.yaml", "caf\u00e9.yaml", "./sub/../a.yaml", "sub//deeper/./a.yaml"])
+def test_a_ruleset_may_lie_anywhere_and_have_other_ends_of_line(tmp_path, before, name):
+    (tmp_path / "sub/deeper").mkdir(parents=True)
+    content = before + PARCELS.read_bytes().replace(b"\n", b"\r\n")
+    Path(name).write_bytes(content)
+    (tmp_path / "overlay.yaml").write_text(f"ruleset: {name}", encoding="utf-8")
+    path = load_config(["config.yaml", tmp_path / "overlay.yaml"])["ruleset"]
+    assert load_ruleset(path) == load_ruleset(PARCELS) and "//" not in path and not path.startswith(".")

@@ -1,6 +1,7 @@
 """What a config must satisfy, defaults filled in on the way; each fault names its place in the config."""
 
 import functools
+from pathlib import Path
 
 from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, resolve
 from hidden_rule.experiment import grpo_checks
@@ -36,6 +37,7 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
     config["conditions"], places = expand_sweeps(config["conditions"], dropped)
     try:
         config = _check_settings(config, schema)
+        config["ruleset"] = str(Path(config["ruleset"]))  # ./a//b.yaml is a/b.yaml
         ruleset = named_ruleset(config["ruleset"])
         check_fit(config, ruleset)
         check_published(config["ruleset"], ruleset, names | set(config["conditions"]))
