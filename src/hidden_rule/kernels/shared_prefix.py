@@ -33,8 +33,11 @@ probed_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by mod
 
 def body(model):
     """The part of a causal model that makes hidden states of tokens: of a multimodal one its text tower alone."""
-    config = model.config
-    return model.base_model if config.get_text_config() is config else model.get_decoder()
+    if model.config.get_text_config() is not model.config:
+        return model.get_decoder()
+    if model.base_model is not model:
+        return model.base_model
+    return next(child for child in model.children() if hasattr(child, "config"))  # Llama 4's has another name
 
 
 @functools.cache

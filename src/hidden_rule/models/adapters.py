@@ -50,7 +50,7 @@ def add_adapter(network, lora: dict, stock: bool = False) -> PeftModel:
             ),
         )
     except (ValueError, NotImplementedError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].rpartition("] ")[2]  # PEFT puts its own name before
         raise SettingError("lora.target_modules", reason, "name linear layers of the model") from error
     if not stock:
         fuse_lora(model)

@@ -82,7 +82,7 @@ def load_network(folder, dtype: str, device: torch.device):
         fault = f"{type(network).__name__} has no output layer over tokens of its own"
         raise UserError(folder / "config.json", "architectures", fault, "use a causal language model")
     if getattr(network.config.get_text_config(), "output_router_logits", False):
-        network.config.get_text_config().output_router_logits = False  # see `inspect_network`
+        network.config.get_text_config().output_router_logits = False  # they serve a loss that trainings leave out
     network = network.eval() if quantized else network.to(device).eval()
     return network, info
 

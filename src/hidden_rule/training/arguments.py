@@ -30,6 +30,7 @@ def common_arguments(job: TrainingJob, scratch, device: torch.device) -> dict:
         "data_seed": job.seed,
         "bf16": False,  # the base model's own type computes; no autocast on top of it
         "use_cpu": device.type == "cpu",
+        "router_aux_loss_coef": 0.0,  # a mixture of experts is not balanced anew, as RL over replies does not either
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",  # `Checkpoints` says when, and deletes old ones
