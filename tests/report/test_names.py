@@ -24,7 +24,7 @@ LABELS = {"L1x": "INVALID", "L2x": "all", "L3x": "constructor", "L4x": "hidden",
 RULES = {"R1x": "all", "R2x": "hidden", "R3x": "label", "R4x": "overall"}
 CONDITIONS = {"C1x": "all", "C2x": "constructor", "C3x": "predicted"}
 OURS = {"plain": ({}, {}, {}), "ours": (LABELS, RULES, CONDITIONS)}
-CHARTS = ("accuracy", "hidden_rule", "confusion", "collapse", "cost")
+CHARTS = ("accuracy", "confusion", "collapse", "cost")
 
 
 def world_of(folder, labels: dict, rules: dict, conditions: dict):
