@@ -1,6 +1,7 @@
 # make results   the default experiment, from a clean checkout to results/laptop/report.html
 # make test      the tests
 # make test-fast those that need no finished run and no browser: three to five minutes
+# make test-inputs   thousands of generated configs, rulesets, predicates and files: some five minutes
 # make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
 # make bench     how fast it is beside plain TRL: results/published/bench.json
@@ -15,7 +16,7 @@ TWO_AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup test test-fast test-cluster lint format lock verify publish bench clean
+.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -42,6 +43,10 @@ test: $(VENV)/.installed-test
 
 test-fast: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not slow and not browser"
+
+test-inputs: export HYPOTHESIS_PROFILE := long
+test-inputs: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n0 --hypothesis-show-statistics tests/experiment/test_any_input.py
 
 test-cluster: $(VENV)/.installed-test $(VENV)/.installed-slurm
 	$(BIN)/python tests/cluster.py

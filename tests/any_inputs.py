@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hidden_rule.core.errors import UserError
 
 MAX_S = 5.0  # of a case
-PER_TEST = {"ci": 50, "long": 600, "some": 200}[os.environ.get("HYPOTHESIS_PROFILE", "ci")]
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 CASES = settings(
-    max_examples=PER_TEST,
-    derandomize=True,
+    max_examples=600 if LONG else 35,
+    derandomize=not LONG,  # the same cases each time in CI, others each time in the long form
+    print_blob=LONG,
     database=None,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],

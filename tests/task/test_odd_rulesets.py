@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from bad_inputs import PARCELS, the_line
 from hidden_rule.task.dataset import draw_splits
@@ -69,6 +70,103 @@ def test_an_odd_ruleset_is_one_line(tmp_path, old, new, words):
     assert old in text
     (tmp_path / "odd.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
     assert words in the_line(load_ruleset, tmp_path / "odd.yaml")
+
+
+FEATURES = """name: odd
+features:
+  order: {kind: number, low: 0, high: 100, text: 'order {value}'}
+  count: {kind: number, low: 0, high: 100, text: 'count {value}'}
+  current_date: {kind: number, low: 0, high: 100, text: 'day {value}'}
+  big: {kind: number, low: 0, high: 9007199254740992, step: 100000000000, text: 'big {value}'}
+  kind: {kind: choice, choices: [soft, hard, '12'], text: 'kind {value}'}
+default: OTHER
+prompt: {system: '{labels}', user: '{features}'}
+"""
+REFUSED = [  # a predicate, and words of the line that it ends with
+    ("order > 5", "and put order, a word of SQL, in double quotes"),
+    ("current_date > 5", "names no feature"),  # the clock's, not the feature
+    ("count > 5 AND current_date > 5", 'put the name in double quotes: "current_date"'),
+    ("count(kind) > 5", "count is not a function of one application"),  # though a feature is called so
+    ("kind = 'soft' AS y", "ends in y, which is read as a name for the result"),
+    ("kind ISNULL", "ends in ISNULL"),
+    ("count > 5 big", "ends in big"),
+    ("big * big > 5", "multiplies to more than a whole number of 64 bits holds"),
+    ("count / count > 1", "holds where a part of it is no number, as 0 / 0 is"),
+    ("SQRT(count - 50) > 3", "holds where a part of it is no number"),
+    ("CAST(kind AS int) > 3", "cannot be evaluated"),
+    ("count > 5 OR " * 70 + "count > 6", "has 141 operations, of at most 64"),
+    ("kind IN (" + ", ".join(["'soft'"] * 3000) + ")", "has 24008 characters, of at most 20000"),
+    ('"^.*$" > 1', "names no feature"),
+    ('"*" > 1', "names no feature"),
+    ("COLUMNS('.*') > 1", "names no feature"),
+    ("count IN (SELECT 1)", "unknown feature"),
+    ("count > RANDOM()", "unsupported function 'random'"),
+    ("kind = 'sof'", "'sof' is not a choice of kind; did you mean soft?"),
+    ("UPPER(count) = 5", "cannot be evaluated"),
+    ("count % 0 = 1", "holds for no application"),
+]
+
+
+def odd(tmp_path, when):
+    rules = [{"name": "r", "label": "YES", "when": when}]
+    (tmp_path / "odd.yaml").write_text(FEATURES + yaml.safe_dump({"rules": rules}, width=10**6), encoding="utf-8")
+    return tmp_path / "odd.yaml"
+
+
+@pytest.mark.parametrize(("when", "words"), REFUSED, ids=[when[:40] for when, _ in REFUSED])
+def test_an_odd_predicate_is_one_line(tmp_path, when, words):
+    assert words in the_line(load_ruleset, odd(tmp_path, when))
+
+
+@pytest.mark.parametrize(
+    ("when", "holds"),
+    [
+        ('"order" > 5', lambda row: row["order"] > 5),
+        ("`order` > 5", lambda row: row["order"] > 5),
+        ('"current_date" > 5 AND count > 5', lambda row: row["current_date"] > 5 and row["count"] > 5),
+        ("UPPER(kind) = 'SOFT'", lambda row: row["kind"] == "soft"),
+        ("'h' = SUBSTR(kind, 1, 1)", lambda row: row["kind"] == "hard"),
+        ("kind ~ 'ar'", lambda row: row["kind"] == "hard"),
+        ("kind = '12'", lambda row: row["kind"] == "12"),
+        ('count > 0 AND "order" / count > 2', lambda row: row["count"] > 0 and row["order"] / row["count"] > 2),
+        ("1.0 * big * big > 1.0e+30", lambda row: 1.0 * row["big"] * row["big"] > 1e30),
+        ("count * count > 400", lambda row: row["count"] ** 2 > 400),
+        ("-count < -50", lambda row: row["count"] > 50),
+        ("count > 5 -- and no more", lambda row: row["count"] > 5),
+    ],
+)
+def test_an_odd_predicate_decides_as_it_reads(tmp_path, when, holds):
+    ruleset = load_ruleset(odd(tmp_path, when))
+    for row in ruleset.decide(ruleset.draw(200, np.random.default_rng(0))).to_dicts():
+        assert (row["label"] == "YES") == holds(row)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("step: 0.5", "step: 1.0e-14", "makes numbers of 14 digits after the point"),
+        ("step: 0.5", "step: 1.0e-300", "makes numbers of 300 digits after the point"),
+        ("cheese, toys", '"\\ud800", toys', "choices[2]: holds the control character U+D800"),
+        ("cheese, toys", '"a\\0b", toys', "choices[2]: holds the control character U+0000"),
+        ("cheese, toys", '"a\\u2028b", toys', "choices[2]: holds the control character U+2028"),
+        ("low: 1\n", f"low: {10**200}\n", "features.distance_km.low:"),
+        ("mean: 8", f"mean: {'8' * 400}", "a number is too long"),
+        ("weights: [4, 2, 1, 3]", f"weights: [{10**290}, 2, 1, 3]", None),  # one value nearly always, and no more
+    ],
+)
+def test_odd_numbers_and_texts(tmp_path, old, new, words):
+    text = PARCELS.read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "odd.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    if words:
+        assert words in the_line(load_ruleset, tmp_path / "odd.yaml")
+    else:
+        load_ruleset(tmp_path / "odd.yaml")
+
+
+def test_no_value_is_minus_zero():
+    values = Feature(name="x", kind="number", text="{value}", low=-0.3, high=0.3, step=0.1).values
+    assert [str(value) for value in values] == ["-0.3", "-0.2", "-0.1", "0.0", "0.1", "0.2", "0.3"]
 
 
 @pytest.mark.parametrize(

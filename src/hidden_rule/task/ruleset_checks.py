@@ -55,7 +55,7 @@ def _check_feature(path, name: str, feature: dict) -> None:
     low, high, step = feature["low"], feature["high"], feature.get("step", 1)
     for bound in ("low", "high"):
         if abs(feature[bound]) > MAX_NUMBER:
-            raise UserError(path, f"{key}.{bound}", f"{feature[bound]} is too large", "give at most 2^53 in size")
+            raise UserError(path, f"{key}.{bound}", f"{feature[bound]:.10g} is too large", "give at most 2^53 in size")
     if low >= high:
         raise UserError(path, f"{key}.low", f"{low} is not below high ({high})", "swap them or widen the range")
     if (decimals := decimals_of(low, step)) and decimals + len(str(int(max(abs(low), abs(high))))) > MAX_DIGITS:
@@ -75,7 +75,7 @@ def _check_feature(path, name: str, feature: dict) -> None:
     centre = feature.get("mean", feature.get("median"))
     if centre is not None and not low <= centre <= high:
         parameter = "mean" if "mean" in feature else "median"
-        raise UserError(path, f"{key}.{parameter}", f"{centre} is outside {low} to {high}", "move it inside")
+        raise UserError(path, f"{key}.{parameter}", f"{centre:.10g} is outside {low} to {high}", "move it inside")
 
 
 def decimals_of(*numbers: float) -> int:
