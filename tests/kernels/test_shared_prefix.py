@@ -8,6 +8,7 @@ import types
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import Phi3Config, Phi3ForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from hidden_rule.kernels import attention
@@ -17,7 +18,7 @@ from hidden_rule.kernels.mlp import fuse_mlps
 from hidden_rule.kernels.mlp import fused_forward as mlp_forward
 from hidden_rule.kernels.norm import fuse_norms
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
-from tiny_models import ATTENTION, DEVICE, padded_batch, random_rows, tiny_model
+from tiny_models import ATTENTION, DEVICE, SIZES, padded_batch, random_rows, tiny_model
 
 FAMILIES = [("llama", None), ("qwen", None), ("qwen", 16), ("gemma", None), ("gemma", 16)]
 
@@ -269,3 +270,26 @@ def test_an_mlp_with_something_to_train_is_not_fused(trained):
     layer.forward = types.MethodType(mlp_forward, layer)
     for found, wanted in zip(torch.autograd.grad(layer(x).pow(2).sum(), own), expected, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+def test_a_row_s_own_length_scales_its_positions_where_a_family_does_so(caplog):
+    """LongRoPE rotates a row beyond 24 tokens otherwise; a shorter one in the same batch stays as it is alone."""
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [8.0] * 4, "rope_theta": 10000.0}
+    sizes = {name: size for name, size in SIZES.items() if name != "head_dim"}
+    config = Phi3Config(**sizes, original_max_position_embeddings=24, rope_parameters=rope)
+    torch.manual_seed(0)
+    model = Phi3ForCausalLM(config).to(DEVICE).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    start = list(range(1, 16))
+    for ends, alone in (((4, 6), False), ((4, 20), True)):
+        caplog.clear()
+        tails = [[40 + i] * n for i, n in enumerate(ends)]
+        with torch.no_grad(), caplog.at_level(logging.WARNING):
+            found = prefix.tail_states(model, [start], tails, [0, 0])
+            for states, tail in zip(found, tails, strict=True):
+                ids = torch.tensor([start + tail], device=DEVICE)
+                expected = model.model(input_ids=ids, use_cache=False).last_hidden_state[0, len(start) :]
+                torch.testing.assert_close(states[: len(tail)], expected, atol=1e-4, rtol=1e-4)
+        assert ("has its own scale" in caplog.text) == alone

@@ -11,6 +11,7 @@ Where that would not be exact the plain computation runs instead, and the log sa
 import functools
 import inspect
 import logging
+import math
 import weakref
 
 import numpy as np
@@ -28,6 +29,7 @@ KEYS_COST = 16  # queries for which scores cost about as much as the copy of a p
 ROWS = 8  # tokens: matrix products over 834 rows take as long as over 848
 VECTOR = 32  # keys: bfloat16 numbers of an AVX-512 register; softmax over 127 takes four times as long as over 128
 logged_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model
+LENGTH_ROPES = ("longrope", "dynamic")  # rotary embeddings that depend on the longest row
 probed_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model: what its loading found, or None
 
 
@@ -80,6 +82,14 @@ def declared_fault(config) -> str | None:
     return None
 
 
+def rope_limit(config) -> float:
+    """Tokens beyond which a row's own length changes how all its positions are rotated (LongRoPE, dynamic NTK)."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]  # one for each kind of layer, or one
+    limits = [kind.get("original_max_position_embeddings") for kind in kinds if kind.get("rope_type") in LENGTH_ROPES]
+    return min((limit for limit in limits if limit), default=math.inf)
+
+
 def common_prefix_length(rows: list[list[int]]) -> int:
     """Number of leading tokens that all rows have in common."""
     first, last = min(rows), max(rows)  # what the two extremes in lexicographic order share, all share
@@ -96,6 +106,8 @@ def pad_right(rows: list[list[int]], fill: int | None = None, multiple: int = 1)
 def run_whole(model, rows: list[list[int]]) -> torch.Tensor:
     """Last hidden states (N, T, H) of rows that share nothing: the model's own forward pass."""
     device = model.get_input_embeddings().weight.device
+    if len(rows) > 1 and max(map(len, rows)) > rope_limit(model.config.get_text_config()):
+        return torch.nn.utils.rnn.pad_sequence([run_whole(model, [row])[0] for row in rows], batch_first=True)
     ids = torch.tensor(pad_right(rows, 0), device=device)
     mask = torch.tensor(pad_right([[1] * len(row) for row in rows], 0), device=device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -171,6 +183,8 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
     whole = [[*prompts[p], *tail] for p, tail in zip(parent, tails, strict=True)]
     starts = [len(prompts[p]) for p in parent]
     fault = sharing_fault(model)
+    if max(map(len, whole)) > rope_limit(model.config.get_text_config()):
+        fault = fault or "a row longer than its positions were trained for has its own scale"
     if fault is not None:
         log_once(model, fault)
     if fault is not None or len(whole) == 1:

@@ -84,8 +84,8 @@ def check_custom_code(path: Path, config: dict) -> None:
 
 def check_kind(path: Path, config: dict) -> None:
     """Raise UserError for what is no causal language model, naming what it is."""
-    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else {}
-    if config.get("is_encoder_decoder") or text.get("is_encoder_decoder"):
+    text = config.get("text_config")
+    if config.get("is_encoder_decoder") or (isinstance(text, dict) and text.get("is_encoder_decoder")):
         fault = f"{config.get('model_type')} is an encoder-decoder model"
         raise UserError(path, "is_encoder_decoder", fault, REMEDY)
     names = config.get("architectures")

@@ -189,7 +189,8 @@ def warnings_of(folder: Path, facts: dict, info: dict, targets: Targets) -> list
         found.append(f"the folder's own code is not run; transformers' {facts['architecture']} computes the model")
     if targets.outside:
         found.append("layers of the same names beside the language model, as for images, get no adapter")
-    if {**config, **(config.get("text_config") or {})}.get("output_router_logits"):
+    text = config.get("text_config")
+    if {**config, **(text if isinstance(text, dict) else {})}.get("output_router_logits"):
         found.append("the load-balancing loss of its mixture of experts takes no part in trainings")
     return found
 
