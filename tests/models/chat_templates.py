@@ -67,10 +67,12 @@ SPECIAL = (
 ADDED = ("<think>", "</think>", "<b>", "  ", "ordinary")  # as others have them: not special
 
 
-def byte_tokenizer(template, eos: str | None = "<|im_end|>", bos: str | None = "<s>", unknown: str = "", **options):
+def byte_tokenizer(
+    template, eos: str | None = "<|im_end|>", bos: str | None = "<s>", unknown: str = "", more=(), **options
+):
     """A tokenizer whose tokens are bytes and control tokens, with `template` as its chat template.
 
-    `unknown`: it has no tokens for the bytes of these characters, and `<unk>` in their place.
+    `unknown`: it has no tokens for the bytes of these characters, and `<unk>` in their place; `more`: control tokens.
     """
     missing = {letter for word, _ in pre_tokenizers.ByteLevel(False).pre_tokenize_str(unknown) for letter in word}
     alphabet = [*sorted(set(pre_tokenizers.ByteLevel.alphabet()) - missing), *["<unk>"] * bool(unknown)]
@@ -78,7 +80,7 @@ def byte_tokenizer(template, eos: str | None = "<|im_end|>", bos: str | None = "
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>" if unknown else None))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (*SPECIAL, *more)])
     backend.add_tokens([AddedToken(token, normalized=False) for token in ADDED])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, bos_token=bos, **options)
     tokenizer.chat_template = template

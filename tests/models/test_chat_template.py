@@ -1,9 +1,13 @@
 """What an inspection says of chat templates: refused with one line, warned of, or used as they are."""
 
 import json
+import re
+from pathlib import Path
 
 import chat_templates as families
 import pytest
+import trl
+import yaml
 from chat_templates import ASK, CHATML, HARMONY, LLAMA, QWEN3, TURNS, byte_tokenizer
 from transformers.utils import chat_template_utils
 
@@ -330,6 +334,58 @@ def test_a_template_as_it_is_used_needs_no_more_changes():
 
 def test_a_final_channel_is_part_of_the_generation_prompt():
     assert prompt(adapted(HARMONY)).endswith("<|start|>assistant<|channel|>final<|message|>")
+
+
+# name: template, the keys that it reads
+KEYS_READ = {
+    "none": (CHATML, []),
+    "one with a default": (LLAMA, ["date_string"]),
+    "one that it may set": ("{% if mode is not defined %}{% set mode = 1 %}{% endif %}{{ mode }}" + CHATML, ["mode"]),
+    "one that it asks for first": ("{% if not mode %}{% set mode = 'x' %}{% endif %}{{ mode }}" + CHATML, ["mode"]),
+    "its own variable": ("{% if tools %}{% set own = 1 %}{% else %}{% set own = 2 %}{% endif %}{{ own }}" + CHATML, []),
+    "a loop's": ("{% for x in [1] %}{% set y = x %}{% endfor %}" + CHATML, []),
+    "of a key to itself": ("{% set mode = mode | default('x') %}{{ mode }}" + CHATML, ["mode"]),
+    "a macro's": ("{% macro f(text) %}{{ text }}{% endmacro %}{{ f(mode) }}" + CHATML, ["mode"]),
+    "only in a macro": ("{% macro f(text) %}{{ mode }}{% endmacro %}{{ f(1) }}" + CHATML, ["mode"]),
+    "tokens and functions": ("{{ bos_token }}{{ eos_token if tools }}{{ range(0) | list }}" + CHATML, []),
+}
+
+
+@pytest.mark.parametrize("name", KEYS_READ)
+def test_the_keys_that_a_template_reads(name):
+    template, keys = KEYS_READ[name]
+    assert list(adapt(byte_tokenizer(template), {}).keys) == keys
+
+
+def refusal(tokenizer) -> str | None:
+    try:
+        adapt(tokenizer, {})
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.slow
+def test_the_templates_that_trl_has():
+    """Of some forty families: refused where a thought is opened, else used with both texts."""
+    refused, paths = set(), sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+    for path in (path for path in paths if not path.stem.endswith("_training")):
+        template = path.read_text(encoding="utf-8")
+        tokenizer = byte_tokenizer(template, more=re.findall(r"<[|｜]?\w[^<>\n{}']{,30}>|\[/?[A-Z_]+\]", template))
+        template_kwargs = {}
+        if line := refusal(tokenizer):
+            assert "opens a thought (<think>)" in line
+            refused.add(path.stem)
+            if "no key" in line:
+                continue
+            template_kwargs = yaml.safe_load(line.rpartition("add ")[2])
+        found = adapt(tokenizer, template_kwargs)
+        inspect_chat(tokenizer, template_kwargs, {})
+        tokenizer.chat_template = found.used
+        text = prompt(tokenizer)
+        assert text.index(CASE[0]["content"]) < text.index(CASE[1]["content"])
+        assert found.turn.closes or "glm4" in path.stem  # which ends a turn by the start of the next
+    assert {"deepseekv3", "qwen3_5_think"} <= refused and "qwen3" not in refused
 
 
 def test_control_tokens_are_special_or_look_so():

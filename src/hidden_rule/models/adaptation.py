@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from hidden_rule.core.errors import SettingError
 from hidden_rule.core.schemas import did_you_mean
 from hidden_rule.models import templates
-from hidden_rule.models.templates import TemplateFaultError, lost_text, render
+from hidden_rule.models.template_syntax import TemplateFaultError, read_syntax
+from hidden_rule.models.templates import lost_text, render
 from hidden_rule.models.turns import CASE, SYSTEM, THOUGHT, USER, OpenedThoughtError, Turn, read_turn, without_thoughts
 
 REPAIRS = {  # lines before a template, by what they do
@@ -48,12 +49,12 @@ def adapt(tokenizer, template_kwargs: dict) -> Adapted:
     """
     try:
         own = templates.own_template(tokenizer)
-        tree = templates.parse(own)
-        keys = templates.keys_read(tokenizer, tree)
+        syntax = read_syntax(own)
+        keys = tuple(key for key in syntax.keys if key not in tokenizer.special_tokens_map)
         check_keys(template_kwargs, keys)
-        if templates.draws(tree):
+        if syntax.draws:
             raise TemplateFaultError("draws at random, so that no prompt is the same twice")
-        head = templates.clock_lines(own) if templates.CLOCK in templates.names_read(tree) else ""
+        head = templates.clock_lines(own) if syntax.reads_clock else ""
         head += templates.default_lines(template_kwargs)
         with templates.limited_time():
             system = first_repair(tokenizer, head, own)

@@ -12,11 +12,13 @@ from hidden_rule.models.adaptation import REPAIRS, Adapted, adapt, thinking_keys
 from hidden_rule.models.control_tokens import control_tokens
 from hidden_rule.models.generation import declared_stops, not_applied
 from hidden_rule.models.inspected import Inspected
-from hidden_rule.models.templates import TemplateFaultError, lost_text, render
+from hidden_rule.models.template_syntax import CLOCK, TemplateFaultError, read_syntax
+from hidden_rule.models.templates import lost_text, render
 from hidden_rule.models.turns import ANSWER, CASE, LABEL, THOUGHT
 from hidden_rule.task.replies import parse_reply, render_reply
 
 KEYS = "model.chat_template_kwargs"
+TAG_SHAPE = re.compile(r"<[|｜][\w ▁]+[|｜]>|<\w+[|｜]>|<[|｜]\w+>|<\w+_of_\w+>|<\w*end\w*>|\[/?[A-Z_]+\]")
 SHOTS = [*CASE, ANSWER, {"role": "user", "content": "Next user marker."}]
 TEXT_BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
 
@@ -55,7 +57,7 @@ def inspect_chat(tokenizer, template_kwargs: dict, generation_config: dict) -> I
 def facts(tokenizer, adapted: Adapted, stops: list[int]) -> dict:
     """What was found, in words."""
     turn = adapted.turn
-    dated = templates.CLOCK in templates.names_read(templates.parse(adapted.own))
+    dated = read_syntax(adapted.own).reads_clock
     ends = list(dict.fromkeys([tokenizer.eos_token_id, *stops, turn.end_id]))
     return {
         "system message": adapted.system,
@@ -147,8 +149,7 @@ def turn_warnings(tokenizer, adapted: Adapted) -> list[str]:
 
 def strange_tags(tokenizer, text: str) -> list[str]:
     """Control tokens that `text` would hold if its tokenizer had them."""
-    known = set(tokenizer.added_tokens_encoder)
-    return sorted(set(re.findall(r"<[|｜][\w ▁]+[|｜]>|<\w+_of_\w+>|<\w*end\w*>|\[/?[A-Z_]+\]", text)) - known)
+    return sorted(set(TAG_SHAPE.findall(text)) - set(tokenizer.added_tokens_encoder))
 
 
 def key_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> list[str]:
@@ -186,7 +187,7 @@ def thinking_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> lis
 def all_renderings(tokenizer, template: str, template_kwargs: dict) -> list[str]:
     """How every kind of conversation renders; a fault renders as its reason."""
     texts = []
-    head = templates.clock_lines(template) if templates.CLOCK in template else ""
+    head = templates.clock_lines(template) if CLOCK in template else ""
     for messages in (CASE, CASE[1:], SHOTS):
         for ask in (True, False):
             try:
@@ -198,7 +199,7 @@ def all_renderings(tokenizer, template: str, template_kwargs: dict) -> list[str]
 
 def date_warnings(tokenizer, adapted: Adapted) -> list[str]:
     """What is said of a template that writes today's date where the user gives none."""
-    if templates.CLOCK not in adapted.own:
+    if not read_syntax(adapted.own).reads_clock:
         return []
     day = f"{templates.DAY:%Y-%m-%d}"
     lines = templates.clock_lines(adapted.own)

@@ -14,7 +14,8 @@ from hidden_rule.models.files import model_folder
 from hidden_rule.models.finite import check_next_tokens
 from hidden_rule.models.generation import make_neutral
 from hidden_rule.models.network import KERNELS, load_network
-from hidden_rule.models.templates import OWN, one_line
+from hidden_rule.models.template_syntax import one_line
+from hidden_rule.models.templates import OWN
 
 
 def load_model(manifest_path, dtype: str, device: torch.device, stock: bool = False):

@@ -10,22 +10,13 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime
 
-import jinja2
-from jinja2 import meta, nodes
-from jinja2.ext import Extension, LoopControlExtension
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from hidden_rule.models.template_syntax import CLOCK, TemplateFaultError, one_line
 
 OWN = "own_chat_template"  # attribute of a tokenizer: the model's template, where `chat_template` is not it any more
 DAY = datetime(2026, 1, 1)  # what a template takes for today: prompts must be the same on any day and machine
 SECONDS = 20.0  # that a template may take, which takes milliseconds
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}>")
 OTHER_DAY = datetime(2031, 11, 23, 22, 57, 48)
-CLOCK = "strftime_now"
-GIVEN = {  # names that a template finds whatever the user passes to it
-    *("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", CLOCK, "raise_exception"),
-    *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"),
-    *("additional_special_tokens", "range", "dict", "lipsum", "cycler", "joiner", "namespace"),
-}
 FOLD = (  # the system's text becomes the start of the first user turn
     "{% if messages | length > 1 and messages[0]['role'] == 'system' %}{% set messages = [{'role': "
     "messages[1]['role'], 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}] "
@@ -36,10 +27,6 @@ PARTS = (  # templates of multimodal models may want a message's content as a li
     "in_parts.messages + [{'role': message['role'], 'content': [{'type': 'text', 'text': message['content']}]}] %}"
     "{% endfor %}{% set messages = in_parts.messages %}\n"
 )
-
-
-class TemplateFaultError(Exception):
-    """Why a chat template cannot be used, in a line."""
 
 
 class TimeUpError(BaseException):
@@ -67,22 +54,6 @@ def limited_time(seconds: float = SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-class Generation(Extension):
-    """The tag `generation`, with which templates mark an assistant's text; here it changes nothing."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser):
-        parser.stream.skip()
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, shortened to a line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"
-
-
 def own_template(tokenizer) -> str:
     """The chat template that a model came with; of several the one called `default`, as transformers takes it."""
     template = getattr(tokenizer, OWN, None) or getattr(tokenizer, "chat_template", None)
@@ -93,38 +64,6 @@ def own_template(tokenizer) -> str:
     if not isinstance(template, str) or not template.strip():
         raise TemplateFaultError("is missing")
     return template
-
-
-def parse(template: str) -> nodes.Template:
-    """The syntax tree of a template."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension, Generation]
-    )
-    try:
-        return environment.parse(template)
-    except jinja2.TemplateSyntaxError as error:
-        raise TemplateFaultError(f"has a syntax error in line {error.lineno}: {one_line(error)}") from error
-    except RecursionError as error:
-        raise TemplateFaultError("is nested too deeply") from error
-
-
-def names_read(tree: nodes.Template) -> set[str]:
-    """All names that a template looks up outside itself."""
-    try:
-        return meta.find_undeclared_variables(tree)
-    except (jinja2.TemplateError, RecursionError) as error:
-        raise TemplateFaultError(f"cannot be read ({one_line(error)})") from error
-
-
-def keys_read(tokenizer, tree: nodes.Template) -> tuple[str, ...]:
-    """The keys of `model.chat_template_kwargs` that a template of a tokenizer reads."""
-    return tuple(sorted(names_read(tree) - GIVEN - set(tokenizer.special_tokens_map)))
-
-
-def draws(tree: nodes.Template) -> bool:
-    """Whether a template draws at random."""
-    names = {found.name for found in tree.find_all(nodes.Name)} | {found.name for found in tree.find_all(nodes.Filter)}
-    return bool(names & {"lipsum", "random"})
 
 
 def render(

@@ -4,7 +4,8 @@ import functools
 
 from hidden_rule.core.errors import SettingError
 from hidden_rule.models.control_tokens import check_conversations
-from hidden_rule.models.templates import TemplateFaultError, lost_text
+from hidden_rule.models.template_syntax import TemplateFaultError
+from hidden_rule.models.templates import lost_text
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.models.turns import Turn, read_turn
 from hidden_rule.task.replies import parse_reply, render_reply

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from hidden_rule.core.errors import SettingError
 from hidden_rule.models.control_tokens import control_pattern
-from hidden_rule.models.templates import TemplateFaultError, render
+from hidden_rule.models.template_syntax import TemplateFaultError
+from hidden_rule.models.templates import render
 from hidden_rule.task.replies import render_reply
 
 SYSTEM = "System marker: 5 > 3 & 2 < 4, \"quotes\" & 'others', {labels}.\nIts second line."
