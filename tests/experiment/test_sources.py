@@ -85,6 +85,14 @@ OVERLAYS = [
         "conditions: {a: {method: sft, sweep: {learning_rate: ['0,0002']}}}",
         "overlay.yaml: conditions.a.sweep.learning_rate[0]: '0,0002' is read as text, not a number; write 0.0002",
     ),
+    (
+        "charts: {published: {accuracy: {stf: 0.9}}}",
+        "overlay.yaml: charts.published: unknown key; write published into",
+    ),
+    (
+        "charts.published.accuracy: {stf: 0.9}",
+        "overlay.yaml: charts.published.accuracy: unknown key; write published into",
+    ),
     ("tracking: wandb", "overlay.yaml: tracking: must be a list, is 'wandb'; write [wandb]"),
 ]
 

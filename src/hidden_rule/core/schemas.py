@@ -14,6 +14,7 @@ from hidden_rule.core.paths import WORKFLOW
 
 SCHEMA_DIR = WORKFLOW / "schemas"
 MAX_WHOLE = 10**300  # beyond, a whole number is no float
+SETTINGS = {"Config": "config.schema.yaml", "Ruleset": "ruleset.schema.yaml"}  # by title, which one key may belong to
 TYPE_WORDS = {
     "object": "a mapping of keys to values",
     "array": "a list",
@@ -171,8 +172,13 @@ def _place_of(key: str, schema: dict, root: dict) -> str | None:
     if len(parts) > 1 and inner:
         return f"write {': {'.join(parts)}: …{'}' * (len(parts) - 1)}"
     children = schema.get("properties", {}).items()
-    homes = [name for name, child in children if key in resolve(child, root).get("properties", {})]
-    return f"write it below {' or '.join(homes)}" if homes else None
+    if homes := [name for name, child in children if key in resolve(child, root).get("properties", {})]:
+        return f"write it below {' or '.join(homes)}"
+    for kind, file in SETTINGS.items():
+        foreign = load_schema(file)["properties"].keys() - {"name", "description"}
+        if root.get("title") in SETTINGS.keys() - {kind} and (owned := [part for part in parts if part in foreign]):
+            return f"write {owned[0]} into the {kind.lower()} file"
+    return None
 
 
 def _range_words(schema: dict) -> str:
