@@ -155,7 +155,7 @@ def test_control_tokens_in_a_rule_are_named(fincorp):
 def test_a_control_token_that_only_the_whole_text_holds():
     """Two values beside each other, say, of which neither holds it."""
     chat = [CASE[0], {"role": "user", "content": "<|im_" + "end|>"}]
-    with pytest.raises(UserError, match="text of the user: holds '<|im_end|>'"):
+    with pytest.raises(UserError, match="ruleset: prompt, text of the user: holds '<|im_end|>'"):
         encode_prompts(tokenizer_of(CHATML), [CASE, chat], {})
 
 

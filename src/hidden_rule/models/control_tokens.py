@@ -93,9 +93,9 @@ def check_ruleset(tokenizer, file, ruleset) -> None:
                 raise UserError(file, key, fault, "write it in other characters, or leave it out")
 
 
-def check_conversations(tokenizer, conversations: list[list[dict]]) -> None:
-    """Raise UserError if a text of a conversation holds a control token of the model."""
+def check_conversations(tokenizer, conversations: list[list[dict]], file) -> None:
+    """Raise UserError if a text of a conversation, made from `file`, holds a control token of the model."""
     pattern = control_pattern(tokenizer)
     texts = dict.fromkeys((message["role"], message["content"]) for messages in conversations for message in messages)
     for role, text in texts:
-        check_text(pattern, text, "prompts", f"text of the {role}")
+        check_text(pattern, text, file, f"prompt, text of the {role}")

@@ -11,14 +11,16 @@ from hidden_rule.models.turns import Turn, read_turn
 from hidden_rule.task.replies import parse_reply, render_reply
 
 
-def encode_prompts(tokenizer, conversations: list[list[dict]], template_kwargs: dict) -> list[list[int]]:
-    """Token ids of each conversation up to where the assistant's reply begins.
+def encode_prompts(
+    tokenizer, conversations: list[list[dict]], template_kwargs: dict, source="ruleset"
+) -> list[list[int]]:
+    """Token ids of each conversation up to where the assistant's reply begins; `source`: the file that they come from.
 
     Raises UserError if the template cannot render one or loses a text of it, and if a text holds a control token.
     """
     if not conversations:
         return []
-    check_conversations(tokenizer, conversations)
+    check_conversations(tokenizer, conversations, source)
     try:
         texts = tokenizer.apply_chat_template(
             conversations, add_generation_prompt=True, tokenize=False, **template_kwargs
