@@ -9,7 +9,13 @@ from hidden_rule.experiment.conditions import SCHEMA, canonical, condition_setti
 from hidden_rule.experiment.faults import ConfigFaultError, raise_if
 from hidden_rule.experiment.model_checks import check_model, check_targets, check_tracking
 from hidden_rule.experiment.places import place_of, raise_at
-from hidden_rule.experiment.ruleset_fit import check_fit, check_published, leave_out_suites, named_ruleset
+from hidden_rule.experiment.ruleset_fit import (
+    check_fit,
+    check_published,
+    leave_out_suites,
+    named_ruleset,
+    unnamed_labels,
+)
 from hidden_rule.experiment.sweep import as_written, expand_sweeps, sweep_fault, training_fault
 from hidden_rule.task.dataset import SPLITS
 from hidden_rule.task.ordinary_text import load_texts
@@ -41,7 +47,7 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
         ruleset = named_ruleset(config["ruleset"])
         check_fit(config, ruleset)
         check_published(config["ruleset"], ruleset, names | set(config["conditions"]))
-        lines = leave_out_suites(config, ruleset)
+        lines = [*unnamed_labels(config["ruleset"], ruleset), *leave_out_suites(config, ruleset)]
     except ConfigFaultError as fault:
         beside = tuple(as_written(place, places) for place in fault.beside)
         path = as_written(fault.path, places)

@@ -22,8 +22,13 @@ class Layout:
 
     @property
     def model(self) -> Path:
-        """The manifest of the base model: its files, and what its inspection found."""
+        """The manifest of the base model: what it is, and its files."""
         return self.folder / "model.json"
+
+    @property
+    def inspection(self) -> Path:
+        """What the inspection of the base model found."""
+        return self.folder / "inspection.json"
 
     def split(self, name: str) -> Path:
         """A split, `suites`, or `train/{condition}`: the rows of a condition that is trained on some of them."""

@@ -114,3 +114,12 @@ def leave_out_suites(config: dict, ruleset: Ruleset) -> list[str]:
     for decoding in ("structured", "free"):
         evaluation[decoding] = [split for split in evaluation[decoding] if split != "suites"]
     return [*lines, "suites: none can be made, and none are evaluated"]
+
+
+def unnamed_labels(path: str, ruleset: Ruleset) -> list[str]:
+    """A line on labels that no prompt names: without examples of them no model can know what to answer."""
+    prompt = ruleset.system + ruleset.user
+    missing = [label for label in ruleset.labels if label not in prompt]
+    if "{labels}" in prompt or "{rules}" in prompt or not missing:
+        return []
+    return [f"{path}: the prompt names no {' and no '.join(missing)}: write {{labels}} into prompt.system"]

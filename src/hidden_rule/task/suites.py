@@ -99,7 +99,10 @@ def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng) -> pl.Data
     found, n_found = [], 0
     available: dict[str, int] = {}  # families by stratum
     quota: dict[str, int] = {}
+    grew = n_first = 0  # the last round that found a new family, and how many there were then
     for round_number in range(MAX_ROUNDS):
+        if round_number - grew >= MIN_ROUNDS:  # there are no more, or too few to wait for
+            break
         drawn = ruleset.draw(POOL, rng).unique(maintain_order=True)
         base = ruleset.decide(
             drawn.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in SHOWN.items())
@@ -114,6 +117,8 @@ def _draw_suite(ruleset, kind, asked: SuiteSettings, trained_on, rng) -> pl.Data
         rows = pl.concat(found)
         first = rows.filter(_member=0).unique(ruleset.feature_names, keep="first", maintain_order=True)
         available = dict(sorted(first["_stratum"].value_counts().iter_rows()))
+        if len(first) > n_first:
+            grew, n_first = round_number, len(first)
         if kind == "prevalence":
             quota = _quota_of_prevalence(size, asked.prevalence, available)
         else:
