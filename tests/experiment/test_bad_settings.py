@@ -272,7 +272,7 @@ CONFIG = [
         "sft:\n\tepochs: 3",
         (
             "overlay.yaml: line 2: is not valid YAML (found character '\\t' that cannot start any token); "
-            "check brackets, quotes and indentation"
+            "indent with blanks, not with tabs"
         ),
     ),
     (

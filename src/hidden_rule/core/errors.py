@@ -24,6 +24,7 @@ class UserError(Exception):
             longest = max(range(len(parts)), key=lambda i: len(parts[i]))
             parts[longest] = parts[longest][: max(MIN_PART, len(parts[longest]) - excess) - 1] + "…"
         file, key, fault, remedy = parts
+        self.fault, self.remedy = fault, remedy
         super().__init__(": ".join(part for part in (file, key, fault) if part) + (f"; {remedy}" if remedy else ""))
 
 

@@ -185,4 +185,5 @@ def parse_yaml(text: str, path):
         )
         line = f"line {mark.line + 1}" if mark else None
         fault = f"is not valid YAML ({' '.join(problem.split())[:200]})"
-        raise UserError(path, line, fault, "check brackets, quotes and indentation") from None
+        remedy = "indent with blanks, not with tabs" if "'\\t'" in fault else "check brackets, quotes and indentation"
+        raise UserError(path, line, fault, remedy) from None

@@ -34,6 +34,7 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
         config["conditions"] = {name: spec for name, spec in config["conditions"].items() if spec is not False}
     raise_if(first_fault(config, schema))
     known = {method: resolve(schema["properties"][method], schema)["properties"] for method in methods()}
+    raise_if(_swept_fault(config["conditions"], schema))
     raise_if(sweep_fault(config["conditions"], known, dropped))
     for name, condition in config["conditions"].items():
         if (start := condition.get("start_from")) in dropped:
@@ -43,8 +44,8 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
     config["conditions"], places = expand_sweeps(config["conditions"], dropped)
     try:
         config = _check_settings(config, schema)
-        config["ruleset"] = str(Path(config["ruleset"]))  # ./a//b.yaml is a/b.yaml
         ruleset = named_ruleset(config["ruleset"])
+        config["ruleset"] = str(Path(config["ruleset"]))  # ./a//b.yaml is a/b.yaml
         check_fit(config, ruleset)
         check_published(config["ruleset"], ruleset, names | set(config["conditions"]))
         lines = [*unnamed_labels(config["ruleset"], ruleset), *leave_out_suites(config, ruleset)]
@@ -53,6 +54,20 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
         path = as_written(fault.path, places)
         raise ConfigFaultError(path, fault.fault, fault.remedy, beside, fault.anywhere) from None
     return canonical(config), lines
+
+
+def _swept_fault(conditions: dict, schema: dict) -> tuple | None:
+    """The first value of a sweep that is none of its setting's, before values make names, which leave out signs."""
+    for name, condition in conditions.items():
+        method = resolve(schema["properties"].get(condition.get("method"), {}), schema)
+        for key, values in condition.get("sweep", {}).items():
+            if key in method.get("properties", {}):
+                at = ("conditions", name, "sweep", key)
+                for i, value in enumerate(values):
+                    if fault := first_fault({key: value}, method, schema):
+                        path, what, remedy = fault
+                        return (*at, i, *path[1:]), what, remedy
+    return None
 
 
 def _check_settings(config: dict, schema: dict) -> dict:

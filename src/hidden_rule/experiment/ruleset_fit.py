@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean
+from hidden_rule.core.yaml_files import read_text
 from hidden_rule.experiment import grpo_checks
 from hidden_rule.experiment.conditions import condition_settings, methods
 from hidden_rule.experiment.faults import ConfigFaultError
@@ -27,6 +28,11 @@ def named_ruleset(path: str) -> Ruleset:
         remedy = did_you_mean(path, known) if known else "give the path of a ruleset file"
         raise ConfigFaultError(RULESET, f"no such file: {shortened(path)}", remedy)
     check_path(RULESET, path)
+    if not is_there(path, "is_file"):
+        try:
+            read_text(path)
+        except UserError as error:  # not of the ruleset, but of what names it
+            raise ConfigFaultError(RULESET, f"{shortened(path)} {error.fault}", error.remedy) from None
     return load_ruleset(path)
 
 
