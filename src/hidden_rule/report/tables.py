@@ -153,10 +153,11 @@ def comparison_table(results: Results, setting: Setting) -> dict:
     """Pooled differences of each pair of conditions, in the order of the conditions; undefined ones are left out."""
     of_setting = results.comparisons.filter(pl.col("seed").is_null(), **setting.columns).drop_nulls("difference")
     place = {name: i for i, name in enumerate(order_of(results))}
+    rules = [None, *results.separate_rules]
     cells = []
     for r in sorted(
         of_setting.to_dicts(),
-        key=lambda r: (r["metric"], r["rule"] or "", place[r["condition_a"]], place[r["condition_b"]]),
+        key=lambda r: (r["metric"], rules.index(r["rule"]), place[r["condition_a"]], place[r["condition_b"]]),
     ):
         difference = f"{signed(r['difference'])} ({signed(r['ci_low'])} to {signed(r['ci_high'])})"
         p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
