@@ -28,6 +28,7 @@ def sentences(metrics, supervision, pairs=()):
         chance=0.25,
         separate_rules=[],
         rules_apart=[None],
+        ruleset=SimpleNamespace(hidden_rules=[]),
         estimate=lambda *of: find_estimate(metrics, *of),
     )
     return label_sentences(results)

@@ -16,6 +16,7 @@ from hidden_rule.report.charts.build import render_charts
 from hidden_rule.report.charts.labels import label_chart
 from hidden_rule.report.page import build_report, render_report
 from hidden_rule.report.publish import main_table
+from hidden_rule.report.text.evidence import on_hidden_rule
 from hidden_rule.report.text.findings import conclude, headline
 from hidden_rule.report.text.label_findings import label_sentences
 from hidden_rule.report.text.rule_learning import OnHiddenRule, hidden_sentences
@@ -153,6 +154,19 @@ def on_rule(rule, recalls, precisions):
     return OnHiddenRule(rule, *of, dict.fromkeys(recalls, 0.1))
 
 
+def test_the_base_rate_of_a_rule_leaves_out_the_cases_of_others_with_its_label():
+    """100 cases: 20 of a and 30 of b, whose label is the same, and 10 of c."""
+    n = {("accuracy", None): 100, ("hidden_recall", "a"): 20, ("hidden_recall", "b"): 30, ("hidden_recall", "c"): 10}
+    rules = [SimpleNamespace(name=name, label=label) for name, label in zip("abc", "XXY", strict=True)]
+    results = SimpleNamespace(
+        main=MAIN,
+        ruleset=SimpleNamespace(hidden_rules=rules),
+        estimate=lambda name, setting, metric, rule=None: Estimate(0.5, 0.4, 0.6, n.get((metric, rule), 60)),
+    )
+    rates = {rule: on_hidden_rule(results, ["x"], rule).base_rates["x"] for rule in (None, *"abc")}
+    assert rates == {None: 0.6, "a": 20 / 70, "b": 30 / 80, "c": 0.1}
+
+
 def test_of_many_conditions_each_verdict_on_each_rule_is_one_sentence():
     names = [f"c{i}" for i in range(9)]
     low, high = dict.fromkeys(names, 0.05), dict.fromkeys(names, 0.95)
@@ -191,6 +205,7 @@ def test_learning_curves_of_each_hidden_rule(monkeypatch):
     metrics = with_rules(metrics_of({"base": 0.25, "s_25": 0.5, "s_100": 0.9, "s_400": 0.7, "g_25": 0.2, "g_400": 0.4}))
     results = SimpleNamespace(
         metrics=metrics, supervision=ROWS, main=MAIN, chance=0.25, separate_rules=["a", "b"], rules_apart=["a", "b"],
+        ruleset=SimpleNamespace(hidden_rules=[SimpleNamespace(name=name, label=name) for name in "ab"]),
         comparisons=pl.DataFrame(schema=COMPARISONS),
         estimate=lambda *of: find_estimate(metrics, *of), config={"charts": {"width": 300}},
     )  # fmt: skip

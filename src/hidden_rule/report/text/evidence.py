@@ -74,13 +74,21 @@ class Evidence:
 
 
 def on_hidden_rule(results: Results, order: list[str], rule: str | None) -> OnHiddenRule:
-    """How the conditions in `order` do on a hidden rule (None: on all together) in the main setting."""
+    """How the conditions in `order` do on a hidden rule (None: on all together) in the main setting.
+
+    The base rate leaves out the cases of other hidden rules with the same label, as the precision does.
+    """
     recalls, precisions = (
         {name: results.estimate(name, results.main, metric, rule) for name in order}
         for metric in ("hidden_recall", "hidden_precision")
     )
     n = {name: found.n for name in order if (found := results.estimate(name, results.main, "accuracy"))}
-    base_rates = {name: recall.n / n[name] if recall else 0.0 for name, recall in recalls.items()}
+    labels = {one.name: one.label for one in results.ruleset.hidden_rules}
+    alike = [name for name, label in labels.items() if rule and name != rule and label == labels[rule]]
+    base_rates = {}
+    for name, recall in recalls.items():
+        of_others = (results.estimate(name, results.main, "hidden_recall", other) for other in alike)
+        base_rates[name] = recall.n / (n[name] - sum(of.n for of in of_others if of)) if recall else 0.0
     return OnHiddenRule(rule, recalls, precisions, base_rates)
 
 

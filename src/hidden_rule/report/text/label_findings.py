@@ -5,8 +5,9 @@ import polars as pl
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, of_rule
 from hidden_rule.report.text.comparisons import differs, turned
+from hidden_rule.report.text.evidence import on_hidden_rule
 from hidden_rule.report.text.phrases import interval, listing, p_text, percent, points, with_interval
-from hidden_rule.report.text.rule_learning import LEARNED, hidden_verdict, policy_verdict
+from hidden_rule.report.text.rule_learning import LEARNED, policy_verdict
 from hidden_rule.statistics.label_curves import KINDS, curve_points
 
 UNITS = {"labels": "labels", "noise": "wrong labels"}  # after a number of them
@@ -81,12 +82,11 @@ def noise_sentences(line: str, rows: list[dict], pairs: list[dict]) -> list[str]
 
 def rule_rows(results: Results, of_line: pl.DataFrame, rule: str | None) -> list[dict]:
     """The points of a line's recall on a hidden rule (None: on all), each with its `precision` and `learned`."""
-    n = dict(of_line.filter(metric="accuracy").select("condition", "n").iter_rows())
     rows = of_line.filter(pl.col("value").is_not_null(), of_rule(rule), metric="hidden_recall").to_dicts()
+    found = on_hidden_rule(results, [row["condition"] for row in rows], rule)
     for row in rows:
-        row["precision"] = results.estimate(row["condition"], results.main, "hidden_precision", rule)
-        verdict = hidden_verdict(Estimate.of(row), row["precision"], row["n"] / n[row["condition"]])
-        row["learned"] = verdict == "learned"
+        row["precision"] = found.precisions[row["condition"]]
+        row["learned"] = found.verdict(row["condition"]) == "learned"
     return rows
 
 
