@@ -185,8 +185,13 @@ FOLDERS = [
     (tensors(lambda weights: weights.pop(LLAMA_HEAD)), "its files lack 1 of the network's tensors (lm_head.weight)"),
     (tensors(lambda weights: weights.clear() or weights.update(x=torch.ones(1))), "its files lack 21 of the network's"),
     (configured(num_hidden_layers=3), "its files lack 9 of the network's tensors (model.layers.2."),
-    (replaced(LLAMA_HEAD, lambda w: w[:, :16]), "model: "),
-    (configured(hidden_size=64), "model: "),
+    (replaced(LLAMA_HEAD, lambda w: w[:, :16]), "lm_head.weight has the shape (64, 16) where config.json makes it ("),
+    (configured(hidden_size=64), "has the shape ("),
+    (configured(vocab_size=128), "lm_head.weight has the shape (64, 32) where config.json makes it (128, 32)"),
+    (
+        tensors(lambda weights: weights.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(32)})),
+        "model.layers.0.self_attn.q_proj.bias are not read by LlamaForCausalLM, as config.json sets it up",
+    ),
     (configured(num_attention_heads=5), "model: cannot be loaded ("),
     (configured(pad_token_id=1000), "model: cannot be loaded ("),
     (replaced(NORM, lambda w: w * float("nan")), "the tensor model.norm.weight holds numbers that are not finite"),
@@ -200,6 +205,18 @@ FOLDERS = [
 def test_a_folder_that_is_refused(folder, damage, line):
     damage(folder)
     assert line in the_line(folder)
+
+
+def test_what_a_configuration_says_of_outputs_is_no_matter(folder):
+    configured(return_dict=False, output_hidden_states=True, output_attentions=True)(folder)
+    assert inspect(folder).facts["prefix_sharing"] == "on"
+
+
+def test_a_window_that_a_family_does_not_have_is_not_shared(folder):
+    """`sliding_window` in a Llama's configuration means nothing to it, and would to our attention over a tree."""
+    configured(sliding_window=4096)(folder)
+    sharing = inspect(folder).facts["prefix_sharing"]
+    assert sharing.startswith("off: logits differ from the model's own by ")
 
 
 def test_weights_beyond_a_type_are_refused_in_it_alone(folder):

@@ -15,7 +15,7 @@ from hidden_rule.models.architecture import check_architecture, quantization
 from hidden_rule.models.context import context_length
 from hidden_rule.models.hardware import compute_dtype
 from hidden_rule.models.inspected import Inspected
-from hidden_rule.models.targets import Targets, find_targets, matches
+from hidden_rule.models.targets import Targets, find_targets, is_linear, matches
 
 KERNELS = "kernels"  # the fact that `load_model` reads
 SHOWN = 3  # names of tensors that an error lists
@@ -25,7 +25,8 @@ SAVED_WELL = "fetch or copy the model again, or save it with save_pretrained"
 def first_line(error: BaseException) -> str:
     """What an error says, on one line, with its kind where it says too little."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__
+    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    return f"{type(error).__name__}: {said}"[:300] if said else type(error).__name__
 
 
 def some_of(names) -> str:
@@ -35,8 +36,12 @@ def some_of(names) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def check_loaded(folder: Path, info: dict) -> None:
-    """Raise UserError if weights of a network were not in its files: transformers draws such at random."""
+def check_loaded(folder: Path, network, info: dict) -> None:
+    """Raise UserError if weights of a network were not in its files, or those of its layers are not used.
+
+    transformers draws what is missing at random. A bias, or a quantized weight's scale, of a layer that has none says
+    that config.json is not these weights'.
+    """
     if shapes := info["mismatched_keys"]:
         name, found, wanted = min(shapes, key=str)
         fault = f"{name} has the shape {tuple(found)} where config.json makes it {tuple(wanted)}"
@@ -44,6 +49,10 @@ def check_loaded(folder: Path, info: dict) -> None:
     if missing := info["missing_keys"]:
         fault = f"its files lack {len(missing)} of the network's tensors ({some_of(missing)})"
         raise UserError(folder, None, fault, SAVED_WELL)
+    linear = {name for name, layer in network.named_modules() if is_linear(layer)}
+    if unread := [name for name in info["unexpected_keys"] if name.rpartition(".")[0] in linear]:
+        fault = f"{some_of(unread)} are not read by {type(network).__name__}, as config.json sets it up"
+        raise UserError(folder, None, fault, "take the config.json that belongs to these weights")
     if info["error_msgs"]:
         raise UserError(folder, None, f"cannot be loaded ({info['error_msgs'][0].splitlines()[0]})", SAVED_WELL)
 
@@ -63,6 +72,8 @@ def load_network(folder, dtype: str, device: torch.device):
         if config.is_encoder_decoder:
             fault = f"{config.model_type} is an encoder-decoder model"
             raise UserError(folder / "config.json", "model_type", fault, "use a causal language model")
+        for part in (config, config.get_text_config()):  # what a forward pass returns is ours to say
+            part.return_dict, part.output_hidden_states, part.output_attentions = True, False, False
         network, info = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -71,13 +82,14 @@ def load_network(folder, dtype: str, device: torch.device):
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `check_loaded` names them
             **place,
         )
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a damaged or strange folder makes transformers raise
         raise UserError(folder, None, f"cannot be loaded ({first_line(error)})", SAVED_WELL) from error
-    check_loaded(folder, info)
+    check_loaded(folder, network, info)
     if network.get_input_embeddings() is None or getattr(network.get_output_embeddings(), "weight", None) is None:
         fault = f"{type(network).__name__} has no output layer over tokens of its own"
         raise UserError(folder / "config.json", "architectures", fault, "use a causal language model")
