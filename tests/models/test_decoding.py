@@ -1,5 +1,6 @@
 """Decoding by shared computation decides as the plain one does, and freed memory stays."""
 
+import json
 import platform
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from chat_templates import CHATML, byte_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from hidden_rule.models import decoding
 from hidden_rule.models.decoding import Generation
 from hidden_rule.models.loading import load_model, load_tokenizer
-from hidden_rule.models.tokens import label_trie
+from hidden_rule.models.tokens import label_trie, stop_tokens
 from tiny_models import tiny_model
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -57,6 +60,41 @@ def test_drawn_replies_follow_the_model_s_probabilities(manifest):
         share = replies.count(tokenizer.decode([token])) / n
         assert share == pytest.approx(float(p), abs=4 * float(p * (1 - p) / n) ** 0.5)
     assert len(set(replies)) > 20
+
+
+def test_a_model_s_own_ways_of_decoding_are_not_used(tmp_path):
+    """Neither settings nor code: greedy replies are those of the most probable tokens, and stop tokens count."""
+    tokenizer = byte_tokenizer(CHATML)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    settings = {
+        "eos_token_id": [3, 4], "repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "min_new_tokens": 9, "top_k": 1,
+        "suppress_tokens": list(range(8, 100)), "bad_words_ids": [[9]], "forced_eos_token_id": 7, "num_beams": 3,
+        "do_sample": True, "temperature": 9.0, "max_time": 0.0, "cache_implementation": "static",
+        "exponential_decay_length_penalty": [1, 9.0], "begin_suppress_tokens": [5], "renormalize_logits": True,
+    }  # fmt: skip
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (tmp_path / "custom_generate").mkdir()
+    code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef generate(model, **kwargs): raise RuntimeError('run')\n"
+    (tmp_path / "custom_generate" / "generate.py").write_text(code, encoding="utf-8")
+    tokenizer.save_pretrained(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"source": "path", "id": str(tmp_path), "revision": "", "files": {}}), "utf-8")
+    network, tokenizer = load_model(manifest, "float32", torch.device("cpu")), load_tokenizer(manifest)
+    assert stop_tokens(tokenizer, network) == [258, 3, 4]
+    prompts = [[20, 30, 40], [50, 60], [70]]
+    replies, n_tokens = decoding.generate_replies(network, tokenizer, prompts, Generation(2, 12))
+    assert not (tmp_path / "ran").exists()
+    expected, n_expected = [], 0
+    for ids in prompts:
+        written: list[int] = []
+        with torch.no_grad():
+            while len(written) < 12 and not set(written) & {258, 3, 4}:
+                written.append(int(network(torch.tensor([ids + written])).logits[0, -1].argmax()))
+        expected.append(tokenizer.decode([i for i in written if i not in (258, 3, 4)], skip_special_tokens=True))
+        n_expected += len(written)
+    assert (replies, n_tokens) == (expected, n_expected)
 
 
 @pytest.mark.parametrize(("family", "window", "length"), [("llama", None, 10), ("qwen", 16, 0), ("gemma", None, 0)])
