@@ -136,6 +136,11 @@ REFUSED = {
     "that turns conversations round": (
         CHATML.replace("in messages", "in messages | reverse"), {}, ["before that of the user"],
     ),
+    "that repeats texts": (content("m['content'] ~ m['content']"), {}, ["more than once"]),
+    "that repeats replies": (content("m['content'] * (2 if m['role'] == 'assistant' else 1)"), {}, ["more than once"]),
+    "deep nesting": ("{% if 1 %}" * 3000 + CHATML + "{% endif %}" * 3000, {}, ["cannot be read", "recursion"]),
+    "a number without end": ("{{ (9 ** 99999) | string }}" + CHATML, {}, ["cannot be read", "4300 digits"]),
+    "another file": ("{% include '/etc/hostname' %}" + CHATML, {}, ["no loader"]),
     "that draws": ("{{ ['a', 'b'] | random }}" + CHATML, {}, ["at random"]),
     "that writes dummy text": ("{{ lipsum(1) }}" + CHATML, {}, ["at random"]),
     "that prints what it is": ("{{ raise_exception }}" + CHATML, {}, ["address"]),

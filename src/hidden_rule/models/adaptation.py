@@ -49,7 +49,8 @@ def adapt(tokenizer, template_kwargs: dict) -> Adapted:
     """
     try:
         own = templates.own_template(tokenizer)
-        syntax = read_syntax(own)
+        with templates.limited_time():
+            syntax = read_syntax(own)
         keys = tuple(key for key in syntax.keys if key not in tokenizer.special_tokens_map)
         check_keys(template_kwargs, keys)
         if syntax.draws:

@@ -7,6 +7,7 @@ wrong is a warning; all of it stands in the model's manifest.
 import re
 
 from hidden_rule.core.errors import SettingError
+from hidden_rule.core.schemas import quoted
 from hidden_rule.models import templates
 from hidden_rule.models.adaptation import REPAIRS, Adapted, adapt, thinking_keys
 from hidden_rule.models.control_tokens import control_tokens
@@ -158,7 +159,7 @@ def key_warnings(tokenizer, adapted: Adapted, template_kwargs: dict) -> list[str
     for key, value in template_kwargs.items():
         others = {name: other for name, other in template_kwargs.items() if name != key}
         rendered = all_renderings(tokenizer, own, template_kwargs)
-        effect, text = rendered != all_renderings(tokenizer, own, others), f"{KEYS}.{key}: {value!r}"
+        effect, text = rendered != all_renderings(tokenizer, own, others), f"{KEYS}.{key}: {quoted(value)}"
         meant = TEXT_BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else None
         opposite = meant is not None and rendered == all_renderings(tokenizer, own, {**others, key: not meant})
         if meant is not None and (opposite or not effect):

@@ -62,7 +62,7 @@ def read_syntax(template: str) -> Syntax:
         keys = sorted(names - GIVEN - set_first(tree))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateFaultError(f"has a syntax error in line {error.lineno}: {one_line(error)}") from error
-    except (jinja2.TemplateError, RecursionError) as error:
+    except Exception as error:  # constants are computed here already: any error, as when it is rendered
         raise TemplateFaultError(f"cannot be read ({one_line(error)})") from error
     used = {found.name for found in tree.find_all(nodes.Name)} | {found.name for found in tree.find_all(nodes.Filter)}
     return Syntax(frozenset(names), tuple(keys), bool(used & {"lipsum", "random"}))

@@ -88,6 +88,8 @@ def read_turn(tokenizer, template: str, template_kwargs: dict | None = None) -> 
         conversation = render(tokenizer, [*CASE, ANSWER], template, False, template_kwargs)
     except TemplateFaultError:
         conversation = ""
+    if prompt.count(USER) > 1 or conversation.count(ANSWER["content"]) > 1:
+        raise TemplateFaultError("writes a message more than once")
     whole = _after(conversation, USER)
     if ANSWER["content"] in conversation and ANSWER["content"] not in whole:
         raise TemplateFaultError("puts the turn of the assistant before that of the user")
