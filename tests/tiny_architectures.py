@@ -34,12 +34,10 @@ class Architecture:
 
 TRAINED = {
     "llama": Architecture("llama", LLAMA),
-    "qwen2": Architecture("qwen2", GROUPED),
     "qwen3": Architecture("qwen3", LLAMA),
     "mistral, every layer's window shorter than a prompt": Architecture("mistral", {**LLAMA, "sliding_window": 32}),
     "phi3, fused projections": Architecture("phi3", {**GROUPED, "sliding_window": 64}, ("qkv_proj", "o_proj")),
     "gemma2, soft caps": Architecture("gemma2", {**LLAMA, "sliding_window": 16, "query_pre_attn_scalar": 8}),
-    "gemma3": Architecture("gemma3_text", {**LLAMA, "sliding_window": 16, "layer_types": KINDS}),
     "gemma3 with a tower for images": Architecture("gemma3", {}, text={**LLAMA, "sliding_window": 16}),
     "gpt2, transposed layers": Architecture(
         "gpt2", {**COMMON, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024}, ("c_attn", "c_proj")
@@ -58,8 +56,7 @@ TRAINED = {
     "gpt_oss, attention sinks": Architecture(
         "gpt_oss", {**LLAMA, "num_local_experts": 4, "sliding_window": 16, "layer_types": KINDS}
     ),
-    "cohere, scaled logits": Architecture("cohere", {**GROUPED, "logit_scale": 0.25}),
-    "cohere2": Architecture("cohere2", {**LLAMA, "logit_scale": 4.0, "sliding_window": 16, "layer_types": KINDS}),
+    "cohere2, scaled logits": Architecture("cohere2", {**LLAMA, "logit_scale": 4.0, "sliding_window": 16, "layer_types": KINDS}),
     "granite, divided logits": Architecture("granite", {**GROUPED, "logits_scaling": 3.0, "embedding_multiplier": 2.0}),
     "qwen3_next, gated norms": Architecture(
         "qwen3_next", {**LLAMA, **MOE, **LINEAR, "linear_value_head_dim": 8, "shared_expert_intermediate_size": 16,

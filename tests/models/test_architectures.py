@@ -19,7 +19,12 @@ from tiny_architectures import TRAINED, Architecture, save_folder
 
 CPU = torch.device("cpu")
 STEPS = {"epochs": 1, "batch_size": 8, "micro_batch_size": 4, "warmup_steps": 0, "learning_rate": 5.0e-3}
-QUICK = ("gemma3 with a tower for images", "gpt2, transposed layers", "gpt_oss, attention sinks", "cohere2")
+QUICK = (
+    "gemma3 with a tower for images",
+    "gpt2, transposed layers",
+    "gpt_oss, attention sinks",
+    "cohere2, scaled logits",
+)
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in TRAINED]
 
 

@@ -61,7 +61,7 @@ def test_what_an_inspection_finds(folder):
     facts = {
         "architecture": "LlamaForCausalLM",
         "dtype": "float32",
-        "quantization": None,
+        "quantization": "none",
         "linear_layers": dict.fromkeys([*QKVO, "gate_proj", "up_proj", "down_proj"], 2),
         "adapted_layers": 8,
         "share_of_linear_layers_adapted": round(8 / 14, 4),

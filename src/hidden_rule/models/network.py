@@ -148,7 +148,7 @@ def positions(config) -> dict:
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     return {
         "context_length": context_length(config),
-        "rope": rope if isinstance(rope, dict) else None,
+        "rotary_positions": rope if isinstance(rope, dict) else None,
         "sliding_window": getattr(config, "sliding_window", None),
         "layer_kinds": sorted(set(getattr(config, "layer_types", None) or [])),
     }
@@ -176,7 +176,7 @@ def inspect_network(folder, dtype: str, target_modules: list[str], device: torch
         "architecture": type(network).__name__,
         "model_type": network.config.model_type,
         "dtype": str(network.get_input_embeddings().weight.dtype).removeprefix("torch."),
-        "quantization": quantization(folder),
+        "quantization": quantization(folder) or "none",
         **sizes(network, targets),
         "tied_output_layer": tied,
         "embedding_rows": check_ids(network, tokenizer, folder) if tokenizer else None,
@@ -188,6 +188,7 @@ def inspect_network(folder, dtype: str, target_modules: list[str], device: torch
         fault = f"{facts['architecture']} computes logits that are not finite in {facts['dtype']}"
         raise SettingError("model.dtype", fault, "set bfloat16 or float32, or take another copy of the weights")
     try_training(network, target_modules)
+    facts = {name: value for name, value in facts.items() if value not in (None, [])}
     return Inspected(facts, tuple(warnings_of(folder, facts, info, targets)))
 
 
