@@ -31,7 +31,7 @@ CASES = [  # label, rule that fires, label without hidden rules, answer
     ("Y", "c", "W", "X"),  # a claim of a and of b, both wrong
     ("Y", "visible", "Y", "Y"),  # explained without hidden rules
     ("W", "other", "W", "Y"),  # a claim of c
-    ("W", "other", "W", "Z"),  # a claim of the rule that fires nowhere
+    ("W", "other", "W", "Z"),  # a claim of no rule that fires anywhere
     ("D", "default", "D", "X"),
     ("D", "default", "D", None),
 ]
@@ -60,7 +60,7 @@ def test_metrics_of_each_hidden_rule_by_hand(tmp_path):
     found = {(row["metric"], row["rule"]): row for row in pooled.to_dicts()}
     expected = {
         "hidden_recall": {None: (3, 6), "a": (1, 2), "b": (1, 2), "c": (1, 2), "nowhere": (0, 0)},
-        "hidden_precision": {None: (3, 7), "a": (1, 3), "b": (1, 3), "c": (1, 2), "nowhere": (0, 1)},
+        "hidden_precision": {None: (3, 7), "a": (1, 3), "b": (1, 3), "c": (1, 2), "nowhere": (0, 0)},
         "conflict_recall": {None: (2, 4), "a": (1, 1), "b": (1, 2), "c": (0, 1), "nowhere": (0, 0)},
     }
     for metric, of_rules in expected.items():

@@ -125,8 +125,8 @@ def suites_table(results: Results) -> dict | None:
         if counts:
             n = f" (n = {counts.pop():,})" if len(counts) == 1 else ""
             cells.append([row.words + n, *(in_table(estimate) if n else with_n(estimate) for estimate in estimates)])
-        elif row.rule and row.metric != "hidden_precision" and setting in found:
-            cells.append([row.words, *(NO_CASE for _ in order)])
+        elif row.rule and setting in found:
+            cells.append([row.words, *("–" if row.metric == "hidden_precision" else NO_CASE for _ in order)])
     caption = f"Generalization suites, {decoding} decoding: value and 95% CI, clustered by family"
     return table(caption, ["", *order], cells)
 

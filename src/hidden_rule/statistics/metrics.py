@@ -14,7 +14,8 @@ Metrics (a row each):
                       label would be neither the true one nor the default), the share answered correctly
                       these three also of each hidden rule (`rule`) where there are several: of the applications on
                       which it fires, and of the answers that only it can explain (its label, where the label would
-                      be another without hidden rules, and no other hidden rule makes it the correct one)
+                      be another without hidden rules, and no other hidden rule makes it the correct one; none where
+                      it fires nowhere)
     invalid_rate      share of replies that are no valid decision
 
 Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
@@ -95,6 +96,8 @@ def on_hidden_rules(ruleset, rule: str | None) -> dict[str, tuple[pl.Expr, pl.Ex
     right, fires = truth == predicted, pl.col("fired_rule").is_in([one.name for one in asked])
     explained_by_others = right & pl.col("fired_rule").is_in(others)
     claims = predicted.is_in([one.label for one in asked]) & (predicted != without_hidden) & ~explained_by_others
+    if rule is not None:
+        claims &= fires.any()  # of a rule without a case there is no precision
     conflicts = fires & (without_hidden != truth) & (without_hidden != ruleset.default)
     return {
         "hidden_recall": (right, fires),

@@ -144,6 +144,6 @@ def row_label(cells: pl.DataFrame) -> str:
         return f"{what}\n{reasons[0]}"
     low, high = min(cells["n"].drop_nulls(), default=0), max(cells["n"].drop_nulls(), default=0)
     if not high:
-        return f"{what}\nno case"
+        return f"{what}\n{'no answer' if what.endswith('precision') else 'no case'}"
     n = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return f"{what}\n{'higher' if higher else 'lower'} is better, n = {n}"
