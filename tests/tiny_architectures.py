@@ -56,7 +56,7 @@ TRAINED = {
     "gpt_oss, attention sinks": Architecture(
         "gpt_oss", {**LLAMA, "num_local_experts": 4, "sliding_window": 16, "layer_types": KINDS}
     ),
-    "cohere2, scaled logits": Architecture("cohere2", {**LLAMA, "logit_scale": 4.0, "sliding_window": 16, "layer_types": KINDS}),
+    "cohere2": Architecture("cohere2", {**LLAMA, "logit_scale": 4.0, "sliding_window": 16, "layer_types": KINDS}),
     "granite, divided logits": Architecture("granite", {**GROUPED, "logits_scaling": 3.0, "embedding_multiplier": 2.0}),
     "qwen3_next, gated norms": Architecture(
         "qwen3_next", {**LLAMA, **MOE, **LINEAR, "linear_value_head_dim": 8, "shared_expert_intermediate_size": 16,
