@@ -23,6 +23,7 @@ from hidden_rule.experiment.config import check_config, load_config
 from hidden_rule.task.dataset import SPLITS, draw_splits
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.task.ruleset_checks import RESERVED_COLUMNS
 from hidden_rule.task.suites import KINDS, SuiteSettings, draw_suites, why_not
 
 pytestmark = pytest.mark.usefixtures("breakable", "_each_ruleset_once")
@@ -91,10 +92,12 @@ OPERATORS = {
     ">=": lambda a, b: a >= b,
 }
 GOOD = [name for name in HOSTILE if re.fullmatch("[a-z][a-z0-9_]*", name)] + ["x", "y", "amount", "kind_of"]
-names = mostly(st.sampled_from(GOOD), texts)
+GOOD = [name for name in GOOD if name not in RESERVED_COLUMNS]
+names = mostly(st.sampled_from(GOOD), st.one_of(st.sampled_from(RESERVED_COLUMNS), texts))
 labels = mostly(st.sampled_from(["YES", "NO", "LATER", "null", "all", "hidden", "label", "INVALID", "p_A"]), texts)
 colours = st.sampled_from(["red", "blue", "green"])
-choices = st.lists(st.one_of(colours, colours, st.one_of(names, texts)), min_size=2, max_size=4)
+shown = texts.map(str.strip).filter(lambda text: text and text.isprintable())
+choices = st.lists(st.one_of(colours, names, mostly(shown, texts)), min_size=3, max_size=4)
 
 
 @st.composite
@@ -104,7 +107,7 @@ def features(draw) -> dict:
         return {"kind": "choice", "choices": draw(choices.map(lambda items: list(dict.fromkeys(items)))), "text": text}
     low = draw(mostly(st.sampled_from([0, 1, -3, 0.5, -1.5, 0.1]), st.sampled_from([2**52, -(2**53), 1e15, 1e300])))
     step = draw(mostly(st.sampled_from([1, 2, 5, 0.1, 0.25, 3.3]), st.sampled_from([1000, 1e-9, 1e-300, 0.1234567])))
-    high = low + step * draw(st.integers(1, 200))
+    high = low + step * draw(st.sampled_from([3, 20, 50, 100, 200]))
     spec = {"kind": "number", "low": low, "high": high, "step": step, "text": "{value} m"}
     if draw(st.booleans()):
         spread = draw(st.sampled_from([1, 1e-300, 0.01, 1e300, 7]))
@@ -122,9 +125,9 @@ def comparisons(draw, features: dict):
         literal, signs = "'" + str(value).replace("'", "''") + "'", ["=", "<>"]
     else:
         n = round((feature["high"] - feature["low"]) / feature["step"])
-        value = feature["low"] + feature["step"] * draw(st.integers(0, n))
-        value = draw(st.sampled_from([value, int(value), round(value, 1)]))
-        literal, signs = repr(value), sorted(OPERATORS)
+        value = feature["low"] + feature["step"] * round(n * draw(st.sampled_from([0.3, 0.4, 0.5, 0.6, 0.7, 1])))
+        value = draw(st.sampled_from([value, round(value), round(value, 1)]))
+        literal, signs = repr(value), [*OPERATORS, "<", ">", "<=", ">="]
     sign = draw(st.sampled_from(signs))
     return f"{column} {sign} {literal}", lambda row: OPERATORS[sign](row[name], value)
 
@@ -133,7 +136,7 @@ def comparisons(draw, features: dict):
 def predicates(draw, features: dict):
     """One to three comparisons, joined."""
     sql, holds = draw(comparisons(features))
-    for _ in range(draw(st.integers(0, 2))):
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         more, also = draw(comparisons(features))
         joint = draw(st.sampled_from(["AND", "OR", "AND NOT"]))
         sql, holds = f"({sql}) {joint} ({more})", _joined(joint, holds, also)
@@ -151,10 +154,10 @@ def _joined(joint: str, one, other):
 @st.composite
 def rulesets(draw):
     """A ruleset as a document, and its rules as (name, label, is it hidden?, function of a row)."""
-    spec = draw(st.dictionaries(names, features(), min_size=1, max_size=3))
+    spec = draw(st.dictionaries(names, features(), min_size=2, max_size=3))
     rules, judges = [], []
     decisions = draw(st.lists(labels, min_size=3, max_size=3, unique=True))
-    for i in range(draw(st.integers(1, 2))):
+    for i in range(2):
         sql, holds = draw(predicates(spec))
         rule = {"name": draw(mostly(st.just(f"r{i}"), names)), "label": decisions[i], "when": sql}
         rules.append(rule | {"hidden": draw(st.booleans()), "says": f"thus {'abc'[i]}"})
