@@ -179,10 +179,8 @@ def parse_yaml(text: str, path):
     except _YamlFault as error:
         raise UserError(path, error.key, error.fault, error.remedy) from None
     except yaml.YAMLError as error:
-        mark, problem = (
-            getattr(error, "problem_mark", None),
-            getattr(error, "problem", None) or getattr(error, "reason", "not YAML"),
-        )
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
         line = f"line {mark.line + 1}" if mark else None
         fault = f"is not valid YAML ({' '.join(problem.split())[:200]})"
         remedy = "indent with blanks, not with tabs" if "'\\t'" in fault else "check brackets, quotes and indentation"

@@ -123,8 +123,8 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
             beside = tuple(("conditions", other, "start_from") for other in others)
             raise ConfigFaultError(place, f"goes in a circle ({circle})", remedy, beside, anywhere=True)
         if "method" not in conditions[start]:
-            remedy, others = "leave start_from out to start from the base model", ("prompt", "reference")
-            beside = tuple((*started, key) for key in others)
+            remedy = "leave start_from out to start from the base model"
+            beside = tuple((*started, key) for key in ("prompt", "reference"))
             raise ConfigFaultError(place, f"{start} is not trained and has no adapter", remedy, beside)
         chain.append(start)
         step = conditions[start]

@@ -17,4 +17,5 @@ class ConfigFaultError(Exception):
 def raise_if(fault: tuple | None, *beside: tuple) -> None:
     """Raise a `(path, fault, remedy)`, if there is one."""
     if fault:
-        raise ConfigFaultError(*fault, beside)
+        path, what, remedy = fault
+        raise ConfigFaultError(path, what, remedy, beside)

@@ -73,8 +73,8 @@ def _check_references(config: dict, ruleset: Ruleset) -> None:
             raise ConfigFaultError((*at, "prompt", "examples"), fault, f"give at most {most}", beside)
         if "reference" in condition and not set(SPLITS) & {*config["evaluation"]["structured"]}:
             fault = f"names no split, and {name} answers under structured decoding alone"
-            beside = ((*at, "reference"),)
-            raise ConfigFaultError(("evaluation", "structured"), fault, "name a split, as in [test]", beside)
+            place, remedy = ("evaluation", "structured"), "name a split, as in [test]"
+            raise ConfigFaultError(place, fault, remedy, ((*at, "reference"),))
 
 
 def check_published(path: str, ruleset: Ruleset, conditions: set[str]) -> None:
