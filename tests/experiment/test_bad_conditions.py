@@ -64,7 +64,8 @@ CONFIG = [
     ),
     (
         "conditions: {a: {method: grpo, with: {micro_batch_size: 3}}}",
-        "overlay.yaml: conditions.a.with.micro_batch_size: 16 is not a multiple of micro_batch_size (3); take 18",
+        "overlay.yaml: conditions.a.with.micro_batch_size: conflicts with grpo.batch_size: "
+        "16 is not a multiple of micro_batch_size (3); for grpo.batch_size, take 18",
     ),
     # references
     (

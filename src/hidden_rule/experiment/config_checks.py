@@ -151,7 +151,7 @@ def _check_training(config: dict, name: str) -> None:
     both = (at("batch_size"), at("micro_batch_size"))
     if batch % micro:
         fault = f"{batch} is not a multiple of micro_batch_size ({micro})"
-        raise ConfigFaultError(at("batch_size", "micro_batch_size"), fault, f"take {-(-batch // micro) * micro}", both)
+        raise ConfigFaultError(both[0], fault, f"take {-(-batch // micro) * micro}", both[1:])
     processes = config["launch"]["processes"]
     if batch % processes:
         fault = f"{batch} prompts a step ({dotted(at('batch_size'))}) do not divide among {processes} processes"

@@ -31,7 +31,8 @@ def settings_fault(settings: dict, decoding: str) -> Fault | None:
             return ("curriculum",), fault, "set max_minutes: 0, or by: none", ("max_minutes",)
         if curriculum["epochs"] >= settings["epochs"]:
             fault = f"{curriculum['epochs']} easy epochs of {settings['epochs']} leave none for the rest"
-            remedy = f"give less than {settings['epochs']}, or more grpo.epochs"
+            fewer = f"give less than {settings['epochs']}, or" if settings["epochs"] > 1 else "set by: none, or give"
+            remedy = f"{fewer} more grpo.epochs"
             return ("curriculum", "epochs"), fault, remedy, ("epochs", "steps", "train_rows")
     return None
 
