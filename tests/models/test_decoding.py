@@ -83,6 +83,7 @@ def test_a_model_s_own_ways_of_decoding_are_not_used(tmp_path):
     manifest.write_text(json.dumps({"source": "path", "id": str(tmp_path), "revision": "", "files": {}}), "utf-8")
     network, tokenizer = load_model(manifest, "float32", torch.device("cpu")), load_tokenizer(manifest)
     assert stop_tokens(tokenizer, network) == [258, 3, 4]
+    network.generation_config.update(repetition_penalty=9.0)  # as if another had loaded it
     prompts = [[20, 30, 40], [50, 60], [70]]
     replies, n_tokens = decoding.generate_replies(network, tokenizer, prompts, Generation(2, 12))
     assert not (tmp_path / "ran").exists()

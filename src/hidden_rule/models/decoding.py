@@ -8,6 +8,7 @@ from transformers import DynamicCache
 
 from hidden_rule.kernels.shared_prefix import common_prefix_length, sharing_fault
 from hidden_rule.models.finite import check_values, dtype_of
+from hidden_rule.models.generation import make_neutral
 from hidden_rule.models.tokens import cut_reply, stop_tokens
 from hidden_rule.models.trie import LabelTrie
 
@@ -89,6 +90,7 @@ def generate_replies(
 ) -> tuple[list[str], int]:
     """A reply to each prompt and the number of tokens generated; a batch ends once all of it has."""
     device = model.get_input_embeddings().weight.device
+    make_neutral(model)  # also of a model that `load_model` did not load
     stops = stop_tokens(tokenizer, model)
     replies, n_generated = [""] * len(prompts), 0
     batches = batches_by(len, prompts, generation.batch_size)  # of like lengths, so that little is padded

@@ -20,6 +20,7 @@ from trl import GRPOConfig
 
 from hidden_rule.core import processes
 from hidden_rule.models.finite import naming_run
+from hidden_rule.models.generation import make_neutral
 from hidden_rule.models.tokens import cut_reply, stop_tokens
 from hidden_rule.task.replies import parse_reply
 from hidden_rule.task.rewards import make_reward_function, reward_matrix
@@ -105,8 +106,10 @@ def trainer_class(job: TrainingJob, start: Start) -> tuple[type[EpochOrderedGRPO
 def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> EpochOrderedGRPOTrainer:
     """The trainer of a job; `folder` is where its checkpoints go."""
     settings = job.settings
-    stops = stop_tokens(start.tokenizer, start.model.get_base_model())
-    start.model.get_base_model().generation_config.eos_token_id = stops  # TRL generates and masks by these
+    network = start.model.get_base_model()
+    make_neutral(network)  # TRL takes what it does not set itself from there, and generates and masks by its eos
+    stops = stop_tokens(start.tokenizer, network)
+    network.generation_config.eos_token_id = stops
     arguments = grpo_arguments(job, folder, start.device, stops)
     kind, extra = trainer_class(job, start)
     trainer = kind(
@@ -122,7 +125,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Ep
         **extra,
     )
     if job.decoding == "free":
-        network, with_gradient = trainer.model.get_base_model(), settings["entropy_coef"] != 0
+        with_gradient = settings["entropy_coef"] != 0
         add_shared_prefix_forward(network, temperature=trainer.temperature, entropy_gradient=with_gradient)
     trainer.remove_callback(PrinterCallback)
     limit_time(trainer, settings["max_minutes"], watcher)
