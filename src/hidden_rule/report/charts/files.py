@@ -7,6 +7,8 @@ import json
 import altair as alt
 import vl_convert
 
+from hidden_rule.core.errors import UserError
+
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])  # as vl_convert names it
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -50,9 +52,18 @@ def chart_page(name: str, spec: dict) -> str:
     return PAGE.format(title=html.escape(name), library=library(), spec=script)
 
 
+def check_finite(spec: dict, name: str) -> None:
+    """Raise UserError if a number of a chart is not finite."""
+    try:
+        json.dumps(spec, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"charts/{name}", None, "a number to be drawn is not finite", "see the tables of it") from error
+
+
 def chart_bytes(name: str, chart: alt.TopLevelMixin, suffixes: list[str]) -> dict[str, bytes]:
     """The content of a chart's files by suffix: .html, .svg, .png (at twice the size)."""
     spec = without_inherited(chart.to_dict())  # slow: Altair checks all of it against Vega-Lite's schema
+    check_finite(spec, name)
     svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
     makers = {
         ".html": lambda: chart_page(name, spec).encode(),

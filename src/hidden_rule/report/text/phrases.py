@@ -1,12 +1,22 @@
 """How numbers are written in sentences and tables."""
 
+import math
+
+from hidden_rule.core.errors import UserError
 from hidden_rule.experiment.runs import Estimate
 
 MANY = 8  # with more conditions than this, reports and charts summarize groups of them
 
 
+def shown(value: float) -> float:
+    """A number that is to be shown; raises UserError for one that is not finite: no page says nan."""
+    if not math.isfinite(value):
+        raise UserError("report.html", None, f"a number to be shown is {value}", "see which tables it was made from")
+    return value
+
+
 def percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
+    return f"{100 * shown(value):.1f}%"
 
 
 def interval(low: float, high: float) -> str:
@@ -28,12 +38,13 @@ def in_table(estimate: Estimate | None) -> str:
 
 def p_text(p_value: float) -> str:
     """A p-value in two digits; below 0.001 only that, since no model of the data is so exact."""
+    p_value = shown(p_value)
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}" if p_value < 0.1 else f"p = {p_value:.2f}"
 
 
 def points(share: float) -> str:
     """`1.6` or `−1.6` percentage points, with a true minus sign."""
-    return f"{100 * share:.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * shown(share):.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(share: float) -> str:
@@ -48,6 +59,6 @@ def listing(words) -> str:
 
 
 def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(shown(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
