@@ -17,6 +17,7 @@ SPLITS = ("train", "validation", "test", "holdout")  # the order of the identifi
 DRAWING_ORDER = ("test", "holdout", "validation", "train")  # a larger training split leaves the others as they are
 ID_BLOCK = 10_000_000  # identifiers set aside for each split; also the largest split
 MIN_ROUNDS, MAX_ROUNDS = 8, 60  # of drawing; rare profiles are waited for until MIN_ROUNDS, labels until MAX_ROUNDS
+STALE_ROUNDS = 20  # after so many without a new application there are no more, or too few to wait for
 CELL = ("label", "label_without_hidden")
 Cell = TypeVar("Cell", tuple, str)
 
@@ -103,6 +104,8 @@ def _draw_split(ruleset, name: str, size: int, rng, taken: pl.DataFrame | None, 
             if seen is not None:
                 drawn = drawn.join(seen, on=features, how="anti", maintain_order="left")
         pool.append(drawn.unique(subset=features, keep="first", maintain_order=True))
+        if len(pool) > STALE_ROUNDS and sum(map(len, pool[-STALE_ROUNDS:])) == 0:
+            break
         kept = _add(kept, pool[-1])
         quotas = {
             label: fill_equally(wanted[label], {c: n for c, n in kept.items() if c[0] == label}) for label in wanted

@@ -82,26 +82,26 @@ def operations(when: str) -> int:
     return sum(bool(OPERATION.fullmatch(token)) for token in SQL_TOKEN.findall(when))
 
 
-def check_answers(path, key: str, rule, points: pl.DataFrame) -> None:
-    """A rule has an answer for each of `points`, by arithmetic that holds.
+def check_answers(path, key: str, rule, cases: pl.DataFrame) -> None:
+    """A rule has an answer for each of `cases`, by arithmetic that holds.
 
     Whole numbers are multiplied within 64 bits, beyond which they would start again from below zero; no rule fires
     where a part of it is no number (0 / 0), which polars takes to be larger than all others.
     """
     try:
-        answers = points.select(rule.predicate).to_series()
+        answers = cases.select(rule.predicate).to_series()
     except FAILURES as error:
         fault = f"cannot be evaluated for some applications ({_first_line(error)})"
-        raise UserError(path, key, fault, "take TRY_CAST for CAST, or compare values as they are") from None
+        raise UserError(path, key, fault, "divide by what is never 0, and take TRY_CAST for CAST") from None
     tokens = {token.lower() for token in SQL_TOKEN.findall(rule.when)}
     as_text = {"cast", "try_cast", "concat", "concat_ws", ":", "|"}  # 5 and 5.0 are two texts
     if tokens & {"*", "pow", "power"} and not tokens & as_text:
-        with_floats = points.with_columns(pl.selectors.integer().cast(pl.Float64))
+        with_floats = cases.with_columns(pl.selectors.integer().cast(pl.Float64))
         if not answers.equals(with_floats.select(rule.predicate).to_series()):
             remedy = "write 1.0 * x, so that it is computed with a point, or divide first"
             raise UserError(path, key, "multiplies to more than a whole number of 64 bits holds", remedy)
     if tokens & {"/", "%", "sqrt", "ln", "log", "log2", "log10", "log1p", "pow", "power", "exp"}:
-        fires = points.filter(answers)
+        fires = cases.filter(answers)
         for part in _parts(pl.sql_expr(rule.when)):
             value = fires.select(part).to_series()
             if value.dtype.is_float() and value.is_nan().any():

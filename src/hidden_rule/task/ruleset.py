@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import fill_defaults, load_schema
 from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.task.disclosure import check_secrets
+from hidden_rule.task.predicates import FAILURES
 from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings, decimals_of
 
 TINY, HUGE = 1e-290, 1e290  # weights beyond are scaled before they are added
@@ -177,11 +179,17 @@ class Ruleset:
         `label_without_hidden` is the decision if the hidden rules did not exist.
         """
         visible = [rule for rule in self.rules if not rule.hidden]
-        return frame.with_columns(
-            label=_first(self.rules, lambda rule: rule.label, self.default),
-            fired_rule=_first(self.rules, lambda rule: rule.name, "default"),
-            label_without_hidden=_first(visible, lambda rule: rule.label, self.default),
-        )
+        try:
+            return frame.with_columns(
+                label=_first(self.rules, lambda rule: rule.label, self.default),
+                fired_rule=_first(self.rules, lambda rule: rule.name, "default"),
+                label_without_hidden=_first(visible, lambda rule: rule.label, self.default),
+            )
+        except FAILURES as error:  # on a case so rare that no check met it
+            fault = f"a rule cannot be evaluated for some application ({str(error).splitlines()[0][:120]})"
+            raise UserError(
+                f"ruleset {self.name}", "rules", fault, "divide by what is never 0, and take TRY_CAST for CAST"
+            ) from None
 
 
 def _first(rules, value, otherwise: str) -> pl.Expr:

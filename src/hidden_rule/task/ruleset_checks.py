@@ -124,10 +124,10 @@ def check_policy(path, ruleset) -> None:
         raise UserError(path, "rules", fault, "list values as in x IN (1, 2), or leave rules out")
     for i, rule in enumerate(ruleset.rules):
         check_predicate(path, f"rules[{i}].when", rule.when, ruleset, sample)
-    points = critical_points(ruleset)
+    cases = pl.concat([critical_points(ruleset), ruleset.draw(20_000, np.random.default_rng(0))])
     for i, rule in enumerate(ruleset.rules):
-        check_answers(path, f"rules[{i}].when", rule, points)
-    decided = ruleset.decide(pl.concat([points, ruleset.draw(20_000, np.random.default_rng(0))]))
+        check_answers(path, f"rules[{i}].when", rule, cases)
+    decided = ruleset.decide(cases)
     fired = set(decided["fired_rule"].unique())
     for i, rule in enumerate(ruleset.rules):
         if rule.name in fired:
