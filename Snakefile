@@ -55,7 +55,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        rules.prepare_model.output,
+        rules.inspect_model.output,
         rules.write_manifest.output,
         rules.write_report.output,
         rules.record_run.output,

@@ -1,8 +1,12 @@
 # What the rules repeat, and what makes Snakemake notice that a result is out of date.
 
+import functools
+
+from hidden_rule.core.errors import one_line_errors
 from hidden_rule.core.files import content_hash
 from hidden_rule.core.paths import WORKFLOW
 from hidden_rule.core.sources import code_hash, schema_hash
+from hidden_rule.models.files import HASHES, folder_content
 
 # A rule, its script, and its folders of logs and benchmarks have one name.
 
@@ -70,3 +74,30 @@ def training_code(wildcards):
 def content_of(*paths):
     """A param that follows files that no job makes, and what the schema fills into a ruleset."""
     return [content_hash(*paths), schema_hash("ruleset.schema.yaml")]
+
+
+# Of a local model's folder the hashes are kept, so that its files are read again only when one of them has changed.
+with one_line_errors():
+    LOCAL_MODEL = (
+        folder_content(config["model"]["id"], f"{MODEL_FOLDER}/{HASHES}") if config["model"]["source"] == "path" else ""
+    )
+
+
+@functools.cache
+def packaged_model():
+    """What a packaged model is made by."""
+    return code_hash(WORKFLOW.parent / "src" / "hidden_rule" / "models" / "package.py")
+
+
+# What an inspection looks at beside the model, its settings and the ruleset.
+INSPECTED = {
+    "targets": config["lora"]["target_modules"],
+    "limits": reply_limits(config),
+    "oracle": "oracle" in [condition.get("prompt") for condition in config["conditions"].values()],
+    "examples": any(isinstance(condition.get("prompt"), dict) for condition in config["conditions"].values()),
+}
+
+
+def base_content(wildcards):
+    """A param that follows what the base model's files hold, as far as `model` does not say it, whatever their times."""
+    return packaged_model() if config["model"]["source"] == "package" else LOCAL_MODEL

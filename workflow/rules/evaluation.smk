@@ -28,6 +28,7 @@ rule evaluate:
         **with_model(),
     params:
         model=config["model"],
+        base=base_content,
         settings=config["evaluation"],
         adapter=evaluated_folder,
         prompt=prompt_of,
@@ -88,6 +89,7 @@ rule measure_side_effects:
         **with_model(),
     params:
         model=config["model"],
+        base=base_content,
         batch_size=config["evaluation"]["batch_size"],
         adapter=evaluated_folder,
         code=code_of("measure_side_effects"),

@@ -14,6 +14,7 @@ rule record_run:
         suites=SUITES,
         lock="envs/requirements.txt",
         model=MANIFEST,
+        inspection=INSPECTION,
         ruleset=config["ruleset"],
         adapters=[PATHS.adapter(run) / "adapter_model.safetensors" for run in TRAINED],
         costs=rules.summarize.output.costs,
@@ -63,7 +64,7 @@ rule render_charts:
     resources:
         **small(mem_mb=2000, runtime=20),
     params:
-        config=excerpt(config, conditions_of(RUNS), "charts"),
+        config=excerpt(config, conditions_of(RUNS), "charts", "suites"),
         code=code_of("render_charts"),
         content=content_of(config["ruleset"]),
     message:
@@ -114,7 +115,7 @@ rule write_report:
 
 rule write_manifest:
     input:
-        rules.prepare_model.output,
+        rules.inspect_model.output,
         rules.build_dataset.output,
         SUITES,
         [PATHS.history(run) for run in TRAINED],

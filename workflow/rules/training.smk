@@ -4,7 +4,7 @@
 
 rule train:
     input:
-        model=ancient(MANIFEST),
+        model=MANIFEST,
         ruleset=config["ruleset"],
         train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
@@ -48,7 +48,7 @@ rule train:
 
 rule sample_start:
     input:
-        model=ancient(MANIFEST),
+        model=MANIFEST,
         ruleset=config["ruleset"],
         split=rules.build_dataset.output.validation,
         adapter=lambda wildcards: adapter_files(start_folder(wildcards)),

@@ -1,10 +1,17 @@
-"""Make the base model ready to load and write down what it is (`hidden_rule/models/prepare.py`)."""
+"""Make the base model ready to load, inspect it, and write down what it is (`hidden_rule/models/inspection.py`)."""
 
 from hidden_rule.core.logs import logged
+from hidden_rule.models.base import BaseModel
+from hidden_rule.models.devices import lease_devices
 from hidden_rule.models.startup import load_libraries
 
-with logged(snakemake.log[0], hub=snakemake.params.model["source"] == "hub"):
+with logged(snakemake.log[0]):
+    lease_devices(snakemake.resources.get("gpu", 0))  # before torch is imported
     load_libraries()
-    from hidden_rule.models.prepare import prepare_model
+    from hidden_rule.models.hardware import use_threads
+    from hidden_rule.models.inspection import Use, prepare_and_inspect
 
-    prepare_model(snakemake.params.model, snakemake.output.manifest)
+    use_threads(snakemake.threads)
+    params = snakemake.params
+    use = Use(BaseModel.of(params.record, params.model), snakemake.input.ruleset, **params.inspected)
+    prepare_and_inspect(params.model, params.base, use, snakemake.output.manifest)

@@ -13,7 +13,7 @@ from hidden_rule.report import provenance
 
 
 def record_run(results: Results, lock, model, provenance_path, config_path) -> None:
-    """Write both records; lock: path of the pip lock; model: path of the base model's manifest.
+    """Write both records; lock: path of the pip lock; model: paths of the base model's manifest, and of its inspection.
 
     Raises UserError where a fact cannot be found out.
     """
@@ -25,7 +25,7 @@ def record_run(results: Results, lock, model, provenance_path, config_path) -> N
         "lock": {"path": str(lock), "sha256": file_sha256(lock)},
         "python": platform.python_version(),
         "packages": provenance.locked_packages(lock),
-        "model": read_json(model),
+        "model": {**read_json(model[0]), "inspection": read_json(model[1])},
         "ruleset": {"path": config["ruleset"], "sha256": file_sha256(results.declared(config["ruleset"]))},
         "data": provenance.data_hashes(results),
         "adapters": provenance.adapter_hashes(results),
@@ -55,7 +55,7 @@ if "snakemake" in globals():
         record_run(
             Results(Path(snakemake.output.config).parent, snakemake.params.config, snakemake.input),
             lock=snakemake.input.lock,
-            model=snakemake.input.model,
+            model=(snakemake.input.model, snakemake.input.inspection),
             provenance_path=snakemake.output.provenance,
             config_path=snakemake.output.config,
         )

@@ -42,3 +42,12 @@ def check_context(config, prompts: list[list[int]], n_reply: int, blame: Blame) 
     longest = max(map(len, prompts))
     if longest + n_reply > limit:
         raise blame.error(f"prompt and reply of {longest + n_reply:,} tokens are more than the model's {limit:,}")
+
+
+def check_replies(replies: dict[str, int], limits: dict[str, int]) -> None:
+    """Raise UserError if a label's reply, of so many tokens with the turn's end, is longer than a setting allows."""
+    label = max(replies, key=lambda name: replies[name])
+    for key, n in limits.items():
+        if replies[label] > n:
+            fault = f"{n} tokens cut the reply for {label}, which has {replies[label]} with the end of the turn"
+            raise SettingError(key, fault, f"give at least {replies[label]}")

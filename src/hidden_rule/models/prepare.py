@@ -1,9 +1,7 @@
 """Prepare a base model and record its files: safetensors only, no code of a model's own."""
 
 import json
-import os
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -65,12 +63,6 @@ def check_json(path: Path) -> None:
         raise UserError(path, None, "is not a JSON object", AGAIN)
 
 
-def today() -> str:
-    """The date in UTC, ISO 8601; that of `SOURCE_DATE_EPOCH` where it is set (reproducible builds)."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    return (datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)).date().isoformat()
-
-
 def known_record(path) -> dict:
     """A record that was written before, or an empty one where there is none that can be read."""
     try:
@@ -85,8 +77,8 @@ def prepare_model(model: dict, manifest_path, content: str = "", fetch: bool = T
 
     `model` is the configuration's; `content` names what its files come from beside that, and `fetch` says whether a
     Hub model may be fetched. A package's model is written beside the manifest, or left there if it is as it was
-    written; a Hub model stays in the Hub's cache and a local one where it is. `rendered_on` is the date of templates
-    that read the clock: it stays while the files do. Raises UserError if something is missing, damaged or unsafe.
+    written; a Hub model stays in the Hub's cache and a local one where it is. Raises UserError if something is missing,
+    damaged or unsafe.
     """
     manifest_path = Path(manifest_path)
     folder, before = manifest_path.parent, known_record(manifest_path)
@@ -104,8 +96,6 @@ def prepare_model(model: dict, manifest_path, content: str = "", fetch: bool = T
         manifest["licence"] = licence_of(source)
     check_files(source)
     manifest["files"] = file_hashes(source, known)
-    same_files = before.get("files") == manifest["files"]
-    manifest["rendered_on"] = (same_files and before.get("rendered_on")) or today()
     write_text(json.dumps(manifest, indent=2) + "\n", manifest_path)
     return manifest
 
