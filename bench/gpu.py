@@ -74,9 +74,9 @@ def load(shape: str, rows: int, work: Path, side: str) -> measure.Setup:
     """
     import bench
     from hidden_rule.experiment.config import load_config
+    from hidden_rule.kernels.install import install_kernels
     from hidden_rule.models.adapters import add_adapter
     from hidden_rule.models.hardware import default_device
-    from hidden_rule.kernels.install import install_kernels
     from hidden_rule.models.loading import load_tokenizer
     from hidden_rule.models.tokens import label_trie
     from hidden_rule.task.ruleset import load_ruleset

@@ -67,7 +67,7 @@ class Checkout:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """What needs a finished run is slow. Where tests run two at a time one process runs all of these, and each file whole.
+    """What needs a finished run is slow. Of two processes one runs all of these; each file is run by one, too.
 
     The slow come first, so that both processes end at about the same time.
     """
