@@ -6,6 +6,7 @@
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
 # make bench     how fast it is beside plain TRL: results/published/bench.json
 # make verify    is a results folder as it was written? RESULTS=results/laptop
+# make inspect-model   what is a model asked, and would it be asked rightly? MODEL=folder-or-Hub-id, see docs/architectures.md
 # make publish   RESULTS -> results/published, and the tables of README and docs
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +17,7 @@ TWO_AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify publish bench clean
+.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify inspect-model publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -78,6 +79,10 @@ lock: setup
 
 verify: setup
 	$(BIN)/python -m hidden_rule.core.manifest $(RESULTS)
+
+inspect-model: setup
+	@$(BIN)/python -m hidden_rule.models.inspection '$(MODEL)' $(if $(REVISION),--revision '$(REVISION)') \
+	  $(if $(RULESET),--ruleset '$(RULESET)') $(if $(TARGETS),--targets '$(TARGETS)') $(if $(DTYPE),--dtype $(DTYPE))
 
 publish: setup
 	$(BIN)/python -m hidden_rule.report.publish $(RESULTS)

@@ -29,7 +29,15 @@ CONFIG = {
     "sft": {"epochs": 5, "learning_rate": 2e-3},
     "grpo": {"epochs": 3, "learning_rate": 3e-4, "group_size": 8, "estimator": "expected"},
 }
-PROVENANCE = {"created": "2026-01-01", "git": {"commit": "</pre><script>alert(3)</script>", "dirty": False}}
+INSPECTION = {
+    "facts": {"generation prompt": "<|im_end|>\n<script>alert(4)</script>", "share of linear layers adapted": 0.5714},
+    "warnings": ["the chat template drops <b>the system's message</b>"],
+}
+PROVENANCE = {
+    "created": "2026-01-01",
+    "git": {"commit": "</pre><script>alert(3)</script>", "dirty": False},
+    "model": {"id": "tiny", "inspection": INSPECTION},
+}
 PAYLOADS = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -107,6 +115,8 @@ def test_the_page_holds_everything_escaped(report):
         page = stream.read()
     assert "<script" not in page
     assert "<iframe" not in page
+    assert "<li>the chat template drops &lt;b&gt;the system&#39;s message&lt;/b&gt;</li>" in page
+    assert "<dd>&lt;|im_end|&gt;\\n&lt;script&gt;alert(4)&lt;/script&gt;</dd>" in page and "<dd>57.1%</dd>" in page
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "{{ 7 * 7 }}" in page

@@ -107,7 +107,8 @@ def check_weights(network, folder) -> None:
         if not torch.stack(weight.aminmax()).isfinite().all():
             dtype = str(weight.dtype).removeprefix("torch.")
             fault = f"the tensor {name} holds numbers that are not finite in {dtype}"
-            raise UserError(folder, None, fault, "set model.dtype to bfloat16 or float32, or fetch the weights again")
+            wider = "set model.dtype to bfloat16 or float32, or " if weight.dtype == torch.float16 else ""
+            raise UserError(folder, None, fault, f"{wider}fetch or copy the weights again")
 
 
 def check_ids(network, tokenizer, folder) -> int:

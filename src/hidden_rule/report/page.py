@@ -15,6 +15,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.report import side_effects_page
 from hidden_rule.report.embedding import embed_chart
 from hidden_rule.report.examples import examples
+from hidden_rule.report.model_section import model_section
 from hidden_rule.report.tables import (
     as_text,
     collapse_table,
@@ -105,6 +106,7 @@ def sources_of(results: Results) -> dict:
         "shared": [(key, as_text(config[key])) for key in SHARED if key in config],
         "hidden_note": hidden_rule_note(config, len(results.ruleset.hidden_rules)),
         "provenance": [(key, listed(value)) for key, value in known.items()],
+        "base_model": model_section(provenance),
         "packages": provenance.get("packages", {}),
         "provenance_json": json.dumps(provenance, indent=2, ensure_ascii=False),
     }
@@ -112,7 +114,9 @@ def sources_of(results: Results) -> dict:
 
 def listed(value) -> str | dict[str, str]:
     """A piece of provenance as the template shows it: a dictionary as a list of its own."""
-    return {name: as_text(item) for name, item in value.items()} if isinstance(value, dict) else as_text(value)
+    if not isinstance(value, dict):
+        return as_text(value)
+    return {name: as_text(item) for name, item in value.items() if name != "inspection"}  # `model_section` shows it
 
 
 def several_seeds(results: Results) -> bool:
