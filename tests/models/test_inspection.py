@@ -1,4 +1,4 @@
-"""The inspection of a model as a whole: what it measures, what it keeps, its command; its parts have tests of their own."""
+"""The inspection of a model as a whole: what it measures and keeps, and its command. Its parts have their own tests."""
 
 import json
 import os
