@@ -21,6 +21,7 @@ from hidden_rule.training.job import TrainingData, TrainingJob, TrainingOutput
 pytest_plugins = ["suite_worlds"]  # its fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
+CORES = "1" if "PYTEST_XDIST_WORKER" in os.environ else "all"  # of a run: tests beside each other share the machine
 
 
 class Checkout:
@@ -47,7 +48,7 @@ class Checkout:
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run snakemake here as a user would; what it printed is in `stdout` and `stderr`."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--cores", CORES, "--resources", "gpu=1", *arguments]
         return subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, env=self.environment, check=False
         )

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psutil
 
-from conftest import SMOKE, Checkout
+from conftest import CORES, SMOKE, Checkout
 
 COMPARED = ("predictions/*/seed*.parquet", "metrics.parquet", "comparisons.parquet", "adapters/*/*/*.safetensors")
 
@@ -81,7 +81,7 @@ def disturb(checkout: Checkout, arguments: tuple, rng: random.Random, longest_s:
     Snakemake said.
     """
     log_path = checkout.folder.with_suffix(".log")
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--cores", CORES, "--resources", "gpu=1", *arguments]
     whom, wait_s, killed = rng.choice(["run", "job"]), rng.uniform(0, longest_s), ""
     with open(log_path, "w") as log:
         where = {"cwd": checkout.folder, "env": checkout.environment}

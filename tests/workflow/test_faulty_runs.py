@@ -10,7 +10,7 @@ import pytest
 from smoke_jobs import AGGREGATED, EVERYTHING, MANIFEST
 from test_faults import mount
 
-from conftest import SMOKE, Checkout
+from conftest import CORES, SMOKE, Checkout
 from hidden_rule.core import manifest as verify
 from torture import fingerprints
 
@@ -50,7 +50,7 @@ def test_two_runs_at_once_on_one_folder(moved):
     overlay.write_text("experiment: twice\nconditions: {sft: false, grpo: false, sft_then_grpo: false}\n")
     predictions = "results/twice/predictions/baseline/seed0.parquet"
     arguments = [*SMOKE, str(overlay), "--", predictions]
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--cores", CORES, "--resources", "gpu=1", *arguments]
     first = subprocess.Popen(command, cwd=moved.folder, env=moved.environment, stderr=subprocess.DEVNULL)
     while not list(moved.folder.glob(".snakemake/locks/*")):
         assert first.poll() is None
