@@ -66,7 +66,7 @@ class Checkout:
         return {line.split(": ", 1)[1] for line in lines if line.startswith("Job ") and ": " in line}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(wrapper=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """What needs a finished run is slow. Of two processes one runs all of these; each file is run by one, too.
 
@@ -79,6 +79,7 @@ def pytest_collection_modifyitems(items):
         else:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: ("smoke" not in item.fixturenames, item.get_closest_marker("slow") is None))
+    return (yield)
 
 
 SMOKE = ("--configfile", "experiments/smoke.yaml")
