@@ -13,7 +13,7 @@ VENV := .venv
 RESULTS ?= results/laptop
 BIN := $(VENV)/bin
 # Two processes of one thread each: small models gain nothing from more, and threads that spin slow what runs beside them.
-TWO_AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO_AT_A_TIME := -n 2 --dist loadscope --no-loadscope-reorder
 export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive

@@ -66,20 +66,28 @@ class Checkout:
         return {line.split(": ", 1)[1] for line in lines if line.startswith("Job ") and ": " in line}
 
 
-@pytest.hookimpl(wrapper=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """What needs a finished run is slow. Of two processes one runs all of these; each file is run by one, too.
-
-    The slow come first, so that both processes end at about the same time.
-    """
+    """What needs a finished run is slow. The slow come first, so that two processes end at about the same time."""
     for item in items:
         if "smoke" in item.fixturenames:
             item.add_marker("slow")
-            item.add_marker(pytest.mark.xdist_group("smoke"))
-        else:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: ("smoke" not in item.fixturenames, item.get_closest_marker("slow") is None))
-    return (yield)
+
+
+SHARE_A_RUN = ("test_faults", "test_faulty_runs", "test_pipeline", "test_reruns", "test_torture")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of processes beside each other each runs whole files, and one those that share the finished run."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = Path(nodeid.partition("::")[0]).stem
+            return "run" if name in SHARE_A_RUN else name
+
+    return ByFile(config, log)
 
 
 SMOKE = ("--configfile", "experiments/smoke.yaml")

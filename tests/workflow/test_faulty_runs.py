@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_written(moved):
         assert moved.snakemake(*SMOKE).returncode == 0  # nothing to do
         for overlay, words in [
             (changed, "Write-protected output files for rule"),
-            (new, "Failed to create output directory results/new/data.\nOSError: [Errno 30] Read-only file system"),
+            (new, "Failed to create output directory results/new"),
         ]:
             done = moved.snakemake(*SMOKE, str(overlay))
             assert done.returncode == 1
