@@ -17,8 +17,10 @@ from smoke_jobs import (
     CONDITIONS,
     DATA,
     EVERYTHING,
+    INSPECT,
     MANIFEST,
     MODELS,
+    PREPARE,
     PROVENANCE,
     REPORT,
     RL,
@@ -89,13 +91,17 @@ SETTINGS = [  # of the experiment, and what runs again under them
     ("sft: {learning_rate: 1.0e-4}", retrained("sft", "sft_then_grpo")),
     ("grpo: {beta: 0.1}", retrained(*RL)),
     ("lora: {r: 8}", retrained("sft", *RL)),
-    ("decoding: free", retrained(*RL) | ASSESSED | {f"Sample replies before training {name}, seed 0" for name in RL}),
+    (
+        "decoding: free",
+        INSPECT | retrained(*RL) | ASSESSED | {f"Sample replies before training {name}, seed 0" for name in RL},
+    ),
     (
         "conditions: {grpo: {method: grpo, with: {group_size: 8}}}",
         retrained("grpo") | {ASSESS["baseline"]},  # other groups
     ),
     ("charts: {width: 700}", CHARTS | REPORT | PROVENANCE),
-    ("evaluation: {max_new_tokens: 9}", evaluated(*CONDITIONS)),
+    ("evaluation: {max_new_tokens: 17}", INSPECT | evaluated(*CONDITIONS)),
+    ("lora: {target_modules: [q_proj]}", INSPECT | retrained("sft", *RL)),
     ("suites: {size: 5}", SUITES | evaluated(*CONDITIONS)),
     (
         "seeds: [0, 1]",
@@ -143,7 +149,7 @@ def another_look(text: str) -> str:
 
 
 INPUTS = [  # files that no job makes
-    ("rulesets/fincorp.yaml", lambda text: text.replace("nps >= 80", "nps >= 70"), EVERYTHING),
+    ("rulesets/fincorp.yaml", lambda text: text.replace("nps >= 80", "nps >= 70"), PREPARE | EVERYTHING),
     ("workflow/report/report.html.j2", lambda text: text + "\n", REPORT),
     ("envs/requirements.txt", lambda text: text + "# edited\n", PROVENANCE | REPORT),
     (
@@ -162,8 +168,8 @@ def test_an_input_reruns_what_depends_on_it(finished, name, change, expected):
 
 
 STATEMENTS = [  # what runs again after an expression of a module or a script has changed
-    (f"{PACKAGE}/core/tables.py", EVERYTHING),
-    (f"{PACKAGE}/core/costs.py", MODELS),
+    (f"{PACKAGE}/core/tables.py", PREPARE | EVERYTHING),
+    (f"{PACKAGE}/core/costs.py", PREPARE | MODELS),
     (f"{PACKAGE}/task/rewards.py", retrained(*RL) | ASSESSED),
     (f"{PACKAGE}/experiment/conditions.py", COLLAPSE | AGGREGATED),
     (f"{PACKAGE}/experiment/sweep.py", set()),  # of the config alone: what it changes there is in params
