@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from hidden_rule.core.errors import UserError
+from hidden_rule.core.errors import SETTING_FILES, UserError
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.files import folder_content
 from hidden_rule.models.inspected import earlier_findings
@@ -98,7 +98,8 @@ def test_a_folder_is_known_by_its_content(folder, tmp_path):
     assert folder_content(folder, known) == before
 
 
-def test_the_command_prints_facts_or_one_line(folder, capsys):
+def test_the_command_prints_facts_or_one_line(folder, capsys, monkeypatch):
+    monkeypatch.setenv(SETTING_FILES, "{}")  # put back at the end: the command sets it for its process
     main([str(folder), "--ruleset", str(FINCORP), "--dtype", "float32"])
     printed = capsys.readouterr().out
     assert "LlamaForCausalLM" in printed and "longest prompt" in printed

@@ -99,7 +99,7 @@ def assess(rows: pl.DataFrame, ruleset, group_size: int, reward: dict) -> list[d
             reward=reduce(operator.add, [chance * points for points, chance in earned]).mean(),
             n=pl.len().cast(pl.Int64),
         )
-        of = subset._asdict() | {"group_size": group_size}
+        of = {"kind": subset.kind, "name": subset.name, "group_size": group_size}
         assessed += [of | found for found in row.to_dicts() if found["n"]]
     return assessed
 
@@ -128,7 +128,7 @@ def assess_drawn(samples: pl.DataFrame, ruleset, group_size: int, reward: dict) 
     for subset, kept in subsets_of(rows, ruleset):
         of = rows.filter(kept)
         if len(of):
-            found = subset._asdict() | {"group_size": group_size, "n": len(of)}
+            found = {"kind": subset.kind, "name": subset.name, "group_size": group_size, "n": len(of)}
             assessed.append(found | of.select(means).mean().row(0, named=True))
     return assessed
 
