@@ -1,6 +1,6 @@
 # make results   the default experiment, from a clean checkout to results/laptop/report.html
 # make test      the tests
-# make test-fast those that need no finished run and no browser: three to five minutes
+# make test-fast those that need no finished run and no browser: two to three minutes
 # make test-inputs   thousands of generated configs, rulesets, predicates and files: some five minutes
 # make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
