@@ -51,7 +51,8 @@ PartitionName=gpu Nodes=ALL State=UP DefMemPerCPU=500
 GPUS = f"{MARK}\nName=gpu Type=a100 File=/dev/null\nName=gpu Type=a100 File=/dev/zero\n"
 # which GPU a job got; Slurm's record of it forgets that when the job ends
 PROLOG = '#!/bin/sh\necho "$SLURM_JOB_ID $SLURM_JOB_GPUS" >> {folder}/gpus\n'
-ONE_THREAD = ("--set-threads", "train=1", "evaluate=1")
+SUBMITTED = ("prepare_model", "inspect_model", "train", "evaluate")  # the rules that load the model
+ONE_THREAD = ("--set-threads", *(f"{name}=1" for name in SUBMITTED))
 # quicker than a cluster with users wants it
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
 
@@ -131,7 +132,8 @@ def records() -> list[dict[str, str]]:
 
 def of_rule(jobs: list[dict[str, str]], name: str, wildcards: str = "") -> list[dict[str, str]]:
     """The jobs of a rule, or of one condition and seed (`sft_0`), by their comment: `rule_<name>_wildcards_…`."""
-    return [job for job in jobs if job["Comment"].startswith(f"rule_{name}_wildcards_{wildcards}")]
+    named = f"rule_{name}_wildcards_{wildcards}"
+    return [job for job in jobs if job["Comment"].startswith(named) or job["Comment"] == f"rule_{name}"]
 
 
 def submit(checkout: Checkout, log: Path, *arguments: str) -> subprocess.Popen:
@@ -177,7 +179,7 @@ def hang(checkout: Checkout, run: subprocess.Popen) -> dict[str, str]:
 def check_records(folder: Path, jobs: list[dict[str, str]]) -> None:
     """What Slurm's records have to say of a run."""
     gpus = dict(line.split(" ") for line in (folder / "gpus").read_text().splitlines())
-    assert len(of_rule(jobs, "train") + of_rule(jobs, "evaluate")) == len(jobs)
+    assert sum(len(of_rule(jobs, name)) for name in SUBMITTED) == len(jobs)
     spans = []
     for job in jobs:
         assert re.fullmatch(r"gres:gpu(:a100)?:1", job["TresPerJob"]) and job["JOB_GRES"] == "gpu:a100:1", job
@@ -224,7 +226,7 @@ def main() -> None:
         finish(submit(checkout, log, *options), log)
         jobs = records()
         check_records(folder, jobs)
-        assert len(jobs) == 7 and {job["JobState"] for job in jobs} == {"COMPLETED"}
+        assert len(jobs) == 9 and {job["JobState"] for job in jobs} == {"COMPLETED"}
         assert fingerprints(checkout) == expected
         say(f"--workflow-profile profiles/slurm: {len(jobs)} jobs, results as of the local run")
 
