@@ -32,7 +32,7 @@ rule prepare_model:
         ruleset=config["ruleset"],
         fetched=rules.fetch_model.output.done if config["model"]["source"] == "hub" else [],
     output:
-        manifest=update(MANIFEST),  # a setting that is refused leaves the manifest of before
+        manifest=MANIFEST,  # not update(): after a refusal Snakemake would take the file of before for this job's
     log:
         log_of("prepare_model"),
     conda:
