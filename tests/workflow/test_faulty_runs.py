@@ -128,6 +128,22 @@ def test_a_damaged_run_says_so_and_is_mended_by_the_command_that_made_it(smoke, 
     assert fingerprints(moved) == fingerprints(smoke)
 
 
+def test_a_model_setting_that_is_refused_is_refused_again(moved, tiny_manifest):
+    """Also where an earlier setting was accepted, whose record Snakemake must not take for this one's."""
+    accepted, refused = moved.folder.parent / "accepted.yaml", moved.folder.parent / "refused.yaml"
+    accepted.write_text(f"experiment: other\nmodel: {{source: path, id: '{tiny_manifest.parent / 'model'}'}}\n")
+    refused.write_text("model: {chat_template_kwargs: {enable_thinkng: false}}\n")
+    target = ("--", "results/other/model.json")
+    moved.run(*SMOKE, str(accepted), *target)
+    for _ in range(2):
+        done = moved.snakemake(*SMOKE, str(accepted), str(refused), *target)
+        assert done.returncode == 1 and "Traceback" not in said(done)
+        (line,) = errors(done)
+        assert (
+            "refused.yaml: model.chat_template_kwargs.enable_thinkng: is no key that the model's chat template" in line
+        )
+
+
 @pytest.fixture
 def times(smoke):
     """Times of the smoke run's files, put back at the end."""

@@ -132,7 +132,7 @@ def prepare_and_inspect(model: dict, content: str, use: Use, output) -> None:
     """Prepare an experiment's model, inspect it, and write its manifest to `output`: files, identity and findings.
 
     `model`: the configuration's; `content`: as in `prepare_model`; `use.base` names the model's own manifest, which
-    experiments share. Raises UserError, and leaves `output` as it was, where results would be wrong.
+    experiments share. Raises UserError, and writes nothing to `output`, where results would be wrong.
     """
     record = use.base.manifest
     manifest = prepare_model(model, record, content, fetch=False)
