@@ -1,7 +1,7 @@
 # The experiment: its conditions and runs, where its files lie, and what one condition differs by from another.
 
 from hidden_rule.experiment.conditions import model_slug, start_of
-from hidden_rule.experiment.limits import reply_limits
+from hidden_rule.experiment.reply_limits import reply_limits
 from hidden_rule.experiment.results import Results, excerpt
 from hidden_rule.experiment.runs import Run
 

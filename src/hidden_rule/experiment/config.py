@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hidden_rule.experiment.cautions import cautions
 from hidden_rule.experiment.config_checks import check_all
 from hidden_rule.experiment.faults import ConfigFaultError
-from hidden_rule.experiment.sources import Source, merged, placed, read_sources, setting_files
+from hidden_rule.experiment.setting_files import Source, merged, placed, read_sources, setting_files
 
 
 @dataclass(frozen=True)

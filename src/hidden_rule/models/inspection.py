@@ -62,7 +62,7 @@ def inspect_model(use: Use) -> Inspected:
     check_architecture(folder)  # what takes no time before what loads the network
     tokenizer = load_tokenizer(use.base.manifest, use.base.chat_template_kwargs)
     chat = inspect_chat(tokenizer, use.base.chat_template_kwargs, generation_settings(folder))
-    network = inspect_network(folder, use.base.dtype, list(use.targets), default_device())
+    network = inspect_network(folder, tokenizer, use.base.dtype, list(use.targets), default_device())
     lengths = inspect_lengths(use, tokenizer, AutoConfig.from_pretrained(folder, local_files_only=True))
     parts = (network, chat, lengths)
     facts = {name.replace("_", " "): value for part in parts for name, value in part.facts.items()}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from hidden_rule.core.errors import SettingError, UserError
 from hidden_rule.core.files import read_json
@@ -122,14 +122,6 @@ def check_ids(network, tokenizer, folder) -> int:
     return rows
 
 
-def read_tokenizer(folder):
-    """The tokenizer of a folder, or None where it cannot be read, which `load_tokenizer` reports."""
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception:
-        return None
-
-
 def sizes(network, targets: Targets) -> dict:
     """Facts of a network's size and of the share of it that gets an adapter."""
     layers = dict(network.named_modules())
@@ -163,13 +155,15 @@ def kernel_facts(kernels: Kernels) -> dict:
     }
 
 
-def inspect_network(folder, dtype: str, target_modules: list[str], device: torch.device) -> Inspected:
-    """What a model folder's network is; raises UserError where it could not be trained, or not as asked for."""
+def inspect_network(folder, tokenizer, dtype: str, target_modules: list[str], device: torch.device) -> Inspected:
+    """What a model folder's network is; raises UserError where it could not be trained, or not as asked for.
+
+    `tokenizer`: the folder's, whose ids are looked up in the network's embeddings.
+    """
     folder = Path(folder)
     network, info = load_network(folder, dtype, device)
     check_weights(network, folder)
     targets = find_targets(network, target_modules)
-    tokenizer = read_tokenizer(folder)
     config = network.config.get_text_config()
     kernels = install_kernels(network, device)
     tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
@@ -180,7 +174,7 @@ def inspect_network(folder, dtype: str, target_modules: list[str], device: torch
         "quantization": quantization(folder) or "none",
         **sizes(network, targets),
         "tied_output_layer": tied,
-        "embedding_rows": check_ids(network, tokenizer, folder) if tokenizer else None,
+        "embedding_rows": check_ids(network, tokenizer, folder),
         **positions(config),
         **kernel_facts(kernels),
         KERNELS: kernels.record(network, device),
