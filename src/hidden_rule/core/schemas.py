@@ -132,7 +132,7 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
             if isinstance(value, str) and limit in ("number", "integer") and (meant := _number_meant(value, limit)):
                 return path, f"{quoted(value)} is read as text, not a number", f"write {meant}"
             remedy = "put it in quotes" if limit == "string" and value is not None else f"give {wanted}"
-            if limit == "array" and (listed := _listed(value, error.schema.get("items", {}), root)):
+            if limit == "array" and (listed := _listed(value, error.schema, root)):
                 remedy = f"write {listed}"
             if limit == "object":
                 remedy = "write {} if it has no keys" if value is None else "write its keys below it, indented"
@@ -164,8 +164,8 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
             return path, " ".join(error.message.split())[:120], description
 
 
-def _listed(value, items: dict, root: dict) -> str | None:
-    """A value in brackets, `3` as `[3]` and `0, 1` as `[0, 1]`, if that is a list of valid items; else None."""
+def _listed(value, schema: dict, root: dict) -> str | None:
+    """A value in brackets, `3` as `[3]` and `0, 1` as `[0, 1]`, if that is a list as `schema` wants it; else None."""
     if value is None or isinstance(value, dict):
         return None
     text = f"[{str(value).lower() if isinstance(value, bool) else value}]"
@@ -173,8 +173,7 @@ def _listed(value, items: dict, root: dict) -> str | None:
         inside = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         return None
-    validator = Validator({**items, "$defs": root.get("$defs", {})})
-    return text if all(validator.is_valid(item) for item in inside) else None
+    return text if Validator({**schema, "$defs": root.get("$defs", {})}).is_valid(inside) else None
 
 
 def _place_of(key: str, schema: dict, root: dict) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hidden_rule.experiment.cautions import cautions
 from hidden_rule.experiment.config_checks import check_all
 from hidden_rule.experiment.faults import ConfigFaultError
+from hidden_rule.experiment.planned_comparisons import without_superseded
 from hidden_rule.experiment.setting_files import Source, merged, placed, read_sources, setting_files
 
 
@@ -44,6 +45,11 @@ def check_config(config: dict, files: Sequence) -> dict:
 
 def _checked(config: dict, sources: list[Source]) -> tuple[dict, list[str]]:
     try:
-        return check_all(config)
+        config, void = without_superseded(config, sources)
+        checked, lines = check_all(config)
     except ConfigFaultError as fault:
         raise placed(fault, sources, config) from None
+    if void:
+        instead = f"each condition is compared with {checked['comparisons']['against']} instead"
+        lines = [*lines, f"comparisons.against is {void}, which a later file leaves out: {instead}"]
+    return checked, lines

@@ -62,8 +62,8 @@ def setting_files(sources: Sequence[Source]) -> dict[str, str]:
 
 def placed(fault: ConfigFaultError, sources: Sequence[Source], config: dict) -> UserError:
     """The error of a fault: it names the source that the user wrote last of those that take part in it."""
-    at = max([fault.path, *fault.beside], key=lambda path: _rank(path, sources))
-    if fault.anywhere or _rank(at, sources) <= _rank(fault.path, sources):
+    at = max([fault.path, *fault.beside], key=lambda path: rank(path, sources))
+    if fault.anywhere or rank(at, sources) <= rank(fault.path, sources):
         name = _source_of(at, sources, config)
         return UserError(name, dotted(at), fault.fault, _pasted(fault, name, sources))
     name, conflicting = _source_of(at, sources, config), dotted(fault.path)
@@ -71,7 +71,7 @@ def placed(fault: ConfigFaultError, sources: Sequence[Source], config: dict) -> 
     return UserError(name, dotted(at), f"conflicts with {conflicting}: {fault.fault}", remedy)
 
 
-def _rank(path: tuple, sources: Sequence[Source]) -> int:
+def rank(path: tuple, sources: Sequence[Source]) -> int:
     """The number of the last source in which the key stands; -1 for none."""
     return next((i for i in reversed(range(len(sources))) if _has(sources[i].document, path)), -1)
 
@@ -79,8 +79,8 @@ def _rank(path: tuple, sources: Sequence[Source]) -> int:
 def _source_of(path: tuple, sources: Sequence[Source], config: dict) -> str:
     """The last source in which the key stands; for a key that stands nowhere, the last that has what is above it."""
     for depth in range(len(path), 0, -1):
-        if (rank := _rank(path[:depth], sources)) >= 0:
-            return sources[rank].name
+        if (place := rank(path[:depth], sources)) >= 0:
+            return sources[place].name
         if _has(config, path[:depth]):
             return COMMAND_LINE
     return sources[0].name if sources else COMMAND_LINE

@@ -24,12 +24,12 @@ standard error by the delta method (Takahashi et al. 2022, Applied Intelligence 
 Rows pooled over seeds (`seed` null) use all rows of all seeds; their intervals account for the fact that seeds answer
 the same applications and that seeds vary: see `intervals.spread`. With one seed the pooled row is that seed's row.
 
-A family of comparisons is all pairs of conditions under one suite, decoding, metric, hidden rule (or all together) and
-seed (or pooled): `p_adjusted` is Holm's over it.
+A family of comparisons is the planned pairs of conditions (`planned_comparisons`) under one suite, decoding, metric,
+hidden rule (or all together) and seed (or pooled): `p_adjusted` is Holm's over it.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,7 +159,7 @@ def estimate_seeds(outcomes: Outcomes, ruleset) -> list[dict]:
 def compare(outcomes: Outcomes, a: str, b: str, ruleset, n_compared: int) -> list[dict]:
     """Difference a − b of each proportion in COMPARED, for each seed that both conditions have and pooled over these.
 
-    `n_compared`: how many pairs of conditions there are, for the minimum detectable effect.
+    `n_compared`: how many pairs of conditions are compared, for the minimum detectable effect.
     """
     seeds = sorted(set(outcomes.codes[a]) & set(outcomes.codes[b]))
     rows = []
@@ -191,18 +191,23 @@ def with_adjusted(comparisons: pl.DataFrame) -> pl.DataFrame:
 
 
 def summarize_predictions(
-    predictions: Mapping[Run, object], ruleset, suites: pl.DataFrame | None = None
+    predictions: Mapping[Run, object],
+    ruleset,
+    suites: pl.DataFrame | None = None,
+    planned: Sequence[tuple[str, str]] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tables METRICS and COMPARISONS, sorted, of the prediction table at the path of each run.
 
     suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
-    `suites_metrics`, their comparisons those of `suites_comparisons`.
+    `suites_metrics`, their comparisons those of `suites_comparisons`. planned: the pairs that are compared, each in the
+    order in which its difference is taken; None: all pairs.
     """
     metrics, comparisons = [], []
-    conditions = list(dict.fromkeys(run.condition for run in predictions))
+    if planned is None:
+        planned = list(itertools.combinations(dict.fromkeys(run.condition for run in predictions), 2))
     for outcomes in load_outcomes(predictions, ruleset.labels):
         members = None if suites is None else suites.filter(suite=outcomes.setting.suite)
-        pairs = list(itertools.combinations([name for name in conditions if name in outcomes.codes], 2))
+        pairs = [(a, b) for a, b in planned if a in outcomes.codes and b in outcomes.codes]
         if members is None or members.is_empty():
             estimates = estimate_seeds(outcomes, ruleset)
             differences = [row for a, b in pairs for row in compare(outcomes, a, b, ruleset, len(pairs))]
