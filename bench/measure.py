@@ -1,14 +1,4 @@
-"""What every benchmark uses: the FLOP formula, ours and plain TRL under the same settings.
-
-FLOPs of a step (Kaplan et al. 2020, arXiv 2001.08361, section 2.1: a forward pass costs 2 a parameter and token, a
-backward pass 2 for the gradients of activations and 2 for those of weights; frozen weights have none of the latter):
-    forward     2 · ((N + L) · positions + H · projected)
-    backward    2 · ((N + 2 L) · positions + H · projected), of those with gradients
-    recomputed  2 · (N + L) · positions with gradients, under gradient checkpointing
-N: the backbone's frozen weights without embeddings; L: LoRA's weights; H: the output layer's weights. Positions are
-those that the backbone was really given (forward hooks, padding included), projected those that the whole output layer
-was applied to. Attention's own products are left out: some 4% more at these lengths.
-"""
+"""What every benchmark uses: ours and plain TRL under the same settings; FLOPs as `hidden_rule.core.flops` has them."""
 
 import importlib.metadata
 import importlib.util
@@ -22,37 +12,17 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hidden_rule.core.flops import Counts, flops  # noqa: F401 - benchmarks take them from here
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "polars", "snakemake")
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Positions that a model computed: all, those with gradients, and the same for the output layer."""
-
-    positions: int = 0
-    grad_positions: int = 0
-    projected: int = 0
-    grad_projected: int = 0
-
-    def __sub__(self, other):
-        return Counts(*(getattr(self, name) - getattr(other, name) for name in self.__dataclass_fields__))
-
-
-def flops(counts: Counts, n: int, lora: int, head: int, checkpointing: bool = False) -> int:
-    """Floating-point operations by the formula of the module's docstring; `n`, `lora`, `head` are N, L and H."""
-    forward = 2 * ((n + lora) * counts.positions + head * counts.projected)
-    backward = 2 * ((n + 2 * lora) * counts.grad_positions + head * counts.grad_projected)
-    recomputed = 2 * (n + lora) * counts.grad_positions if checkpointing else 0
-    return forward + backward + recomputed
-
-
 def sizes(model) -> dict[str, int]:
     """N, L and H of a PEFT model, as `flops` takes them."""
-    base = model.get_base_model()
-    backbone = {name: p.numel() for name, p in base.base_model.named_parameters() if "embed" not in name}
-    lora = sum(size for name, size in backbone.items() if "lora_" in name)
-    return {"n": sum(backbone.values()) - lora, "lora": lora, "head": base.get_output_embeddings().weight.numel()}
+    from hidden_rule.kernels.meter import sizes_of  # imports torch
+
+    return sizes_of(model)
 
 
 def meter(model, stop_after: int, fused: bool):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 
+from hidden_rule.core.costs import OLDER, with_nulls
 from hidden_rule.core.tables import (
     COMPARISONS,
     COSTS,
@@ -16,6 +17,7 @@ from hidden_rule.core.tables import (
     write_table,
 )
 from hidden_rule.experiment.layout import Layout
+from hidden_rule.experiment.planned_comparisons import planned_pairs
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.metrics import summarize_predictions
@@ -159,8 +161,17 @@ def make_costs(runs) -> pl.DataFrame:
         if run.method
     ]
     rows += [(run.condition, run.seed, "evaluate", 60.0, 0, 160 * 24, 2 * 2**30) for run in runs]
-    rows = [(*row, "cpu") for row in rows]
-    return pl.DataFrame(rows, schema=COSTS, orient="row").sort("condition", "seed", "stage")
+    return costs_frame([(*row, "cpu") for row in rows]).with_columns(
+        idle_s=0.9 * pl.col("wall_s"), cpu_s=1.8 * pl.col("wall_s"), gpu_s=pl.lit(0.0), cores=pl.lit(2, pl.Int64),
+        n_steps=pl.when(stage="train").then(pl.lit(160, pl.Int64)),
+        step_s=pl.when(stage="train").then(pl.lit(3.5)),
+        flops=1e12 * pl.col("wall_s"), is_disturbed=pl.lit(value=False),
+    ).sort("condition", "seed", "stage")  # fmt: skip
+
+
+def costs_frame(rows) -> pl.DataFrame:
+    """Table COSTS of rows of its first columns, as tables had before there were estimates."""
+    return with_nulls(pl.DataFrame(rows, schema=OLDER, orient="row"))
 
 
 WORLD = {  # condition: how it does; what a run of the default experiment might look like
@@ -217,14 +228,17 @@ def world_config(world=None, seeds=(0,), **sections) -> dict:
 def write_results(folder, ruleset, world=None, seeds=(0,), config=None, **options) -> Results:
     """The results of a made-up world: predictions, histories, costs, metrics and comparisons.
 
-    config: what differs from `world_config`; options: of `write_world`; a condition may have `sizes` of its own.
+    config: what differs from `world_config`; its `comparisons` are what is compared, without them all pairs.
+    options: of `write_world`; a condition may have `sizes` of its own.
     """
+    config = world_config(world, seeds, **(config or {}))
     made = write_world(folder, ruleset, world, seeds, **options)
-    metrics, comparisons = summarize_predictions(made.predictions, ruleset)
+    planned = planned_pairs(config) if "comparisons" in config else None
+    metrics, comparisons = summarize_predictions(made.predictions, ruleset, planned=planned)
     write_table(metrics, folder / "metrics.parquet", METRICS)
     write_table(comparisons, folder / "comparisons.parquet", COMPARISONS)
     write_table(made.costs, folder / "costs.parquet", COSTS)
-    return Results(folder, world_config(world, seeds, **(config or {})), ruleset=ruleset)
+    return Results(folder, config, ruleset=ruleset)
 
 
 def leaks_of(rules, hit) -> pl.DataFrame:

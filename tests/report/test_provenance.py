@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
+from hidden_rule.core.costs import with_nulls
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256, write_text
 from hidden_rule.core.tables import COSTS, write_table
@@ -37,7 +38,7 @@ def inputs(tmp_path, monkeypatch):
         pl.DataFrame({"application_id": [1, 2, 3]}).write_parquet(results.layout.split(split))
     costs = {"condition": "sft", "seed": 0, "stage": "train", "wall_s": 1.5, "device": "cpu"}
     costs |= {"n_tokens_trained": 1, "n_tokens_generated": 0, "peak_bytes": 1}
-    write_table(pl.DataFrame([costs]).select(COSTS.names()), results.layout.table("costs"), COSTS)
+    write_table(with_nulls(pl.DataFrame([costs])), results.layout.table("costs"), COSTS)
     write_text("weights", results.layout.adapter(results.trained[0]) / "adapter_model.safetensors")
     return {
         "results": results,

@@ -4,16 +4,15 @@ import polars as pl
 import pytest
 from test_comparisons import SURELY, pair
 
-from hidden_rule.core.tables import COSTS
 from hidden_rule.report.text.training_cost import cost_sentences, run_costs
-from synthetic import make_ruleset
+from synthetic import costs_frame, make_ruleset
 
 RULESET = make_ruleset(4)
 
 
 def costs_of(*rows):
     rows = [(name, 0, stage, seconds, *tokens, 1, device) for name, stage, seconds, *tokens, device in rows]
-    return pl.DataFrame(rows, schema=COSTS, orient="row")
+    return costs_frame(rows)
 
 
 COSTS_OF_WORLD = costs_of(

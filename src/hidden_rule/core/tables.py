@@ -55,7 +55,7 @@ COMPARISONS = pl.Schema(
         "p_value": pl.Float64,
         "test": pl.String,
         "n": pl.Int64,
-        "p_adjusted": pl.Float64,  # for all pairs of the same suite, decoding, metric, rule and seed (Holm)
+        "p_adjusted": pl.Float64,  # for the planned pairs of the same suite, decoding, metric, rule and seed (Holm)
         "mde": pl.Float64,  # minimal detectable effect at 80% power; above 1: no difference could be detected
     }
 )
@@ -110,16 +110,28 @@ COLLAPSE = pl.Schema(  # one row for each RL training and label; `collapse.judge
     }
 )
 
-COSTS = pl.Schema(
+COSTS = pl.Schema(  # a row a training or evaluation, measured as `core.costs` says
     {
         "condition": pl.String,
         "seed": pl.Int64,
         "stage": pl.String,  # train | evaluate
-        "wall_s": pl.Float64,
+        "wall_s": pl.Float64,  # as they were
         "n_tokens_trained": pl.Int64,
         "n_tokens_generated": pl.Int64,
         "peak_bytes": pl.Int64,
         "device": pl.String,
+        "idle_s": pl.Float64,  # on an idle machine, an estimate; it and what follows are null in older tables
+        "n_steps": pl.Int64,  # optimizer steps; null without any
+        "step_s": pl.Float64,  # their median; null without any
+        "cpu_s": pl.Float64,  # user and system, of all its processes and their children
+        "gpu_s": pl.Float64,  # wall seconds times GPUs that it held
+        "n_positions": pl.Int64,  # that the model computed; null without a model
+        "flops": pl.Float64,  # an estimate; null without a model
+        "load_start": pl.Float64,  # the machine's load average, of a minute; null where there is none
+        "load_end": pl.Float64,
+        "cores": pl.Int64,  # that it could use
+        "waited_share": pl.Float64,  # of the time in which its threads had work, without a core; null where not known
+        "is_disturbed": pl.Boolean,  # the machine was busy with other work: `wall_s` is not comparable
     }
 )
 
@@ -143,6 +155,65 @@ SUPERVISION = pl.Schema(  # a row a training; docs/label-curves.md has the formu
     }
 )
 
+RULES = pl.Schema(  # rules found in decisions that the stated rules do not explain; statistics/rule_search.py
+    {  # type: ignore[arg-type] # types, and a list of one
+        "kind": pl.String,  # rule: a candidate | all: every case | rest: those that no proposed rule covers
+        "name": pl.String,  # of a proposed rule, for a ruleset
+        "verdict": pl.String,  # proposed | unsupported
+        "when": pl.String,  # SQL predicate
+        "label": pl.String,  # the decision; where there are several, the most frequent
+        "single_label": pl.Boolean,  # decisions depart to this label; otherwise to several
+        "says": pl.String,  # the predicate in plain words
+        "n_found_on": pl.Int64,  # cases covered, of those that were searched; the columns below are of the others
+        "n": pl.Int64,  # cases covered, and by no candidate before
+        "n_label": pl.Int64,  # of them, with this label
+        "n_departures": pl.Int64,  # of them, decided otherwise than stated
+        "departures_to": pl.List(pl.String),  # `LABEL count` of these decisions, the most frequent first
+        "precision": pl.Float64,  # n_label / n
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+        "lift": pl.Float64,  # how many times as frequent the label is as among all cases
+        "lift_low": pl.Float64,
+        "lift_high": pl.Float64,
+        "p_value": pl.Float64,  # on cases that it was not found on, adjusted for all candidates (Holm)
+        "n_tried": pl.Int64,  # predicates that were compared before it was chosen
+        "n_shuffles": pl.Int64,  # searches with shuffled labels
+        "n_as_good": pl.Int64,  # of them, with a rule as good as this one
+        "hidden_rule": pl.String,  # of the ruleset, with the same label, that holds for most of the same cases
+        "overlap": pl.Float64,  # of the cases for which either holds, the share for which both do
+    }
+)
+
+LEARNT_RULES = pl.Schema(  # what each run decides by; a row for each selector of each rule; statistics/learnt_rules.py
+    {  # type: ignore[arg-type] # types, and a list of one
+        "condition": pl.String,
+        "seed": pl.Int64,
+        "suite": pl.String,
+        "decoding": pl.String,
+        "place": pl.Int64,  # of the rule; the first that holds decides
+        "when": pl.String,  # SQL predicate; null: in all other cases
+        "label": pl.String,  # the answer; null: an invalid reply
+        "n": pl.Int64,  # answers that it decides
+        "precision": pl.Float64,  # the share of them that are this answer
+        "ci_low": pl.Float64,
+        "ci_high": pl.Float64,
+        "true_rule": pl.String,  # of the policy, with the same decision and most of the same cases
+        "overlap": pl.Float64,  # of the cases that either decides, the share that both do
+        "feature": pl.String,  # of the selector; null where the rule has none
+        "comparison": pl.String,  # > | >= | < | <= | IN | NOT IN | LIKE | IS NULL | IS NOT NULL
+        "threshold": pl.Float64,
+        "threshold_low": pl.Float64,  # 95% confidence interval
+        "threshold_high": pl.Float64,
+        "true_threshold": pl.Float64,  # the nearest that the policy's rule compares this feature with
+        "values": pl.List(pl.String),  # of IN and NOT IN
+        "mentioned": pl.Boolean,  # whether a rule of the policy mentions this feature
+        "fidelity": pl.Float64,  # share of the run's answers that its rules predict, cross-validated
+        "fidelity_low": pl.Float64,
+        "fidelity_high": pl.Float64,
+        "most_frequent": pl.Float64,  # share of its most frequent answer: the fidelity of no rules
+        "n_answers": pl.Int64,
+    }
+)
 
 SIDE_EFFECTS = pl.Schema(
     {

@@ -4,20 +4,20 @@ Under structured decoding the reply is the most probable of the valid ones; unde
 greedily. The probabilities `p_<LABEL>` are those of structured decoding in both cases.
 """
 
-import time
-
 import polars as pl
 import torch
 
-from hidden_rule.core.costs import Cost, write_costs
+from hidden_rule.core.costs import Cost, Spent, write_costs
 from hidden_rule.core.tables import predictions_schema, write_table
+from hidden_rule.core.usage import Snapshot
 from hidden_rule.evaluation.jobs import EvaluationJob
 from hidden_rule.evaluation.predictions import named_frames, predictions_frame
+from hidden_rule.kernels.meter import Meter
 from hidden_rule.models.context import Blame, check_context
 from hidden_rule.models.control_tokens import check_ruleset
 from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
 from hidden_rule.models.finite import naming_run
-from hidden_rule.models.hardware import default_device, device_name, peak_bytes
+from hidden_rule.models.hardware import default_device, device_name, n_gpus, peak_bytes
 from hidden_rule.models.loading import load_policy, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, label_trie
 from hidden_rule.task.dataset import read_split
@@ -43,11 +43,12 @@ def conversations_of(job: EvaluationJob, ruleset: Ruleset, frames: list[pl.DataF
 @naming_run
 def evaluate(job: EvaluationJob) -> None:
     """Write the predictions of one condition and seed, and what they cost."""
-    began, device = time.perf_counter(), default_device()
+    begun, device = Snapshot(), default_device()
     ruleset = load_ruleset(job.ruleset)
     tokenizer = load_tokenizer(job.base.manifest, job.base.chat_template_kwargs)
     check_ruleset(tokenizer, job.ruleset, ruleset)
     model = load_policy(job.base, device, job.adapter)
+    meter = Meter(model)
     settings, labels, trie = job.settings, ruleset.labels, label_trie(tokenizer, ruleset.labels)
     named = named_frames(job.splits, ruleset)
     conversations = conversations_of(job, ruleset, [frame for _, _, frame in named])
@@ -72,17 +73,20 @@ def evaluate(job: EvaluationJob) -> None:
             n_generated += n
             frames.append(predictions_frame(split, labels, suite, "free", replies, probabilities))
     write_table(pl.concat(frames), job.output.predictions, predictions_schema(list(labels)))
-    write_costs(job.output.cost, evaluation_cost(job, began, device, n_generated))
+    spent = Spent.since(begun, meter.laps, torch.get_num_threads())
+    write_costs(job.output.cost, evaluation_cost(job, meter, device, n_generated).row(spent))
 
 
-def evaluation_cost(job: EvaluationJob, began: float, device: torch.device, n_generated: int) -> Cost:
-    """What an evaluation cost that began at `time.perf_counter()` `began`."""
+def evaluation_cost(job: EvaluationJob, meter: Meter, device: torch.device, n_generated: int) -> Cost:
+    """What an evaluation computed and generated."""
     return Cost(
         condition=job.condition,
         seed=job.seed,
         stage="evaluate",
-        wall_s=time.perf_counter() - began,
         n_tokens_generated=n_generated,
         peak_bytes=peak_bytes(device),
         device=device_name(device),
+        n_gpus=n_gpus(device),
+        n_positions=meter.counts.positions,
+        flops=meter.flops(),
     )

@@ -1,11 +1,10 @@
 """Fit a plain classifier to the training split and record its predictions, as `evaluate` does for a model."""
 
-import time
-
 import polars as pl
 
-from hidden_rule.core.costs import Cost, write_costs
+from hidden_rule.core.costs import Cost, Spent, write_costs
 from hidden_rule.core.tables import predictions_schema, write_table
+from hidden_rule.core.usage import Snapshot
 from hidden_rule.evaluation import classifiers
 from hidden_rule.evaluation.jobs import ReferenceJob
 from hidden_rule.evaluation.predictions import named_frames, predictions_frame
@@ -19,16 +18,16 @@ def fit_reference(job: ReferenceJob) -> None:
 
     The reply is that of the most probable label, and stands under structured decoding.
     """
-    began = time.perf_counter()
+    begun = Snapshot()
     ruleset = load_ruleset(job.ruleset)
     labels = ruleset.labels
     classifier = classifiers.fit(job.kind, ruleset, read_split(job.train, ruleset), job.seed)
-    fitted, frames = time.perf_counter(), []
-    fitting = Cost(job.condition, job.seed, "train", fitted - began)
+    fitting = Cost(job.condition, job.seed, "train").row(Spent.since(begun))
+    begun, frames = Snapshot(), []
     for _, suite, split in named_frames(job.splits, ruleset):
         probabilities = classifiers.label_probabilities(classifier, ruleset, split)
         replies = [render_reply(labels[i]) for i in probabilities.argmax(1)]
         frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
     write_table(pl.concat(frames), job.output.predictions, predictions_schema(list(labels)))
-    deciding = Cost(job.condition, job.seed, "evaluate", time.perf_counter() - fitted)
+    deciding = Cost(job.condition, job.seed, "evaluate").row(Spent.since(begun))
     write_costs(job.output.cost, fitting, deciding)

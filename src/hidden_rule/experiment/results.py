@@ -12,11 +12,11 @@ from pathlib import Path
 
 import polars as pl
 
+from hidden_rule.core.costs import read_costs
 from hidden_rule.core.files import read_json
 from hidden_rule.core.tables import (
     COLLAPSE,
     COMPARISONS,
-    COSTS,
     FEASIBILITY,
     HISTORY,
     LEAKS,
@@ -95,12 +95,16 @@ class Results:
 
     @cached_property
     def conditions(self) -> list[str]:
-        return in_order(self.config["conditions"])
+        """By name, references last."""
+        return sorted(in_order(self.config["conditions"]), key=self._is_reference)
 
     @cached_property
     def references(self) -> list[str]:
         """Conditions for comparison alone: classifiers, and prompts that say more than the ruleset's own."""
-        return [name for name in self.conditions if {"reference", "prompt"} & set(self.config["conditions"][name])]
+        return [name for name in self.conditions if self._is_reference(name)]
+
+    def _is_reference(self, name: str) -> bool:
+        return bool({"reference", "prompt"} & set(self.config["conditions"][name]))
 
     @cached_property
     def settings(self) -> dict[str, dict]:
@@ -136,7 +140,7 @@ class Results:
 
     @property
     def costs(self) -> pl.DataFrame:
-        return self._table(self.layout.table("costs"), COSTS)
+        return self._costs(self.layout.table("costs"))
 
     @property
     def collapse(self) -> pl.DataFrame | None:
@@ -194,7 +198,7 @@ class Results:
         """What table COSTS is made of: the costs of each training and evaluation."""
         paths = [self.layout.evaluation_cost(run) for run in self.runs]
         paths += [self.layout.training_cost(run) for run in self.trained]
-        return pl.concat([self._table(path, COSTS) for path in paths]).sort("condition", "seed", "stage")
+        return pl.concat([self._costs(path) for path in paths]).sort("condition", "seed", "stage")
 
     @property
     def assessed(self) -> list[Run]:
@@ -259,6 +263,15 @@ class Results:
         """
         return find_estimate(self.metrics, condition, setting, metric, rule)
 
+    def range_over_seeds(self, condition: str, setting: Setting, metric: str) -> tuple[float, float] | None:
+        """The lowest and the highest value of such a metric among the seeds; None where it is undefined under any."""
+        rows = self.metrics.filter(
+            pl.col("seed").is_not_null(), pl.col("label").is_null(), pl.col("rule").is_null(),
+            condition=condition, metric=metric, **setting.columns,
+        )  # fmt: skip
+        values = rows["value"].to_list()
+        return None if not values or None in values else (min(values), max(values))
+
     # reading
 
     def declared(self, path) -> Path:
@@ -273,6 +286,11 @@ class Results:
     def _table(self, path: Path, schema: pl.Schema) -> pl.DataFrame:
         if path not in self._tables:
             self._tables[path] = read_table(self.declared(path), schema)
+        return self._tables[path]
+
+    def _costs(self, path: Path) -> pl.DataFrame:
+        if path not in self._tables:
+            self._tables[path] = read_costs(self.declared(path))
         return self._tables[path]
 
     def _optional(self, path: Path, schema: pl.Schema, expected: bool) -> pl.DataFrame | None:

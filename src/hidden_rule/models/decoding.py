@@ -6,6 +6,7 @@ import torch
 from tqdm import tqdm
 from transformers import DynamicCache
 
+from hidden_rule.kernels.meter import lap
 from hidden_rule.kernels.shared_prefix import common_prefix_length, sharing_fault
 from hidden_rule.models.finite import check_values, dtype_of
 from hidden_rule.models.generation import make_neutral
@@ -39,8 +40,9 @@ def label_log_probs(
     batches = batches_by(list, prompts, batch_size)  # by their tokens: neighbours share the most
     for batch in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
         rows = [prompts[i] for i in batch]
-        branches = model(label_trie=trie, prompts=rows, at=1.0) if wrapped else trie.branch_log_probs(model, rows)
-        result[batch] = trie.reply_log_probs(branches).cpu()
+        with lap(model, "structured", by="positions"):
+            branches = model(label_trie=trie, prompts=rows, at=1.0) if wrapped else trie.branch_log_probs(model, rows)
+            result[batch] = trie.reply_log_probs(branches).cpu()
         check_values(result[batch], "a log-probability of a reply", dtype_of(model))
     return result
 
@@ -104,14 +106,15 @@ def generate_replies(
             for row, gap in zip(rows, gaps, strict=True)
         ]
         mask = [[1] * shared + gap + [1] * (len(row) - shared) for row, gap in zip(rows, gaps, strict=True)]
-        tokens = model.generate(
-            input_ids=torch.tensor(ids, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            past_key_values=cache,
-            **generation.arguments(),
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=stops,
-        )[:, width:].tolist()
+        with lap(model, "free", by="calls"):
+            tokens = model.generate(
+                input_ids=torch.tensor(ids, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                past_key_values=cache,
+                **generation.arguments(),
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=stops,
+            )[:, width:].tolist()
         for i, row in zip(batch, tokens, strict=True):
             replies[i], n_tokens = cut_reply(tokenizer, row, stops)
             n_generated += n_tokens

@@ -5,6 +5,7 @@ import torch
 from hidden_rule.core import processes
 from hidden_rule.core.costs import peak_resident_bytes
 from hidden_rule.kernels.compat_torch import cpu_computes_bfloat16
+from hidden_rule.models.devices import held
 
 
 def default_device() -> torch.device:
@@ -15,6 +16,11 @@ def default_device() -> torch.device:
 def device_name(device: torch.device) -> str:
     """How costs name a device: `cpu`, or the GPU's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def n_gpus(device: torch.device) -> int:
+    """GPUs that a job on this device holds, all its processes together."""
+    return max(processes.n_processes(), len(held)) if device.type == "cuda" else 0
 
 
 def peak_bytes(device: torch.device) -> int:

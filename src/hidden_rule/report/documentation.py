@@ -13,8 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
+from hidden_rule.core.costs import read_costs
 from hidden_rule.core.paths import ROOT
-from hidden_rule.core.tables import COSTS, METRICS, SIDE_EFFECTS_SUMMARY, read_table
+from hidden_rule.core.tables import METRICS, SIDE_EFFECTS_SUMMARY, read_table
 from hidden_rule.experiment.runs import Setting, find_estimate
 from hidden_rule.report.markdown import markdown, percent
 from hidden_rule.statistics.training_costs import training_costs
@@ -69,7 +70,7 @@ def gpu_accuracy(published: Path) -> str:
 
 def gpu_cost(published: Path) -> str:
     """Seconds and memory of the GPU's trainings, starts included, and evaluations: mean (lowest–highest) over seeds."""
-    costs = read_table(published / "gpu" / "costs.parquet", COSTS)
+    costs = read_costs(published / "gpu" / "costs.parquet")
     starts = {"grpo": None, "sft": None, "sft_then_grpo": "sft", "sft_then_grpo_free": "sft"}
     spent = training_costs(costs, starts)
     rows = []

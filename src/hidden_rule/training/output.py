@@ -1,6 +1,5 @@
 """What a training writes: the adapter, its history and its cost."""
 
-import time
 from pathlib import Path
 
 from hidden_rule.core import processes
@@ -10,7 +9,7 @@ from hidden_rule.core.tables import HISTORY, write_table
 from hidden_rule.models.adapters import AdapterBase, save_adapter
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.files import model_folder
-from hidden_rule.models.hardware import device_name, peak_bytes
+from hidden_rule.models.hardware import device_name, n_gpus, peak_bytes
 from hidden_rule.models.loading import load_tokenizer
 from hidden_rule.training.job import TrainingJob
 from hidden_rule.training.watcher import Watcher
@@ -47,9 +46,11 @@ def folder_name(folder: Path) -> str:
 def write_training(job: TrainingJob, trainer, watcher: Watcher, began: float, n_tokens_generated: int = 0) -> None:
     """Write everything that `job.output` names; all processes call this, and rank 0 writes.
 
-    `began`: the `time.perf_counter()` at this process's start of the job, loading included.
+    `began`: the `time.perf_counter()` at this process's start of the job; a `Start` loaded before costs nothing.
     """
-    state = gathered_weights(trainer)
+    state, spending = gathered_weights(trainer), watcher.spending
+    spent = spending.spent(began)
+    computed = spending.computed(job.settings["gradient_checkpointing"])
     if processes.rank() != 0:
         return
     save_adapter(trainer.model, job.output.adapter, adapter_base(job.base), state)
@@ -59,10 +60,11 @@ def write_training(job: TrainingJob, trainer, watcher: Watcher, began: float, n_
         condition=job.condition,
         seed=job.seed,
         stage="train",
-        wall_s=time.perf_counter() - began + watcher.wall_s,
         n_tokens_trained=watcher.n_tokens,
         n_tokens_generated=n_tokens_generated,
         peak_bytes=peak_bytes(device),
         device=device_name(device),
+        n_gpus=n_gpus(device),
+        **computed,
     )
-    write_costs(job.output.cost, cost)
+    write_costs(job.output.cost, cost.row(spent))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from hidden_rule.core.usage import Snapshot
 from hidden_rule.models.adapters import add_adapter, load_adapter
 from hidden_rule.models.context import Blame, check_context
 from hidden_rule.models.control_tokens import check_ruleset
@@ -42,6 +43,7 @@ class Start:
     train: Split
     validation: Split
     device: torch.device
+    begun: Snapshot = field(default_factory=Snapshot)  # when its loading began
 
 
 def read_tokens(path, ruleset: Ruleset, tokenizer, template_kwargs: dict) -> Split:
@@ -57,7 +59,7 @@ def load_start(job: TrainingJob, device: torch.device | None = None, stock: bool
 
     `stock`: model and adapter as transformers and PEFT make them, without our kernels: for comparison.
     """
-    device = device or default_device()
+    begun, device = Snapshot(), device or default_device()
     ruleset = load_ruleset(job.data.ruleset)
     tokenizer = load_tokenizer(job.base.manifest, job.base.chat_template_kwargs)
     check_ruleset(tokenizer, job.data.ruleset, ruleset)
@@ -74,4 +76,4 @@ def load_start(job: TrainingJob, device: torch.device | None = None, stock: bool
     trie = label_trie(tokenizer, ruleset.labels)
     n_reply = job.settings["max_new_tokens"] if job.decoding == "free" else max(map(len, trie.replies))
     check_context(network.config, train.prompts + validation.prompts, n_reply, Blame.ruleset(job.data.ruleset))
-    return Start(model, tokenizer, ruleset, trie, train, validation, device)
+    return Start(model, tokenizer, ruleset, trie, train, validation, device, begun)

@@ -13,6 +13,7 @@ from hidden_rule.core import processes
 from hidden_rule.core.tables import HISTORY
 from hidden_rule.models.decoding import label_log_probs
 from hidden_rule.models.finite import check_numbers, dtype_of
+from hidden_rule.training.spending import Spending
 from hidden_rule.training.start import Start
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ LOGGED = {
     "invalid_share": "invalid_share",
 }
 SHARE_PREFIX = "predicted_share/"
+PART_PREFIX = "reward/"  # of a reward that has several
 IN_WORDS = {"loss": "the loss", "grad_norm": "the gradient norm", "reward": "the mean reward", "entropy": "the entropy"}
 
 
@@ -48,6 +50,7 @@ class Watcher(TrainerCallback):
         self.wall_s = 0.0  # of earlier processes that this training goes on from
         self.began = 0.0  # `time.perf_counter()`; set when training begins
         self.bar = None
+        self.spending = Spending(start)
 
     def clock_s(self) -> float:
         """Seconds of training so far, those of earlier processes included."""
@@ -59,12 +62,14 @@ class Watcher(TrainerCallback):
             "rows": self.rows,
             "n_tokens": self.n_tokens,
             "wall_s": self.clock_s(),
+            "spending": self.spending.progress(),
             "first_log_probs": None if self.first_log_probs is None else self.first_log_probs.tolist(),
         }
 
     def restore(self, progress: dict) -> None:
         """Go on from what a checkpoint kept."""
         self.rows, self.n_tokens, self.wall_s = progress["rows"], progress["n_tokens"], progress["wall_s"]
+        self.spending.restore(progress["spending"])
         if progress["first_log_probs"] is not None:
             self.first_log_probs = torch.tensor(progress["first_log_probs"])
 
@@ -76,6 +81,7 @@ class Watcher(TrainerCallback):
 
     def validate(self, step: int) -> None:
         """Measure the policy on the validation split."""
+        self.spending.pause()
         split, model = self.start.validation, self.start.model
         was_training = model.training
         log_probs = label_log_probs(model.eval(), self.start.trie, split.prompts, self.batch_size, wrapped=True)
@@ -93,6 +99,7 @@ class Watcher(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self.began = time.perf_counter() - self.wall_s
         step = state.global_step
+        self.spending.begin(step)
         if self.at_epoch_end(args, state) and not self.is_validated(step):
             self.validate(step)  # the first, or the one that was to follow the checkpoint
         self.bar = tqdm(
@@ -103,7 +110,14 @@ class Watcher(TrainerCallback):
         """Whether the policy was measured after this step."""
         return any(row["step"] == step and row["metric"] == "validation_accuracy" for row in self.rows)
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.spending.begin_step()
+
+    def on_save(self, args, state, control, **kwargs):
+        self.spending.pause()
+
     def on_log(self, args, state, control, logs=None, **kwargs):
+        self.spending.end_step(state.global_step)
         self.n_tokens = int(logs.get("num_tokens", self.n_tokens))
         if "label_entropy" in logs:  # over the label set; TRL's own is a mean over tokens
             logs = {**logs, "entropy": logs["label_entropy"]}
@@ -115,6 +129,8 @@ class Watcher(TrainerCallback):
         for key, value in logs.items():
             if key.startswith(SHARE_PREFIX):
                 self.add(state.global_step, "predicted_share", value, key.removeprefix(SHARE_PREFIX))
+            if key.startswith(PART_PREFIX):
+                self.add(state.global_step, key, value)
         if "frac_reward_zero_std" in logs and self.is_out_of_signal() and state.global_step < state.max_steps:
             step, patience = state.global_step, self.patience
             log.warning("stopped after step %d: for %d steps the rewards within each group were equal", step, patience)

@@ -58,6 +58,19 @@ def listing(words) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def operations(flops: float) -> str:
+    """`1.2 PFLOP`: a number of floating-point operations in two digits, with the SI prefix that fits."""
+    size, prefix = next(
+        ((s, p) for s, p in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")) if flops >= s), (1e6, "M")
+    )
+    return f"{float(f'{shown(flops) / size:.2g}'):,g} {prefix}FLOP"
+
+
+def money(amount: float) -> str:
+    """`1.20`; below 0.10 in two digits: `0.034`."""
+    return f"{shown(amount):,.2f}" if amount >= 0.1 or amount == 0 else f"{float(f'{amount:.2g}'):.12f}".rstrip("0")
+
+
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(shown(seconds)), 60)
     hours, minutes = divmod(minutes, 60)

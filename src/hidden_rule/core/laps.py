@@ -1,0 +1,76 @@
+"""Seconds of work that repeats: what it took, and what it would have taken without disturbed stretches."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from hidden_rule.core.usage import cpu_seconds
+
+STEP = "step"  # the kind of laps that are optimizer steps
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One piece of work."""
+
+    kind: str  # laps of one kind take alike long a unit
+    seconds: float
+    cpu_s: float
+    units: float = 1.0  # of work: steps, tokens; above 0
+
+
+class Laps:
+    """The laps of a job so far."""
+
+    def __init__(self, laps: list[dict] | None = None):
+        self.laps = [Lap(**lap) for lap in laps or []]
+        self.mark()
+
+    def as_json(self) -> list[dict]:
+        """The laps as JSON values, which `Laps` takes."""
+        return [asdict(lap) for lap in self.laps]
+
+    def mark(self) -> None:
+        """Let the next lap that `end` closes begin now."""
+        self._began = time.perf_counter(), cpu_seconds()
+
+    def end(self, kind: str, units: float = 1.0) -> None:
+        """Close a lap that began with the last `mark` or `end`."""
+        began, cpu_s = self._began
+        self.mark()
+        if units > 0:
+            self.laps.append(Lap(kind, self._began[0] - began, self._began[1] - cpu_s, units))
+
+    @contextlib.contextmanager
+    def within(self, kind: str, units) -> Iterator[None]:
+        """A lap of its own; `units()`: a count before and after, whose difference is the lap's units."""
+        before = units()
+        self.mark()
+        yield
+        self.end(kind, units() - before)
+
+    @property
+    def seconds(self) -> float:
+        return sum(lap.seconds for lap in self.laps)
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(lap.cpu_s for lap in self.laps)
+
+    def rates(self) -> dict[str, float]:
+        """Median seconds a unit, by kind."""
+        kinds: dict[str, list[float]] = {}
+        for lap in self.laps:
+            kinds.setdefault(lap.kind, []).append(lap.seconds / lap.units)
+        return {kind: statistics.median(rates) for kind, rates in kinds.items()}
+
+    @property
+    def undisturbed_s(self) -> float:
+        """Seconds of all laps at their kind's median rate: up to half of the laps may have been disturbed."""
+        rates = self.rates()
+        return sum(rates[lap.kind] * lap.units for lap in self.laps)
+
+    def count(self, kind: str) -> int:
+        return sum(lap.kind == kind for lap in self.laps)
