@@ -136,7 +136,8 @@ CONFIG = [
         "give at most 28",
     ),
     (
-        "decoding: free\nevaluation: {structured: []}\nconditions: {a: {reference: constant}}",
+        "decoding: free\nevaluation: {structured: []}\nconditions: {a: {reference: constant}, baseline: false, "
+        "sft: false, grpo: false, sft_then_grpo: false, boosting: false, constant: false, logistic: false}",
         "overlay.yaml: evaluation.structured: names no split, and a answers under structured decoding alone; "
         "name a split, as in [test]",
     ),
@@ -237,7 +238,7 @@ CONFIG = [
         "conditions: {a: {method: sft, sweep: {epochs: [1, 2]}}, b: {method: grpo, start_from: a}}",
         (
             "overlay.yaml: conditions.b.start_from: unknown condition 'a'; "
-            "known: a_1, a_2, baseline, grpo, sft, sft_then_grpo"
+            "known: a_1, a_2, baseline, boosting, constant, grpo, logistic, sft, sft_then_grpo"
         ),
     ),
 ]

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from hidden_rule.core.schemas import load_schema, resolve
 from hidden_rule.experiment.conditions import condition_settings, in_order, model_slug
-from hidden_rule.experiment.config import check_config, load_config
+from hidden_rule.experiment.config import check_config, load_config, read_experiment
 from hidden_rule.task.ruleset import load_ruleset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +144,12 @@ def test_a_change_of_one_method_leaves_the_other_as_it_is(tmp_path):
 
 def test_false_drops_a_condition(tmp_path):
     config = load_config(["config.yaml", overlay(tmp_path, "conditions: {grpo: false, sft_then_grpo: false}")])
-    assert list(config["conditions"]) == ["baseline", "sft"]
+    assert list(config["conditions"]) == ["baseline", "boosting", "constant", "logistic", "sft"]
+    references = "conditions: {constant: false, logistic: false, boosting: false}"
+    config = load_config(["config.yaml", overlay(tmp_path, references)])
+    assert list(config["conditions"]) == ["baseline", "grpo", "sft", "sft_then_grpo"]
+    back = overlay(tmp_path, "conditions: {logistic: {reference: logistic}}", "back.yaml")
+    assert "logistic" in load_config(["config.yaml", tmp_path / "overlay.yaml", back])["conditions"]
 
 
 def test_a_local_folder_is_a_model(tmp_path):
@@ -156,7 +161,28 @@ def test_a_local_folder_is_a_model(tmp_path):
 
 def test_a_config_without_structured_evaluation_passes(tmp_path):
     path = overlay(tmp_path, "decoding: free\nevaluation: {structured: []}\ngrpo: {use_vllm: true}")
-    assert load_config(["config.yaml", path])["evaluation"]["structured"] == []
+    experiment = read_experiment(["config.yaml", path])
+    assert experiment.config["evaluation"]["structured"] == []
+    assert list(experiment.config["conditions"]) == ["baseline", "grpo", "sft", "sft_then_grpo"]
+    (line,) = [line for line in experiment.cautions if "classifiers" in line]
+    assert line == (
+        "conditions: without boosting, constant, logistic: evaluation.structured names no split, and classifiers "
+        "answer under structured decoding alone"
+    )
+
+
+@pytest.mark.parametrize("structured", ["[suites]", "[]"])
+def test_references_that_cannot_answer_are_left_out(tmp_path, structured):
+    path = overlay(tmp_path, f"decoding: free\nevaluation: {{structured: {structured}, free: [test]}}")
+    assert "boosting" not in load_config(["config.yaml", path])["conditions"]
+    assert (
+        "boosting" in load_config(["config.yaml", overlay(tmp_path, "evaluation: {structured: [test]}")])["conditions"]
+    )
+
+
+def test_only_the_smoke_experiment_is_one():
+    purposes = {path.stem: load_config(["config.yaml", path])["purpose"] for path in EXPERIMENTS}
+    assert {name for name, purpose in purposes.items() if purpose == "smoke"} == {"smoke"}
 
 
 def test_models_have_folders_of_their_own():

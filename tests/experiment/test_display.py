@@ -11,12 +11,16 @@ DEFAULT = {
     "grpo": {"method": "grpo"},
     "sft": {"method": "sft", "with": {"epochs": 2}},
     "sft_then_grpo": {"method": "grpo", "start_from": "sft"},
+    "constant": {"reference": "constant"},
+    "logistic": {"reference": "logistic"},
+    "boosting": {"reference": "boosting"},
 }
 
 
 def test_default_names_are_derived_from_method_and_start():
     assert display_names(DEFAULT) == {
         "baseline": "Untrained", "grpo": "GRPO", "sft": "SFT", "sft_then_grpo": "SFT → GRPO",
+        "constant": "Constant", "logistic": "Logistic regression", "boosting": "Gradient boosting",
     }  # fmt: skip
 
 
@@ -29,6 +33,8 @@ def test_other_names_stay_as_they_are():
         "sft_half": {"method": "sft"},
         "sft_half_then_grpo": {"method": "grpo", "start_from": "sft_half"},
         "<b>oracle</b>": {"prompt": "oracle"},
+        "logistic": {"reference": "boosting"},
+        "constant": {"method": "sft"},
     }
     names = dict.fromkeys(conditions) | {name: name for name in conditions}
     assert display_names(conditions) == names | {"sft_half_then_grpo": "sft_half → GRPO"}

@@ -20,7 +20,7 @@ CONFIG = {
         "sft_then_grpo": {"method": "grpo", "start_from": "sft"},
         "baseline": {},
         "sft": {"method": "sft"},
-        "trees": {"reference": "boosting"},
+        "a_tree": {"reference": "boosting"},
     },
 }
 
@@ -44,11 +44,11 @@ def folder(tmp_path):
 
 def test_runs_in_the_order_in_which_they_are_shown(folder):
     results = Results(folder, CONFIG)
-    assert results.conditions == ["baseline", "sft", "sft_then_grpo", "trees"]
+    assert results.conditions == ["baseline", "sft", "sft_then_grpo", "a_tree"]
     assert results.runs[:3] == [Run("baseline", 0), Run("baseline", 1), Run("sft", 0, "sft")]
     assert [str(run) for run in results.trained if run.seed == 0] == ["sft (seed 0)", "sft_then_grpo (seed 0)"]
     assert results.starts == {"sft": None, "sft_then_grpo": "sft"}
-    assert results.references == ["trees"]
+    assert results.references == ["a_tree"]
 
 
 def test_settings_the_main_one_first(folder):
@@ -121,8 +121,8 @@ def test_a_chain_with_a_training_of_unknown_cost_has_none():
 
 
 def test_an_excerpt_holds_what_these_conditions_need_and_no_more():
-    some = excerpt(CONFIG, ["sft", "trees"], "decoding")
+    some = excerpt(CONFIG, ["sft", "a_tree"], "decoding")
     assert list(some) == ["conditions", "data", "ruleset", "seeds", "sft", "decoding"]
-    assert some["conditions"] == {"sft": {"method": "sft"}, "trees": {"reference": "boosting"}}
+    assert some["conditions"] == {"sft": {"method": "sft"}, "a_tree": {"reference": "boosting"}}
     assert Results("results/x", some).trained == [Run("sft", 0, "sft"), Run("sft", 1, "sft")]
     assert Results("results/x", excerpt(CONFIG, [])).runs == []

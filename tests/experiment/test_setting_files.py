@@ -67,10 +67,6 @@ OVERLAYS = [
         "grpo: {curriculum: {by: probability, epochs: 2}, epochs: 2}",
         "overlay.yaml: grpo.curriculum.epochs: 2 easy epochs of 2 leave none for the rest",
     ),
-    (
-        "evaluation: {structured: []}\nconditions: {a: {reference: constant}}",
-        "overlay.yaml: evaluation.structured: names no split, and a answers under structured decoding alone",
-    ),
     ("sft.epochs: 2", "overlay.yaml: sft.epochs: unknown key; write sft: {epochs: …}"),
     ("learning_rate: 1.0e-3", "overlay.yaml: learning_rate: unknown key; write it below sft or grpo"),
     (

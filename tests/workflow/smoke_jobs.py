@@ -1,6 +1,7 @@
 """The jobs of the smoke experiment, by their messages, in the groups that an edit reruns."""
 
-CONDITIONS = ["baseline", "grpo", "sft", "sft_then_grpo"]
+CONDITIONS = ["baseline", "grpo", "sft", "sft_then_grpo"]  # that a language model answers for
+REFERENCES = ["boosting", "constant", "logistic"]
 RL = ["grpo", "sft_then_grpo"]
 
 MANIFEST = {"Write the manifest of the results"}
@@ -24,6 +25,7 @@ ASSESS = {  # by the condition whose predictions are looked at
     "sft": "Assess the first groups of sft_then_grpo, seed 0",
 }
 ASSESSED = {*ASSESS.values()}
+FIT = {f"Fit the reference classifier {name}, seed 0" for name in REFERENCES}
 
 
 def evaluated(*conditions):
@@ -39,4 +41,4 @@ def retrained(*conditions):
 
 
 MODELS = retrained(*TRAIN) | evaluated("baseline")  # all that trains or evaluates, and what follows
-EVERYTHING = MODELS | DATA
+EVERYTHING = MODELS | FIT | DATA

@@ -6,7 +6,7 @@ import re
 
 import polars as pl
 import yaml
-from smoke_jobs import CONDITIONS
+from smoke_jobs import CONDITIONS, REFERENCES
 
 from conftest import ROOT, SMOKE
 from hidden_rule.core.tables import COLLAPSE, COMPARISONS, COSTS, HISTORY, METRICS, predictions_schema, read_table
@@ -34,11 +34,21 @@ def test_smoke_run_writes_every_table_in_its_schema(smoke):
         rl = {"reward", "entropy", "zero_signal_share", "predicted_share"} <= set(history["metric"])
         assert rl == (condition != "sft")
     costs = read_table(results / "costs.parquet", COSTS)
-    assert len(costs) == 4 + 3
-    assert (costs["wall_s"] > 0).all() and (costs["peak_bytes"] > 0).all()
+    assert len(costs) == 4 + 3 + 2 * len(REFERENCES)  # of a classifier fitting and answering
+    assert (costs["wall_s"] > 0).all()
+    of_models = costs.filter(~pl.col("condition").is_in(REFERENCES))
+    assert (of_models["peak_bytes"] > 0).all()
     metrics = read_table(results / "metrics.parquet", METRICS)
     assert set(metrics.filter(metric="accuracy")["suite"]) == {"test", "holdout", *KINDS}
-    assert metrics.filter(metric="flip_rate", suite="counterfactuals", seed=0)["n"].to_list() == [4] * 4
+    assert metrics.filter(metric="flip_rate", suite="counterfactuals", seed=0)["n"].to_list() == [4] * 7
+    for name in REFERENCES:
+        predictions = read_table(results / f"predictions/{name}/seed0.parquet", predictions_schema(labels))
+        assert set(predictions["decoding"]) == {"structured"}
+    page = (results / "report.html").read_text(encoding="utf-8")
+    first_screen = page[: page.index("</header>")]
+    assert "smoke test: numbers mean nothing" in first_screen and "one seed: not for decisions" in first_screen
+    for chart in sorted(results.glob("charts/*.svg")):
+        assert "Smoke test: numbers mean nothing" in chart.read_text(encoding="utf-8"), chart.name
     assert read_table(results / "comparisons.parquet", COMPARISONS).height > 0
     collapse = read_table(results / "collapse.parquet", COLLAPSE)
     assert collapse.select("condition", "label").rows() == [(c, x) for c in ("grpo", "sft_then_grpo") for x in labels]
@@ -84,12 +94,12 @@ def test_another_policy_and_model_run_and_no_code_knows_this_one(smoke, tiny_man
         f"model: {{source: path, id: '{tiny_manifest.parent / 'model'}'}}\n"
         "suites: {kinds: [counterfactuals, conflicts, boundaries, field_order, prevalence]}\n"
         "data: {train: 24, test: 12, validation: 12, holdout: 12}\nseeds: [0, 7]\n"
-        "conditions: {grpo: false, sft_then_grpo: false, plain: {reference: logistic}, told: {prompt: oracle},\n"
+        "conditions: {grpo: false, sft_then_grpo: false, constant: false, boosting: false, told: {prompt: oracle},\n"
         "  shots: {prompt: {examples: 3}, start_from: sft}}\n"
     )
     smoke.run(*SMOKE, str(overlay))
     labels = list(load_ruleset(ROOT / "tests/rulesets/parcels.yaml").labels)
-    for condition, seed in itertools.product(["sft", "plain", "told", "shots"], [0, 7]):
+    for condition, seed in itertools.product(["sft", "logistic", "told", "shots"], [0, 7]):
         path = smoke.folder / f"results/parcels/predictions/{condition}/seed{seed}.parquet"
         read_table(path, predictions_schema(labels))
     page = (smoke.folder / "results/parcels/report.html").read_text()

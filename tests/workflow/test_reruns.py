@@ -17,6 +17,7 @@ from smoke_jobs import (
     CONDITIONS,
     DATA,
     EVERYTHING,
+    FIT,
     INSPECT,
     MANIFEST,
     MODELS,
@@ -100,9 +101,10 @@ SETTINGS = [  # of the experiment, and what runs again under them
         retrained("grpo") | {ASSESS["baseline"]},  # other groups
     ),
     ("charts: {width: 700}", CHARTS | REPORT | PROVENANCE),
+    ("purpose: comparison", CHARTS | REPORT | PROVENANCE),
     ("evaluation: {max_new_tokens: 17}", INSPECT | evaluated(*CONDITIONS)),
     ("lora: {target_modules: [q_proj]}", INSPECT | retrained("sft", *RL)),
-    ("suites: {size: 5}", SUITES | evaluated(*CONDITIONS)),
+    ("suites: {size: 5}", SUITES | FIT | evaluated(*CONDITIONS)),
     (
         "seeds: [0, 1]",
         {job.replace("seed 0", "seed 1") for job in EVERYTHING - AGGREGATED - DATA} | AGGREGATED,
@@ -169,7 +171,7 @@ def test_an_input_reruns_what_depends_on_it(finished, name, change, expected):
 
 STATEMENTS = [  # what runs again after an expression of a module or a script has changed
     (f"{PACKAGE}/core/tables.py", PREPARE | EVERYTHING),
-    (f"{PACKAGE}/core/costs.py", PREPARE | MODELS),
+    (f"{PACKAGE}/core/costs.py", PREPARE | MODELS | FIT),
     (f"{PACKAGE}/task/rewards.py", retrained(*RL) | ASSESSED),
     (f"{PACKAGE}/experiment/conditions.py", COLLAPSE | AGGREGATED),
     (f"{PACKAGE}/experiment/sweep.py", set()),  # of the config alone: what it changes there is in params

@@ -47,9 +47,13 @@ def make_classifier(kind: str, ruleset, seed: int) -> Pipeline:
 
 
 def fit(kind: str, ruleset, train: pl.DataFrame, seed: int) -> Pipeline:
-    """A classifier of the label's place among `ruleset.labels`, fitted to the rows of `train`."""
+    """A classifier of the label's place among `ruleset.labels`, fitted to the rows of `train`.
+
+    Where all rows have one label there is nothing to fit, and every kind answers it.
+    """
     place = {label: i for i, label in enumerate(ruleset.labels)}
     truth = train["label"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    kind = kind if train["label"].n_unique() > 1 else "constant"
     return make_classifier(kind, ruleset, seed).fit(as_shown(train, ruleset), truth)
 
 

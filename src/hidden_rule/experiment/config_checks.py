@@ -12,6 +12,7 @@ from hidden_rule.experiment.places import place_of, raise_at
 from hidden_rule.experiment.ruleset_fit import (
     check_fit,
     check_published,
+    leave_out_classifiers,
     leave_out_suites,
     named_ruleset,
     unnamed_labels,
@@ -46,9 +47,10 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
         config = _check_settings(config, schema)
         ruleset = named_ruleset(config["ruleset"])
         config["ruleset"] = str(Path(config["ruleset"]))  # ./a//b.yaml is a/b.yaml
+        left_out = leave_out_classifiers(config)
         check_fit(config, ruleset)
         check_published(config["ruleset"], ruleset, names | set(config["conditions"]))
-        lines = [*unnamed_labels(config["ruleset"], ruleset), *leave_out_suites(config, ruleset)]
+        lines = [*left_out, *unnamed_labels(config["ruleset"], ruleset), *leave_out_suites(config, ruleset)]
     except ConfigFaultError as fault:
         beside = tuple(as_written(place, places) for place in fault.beside)
         path = as_written(fault.path, places)

@@ -1,8 +1,8 @@
 """Conditions by the names that people read: `displayed(results)` is what pages, charts and sentences are made from.
 
 A condition whose name only repeats its method and start has a display name: `sft` is SFT, `sft_then_grpo` is
-SFT → GRPO, and the untrained `baseline` is Untrained. Any other name was chosen by a person, and is shown as it is.
-Files, configs and command lines keep the conditions' own names.
+SFT → GRPO, the untrained `baseline` is Untrained, and the reference `logistic` is Logistic regression. Any other name
+was chosen by a person, and is shown as it is. Files, configs and command lines keep the conditions' own names.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 
 NAMED = ("condition", "condition_a", "condition_b", "start", "curve")  # columns of conditions' names
+CLASSIFIERS = {"constant": "Constant", "logistic": "Logistic regression", "boosting": "Gradient boosting"}
 UNTRAINED = "baseline"  # the default name of the condition that is neither trained nor a reference
 
 
@@ -30,6 +31,8 @@ def display_names(conditions: dict[str, dict]) -> dict[str, str]:
         method, start = condition.get("method"), condition.get("start_from")
         if name == UNTRAINED and not condition:
             return "Untrained"
+        if name == condition.get("reference"):
+            return CLASSIFIERS[name]
         if method and start is None and name == method:
             return method.upper()
         if method and start in conditions and name == f"{start}_then_{method}":

@@ -54,11 +54,11 @@ def check_fit(config: dict, ruleset: Ruleset) -> None:
             fault = f"{rows} rows cannot hold each of {len(labels)} labels"
             place = place_of(config, name, "train_rows")
             raise ConfigFaultError(place, fault, f"give at least {len(labels)}", (RULESET,))
-    _check_references(config, ruleset)
+    _check_prompts(config, ruleset)
 
 
-def _check_references(config: dict, ruleset: Ruleset) -> None:
-    """Prompts have the words and the examples that they need, and classifiers a split to answer."""
+def _check_prompts(config: dict, ruleset: Ruleset) -> None:
+    """Prompts have the words and the examples that they need."""
     n_labels, n_train = len(ruleset.labels), config["data"]["train"]
     for name, condition in config["conditions"].items():
         prompt, at = condition.get("prompt"), ("conditions", name)
@@ -71,10 +71,6 @@ def _check_references(config: dict, ruleset: Ruleset) -> None:
             fault = f"{prompt['examples']} examples cannot be drawn evenly from {n_train} rows of {n_labels} labels"
             beside = (RULESET, ("data", "train"))
             raise ConfigFaultError((*at, "prompt", "examples"), fault, f"give at most {most}", beside)
-        if "reference" in condition and not set(SPLITS) & {*config["evaluation"]["structured"]}:
-            fault = f"names no split, and {name} answers under structured decoding alone"
-            place, remedy = ("evaluation", "structured"), "name a split, as in [test]"
-            raise ConfigFaultError(place, fault, remedy, ((*at, "reference"),))
 
 
 def check_published(path: str, ruleset: Ruleset, conditions: set[str]) -> None:
@@ -102,6 +98,24 @@ def slip_of(name: str, known: Iterable[str]) -> str | None:
 
 def _letters(name: str) -> str:
     return "".join(c for c in name if not c.isdigit()).strip("_")
+
+
+def leave_out_classifiers(config: dict) -> list[str]:
+    """Leave reference classifiers out of a config where no split is answered under structured decoding, in place.
+
+    They write no text. Returns a line on those that are left out; raises ConfigFaultError where nothing else is left.
+    """
+    classifiers = [name for name, condition in config["conditions"].items() if "reference" in condition]
+    if not classifiers or set(SPLITS) & {*config["evaluation"]["structured"]}:
+        return []
+    why = "evaluation.structured names no split, and classifiers answer under structured decoding alone"
+    if len(classifiers) == len(config["conditions"]):
+        beside = (("conditions", classifiers[0], "reference"),)
+        fault = f"names no split, and {classifiers[0]} answers under structured decoding alone"
+        raise ConfigFaultError(("evaluation", "structured"), fault, "name a split, as in [test]", beside)
+    for name in classifiers:
+        del config["conditions"][name]
+    return [f"conditions: without {', '.join(classifiers)}: {why}"]
 
 
 def leave_out_suites(config: dict, ruleset: Ruleset) -> list[str]:

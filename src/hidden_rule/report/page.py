@@ -33,6 +33,7 @@ from hidden_rule.report.tables import (
     supervision_table,
     table,
 )
+from hidden_rule.report.text.badges import badges
 from hidden_rule.report.text.baselines import describe_references, hidden_rule_note
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.phrases import percent
@@ -62,6 +63,7 @@ def build_report(results: Results, output, svgs=()) -> dict:
     results = displayed(results)
     return {
         "experiment": results.config["experiment"],
+        "badges": badges(results),
         "answer": conclude(results),
         "setting": results.main.words,
         "several": several_seeds(results),

@@ -24,7 +24,8 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Setting
 from hidden_rule.report import documentation
 from hidden_rule.report.markdown import markdown, percent
-from hidden_rule.report.tables import suites_table
+from hidden_rule.report.tables import SEED_RANGE, seed_range, suites_table
+from hidden_rule.report.text.badges import badges
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.label_findings import label_sentences
 from hidden_rule.report.text.phrases import listing
@@ -80,7 +81,9 @@ def results_part(published: Path, *, beside_study: bool) -> str:
     """A run's answer, its tables, and the line on what made them."""
     config = read_json(published / "provenance.json")["config"]
     results = displayed(Results(published, config, ruleset=load_ruleset(ROOT / config["ruleset"])))
-    lines = [f"**{conclude(results)['headline']}**", "", main_table(results, beside_study=beside_study)]
+    warnings = [f"> **{badge.capitalize()}.**" for badge in badges(results)]
+    lines = [*warnings, *([""] if warnings else [])]
+    lines += [f"**{conclude(results)['headline']}**", "", main_table(results, beside_study=beside_study)]
     if sentences := label_sentences(results):
         lines += ["", *(f"- {sentence}" for sentence in sentences)]
     if suites := suites_table(results):
@@ -96,6 +99,9 @@ def main_table(results: DisplayedResults, *, beside_study: bool) -> str:
         if any(found.values()):
             for name, row in rows.items():
                 row[head] = percent(found[name])
+        if head == "accuracy" and len(results.seeds) > 1:
+            for name, row in rows.items():
+                row[SEED_RANGE] = seed_range(results.range_over_seeds(name, setting, metric)).removesuffix("%")
     for rule in results.separate_rules:
         for head, metric in (("recall", "hidden_recall"), ("precision", "hidden_precision")):
             for name, row in rows.items():

@@ -38,6 +38,7 @@ REASONS = {  # of COLLAPSE, in words
     "no_signal": "equal rewards from the start",
 }
 ON_RULES = ("hidden_recall", "hidden_precision", "conflict_recall")
+SEED_RANGE = "worst–best seed"
 NO_CASE = "no case"  # of a hidden rule that never fires
 
 
@@ -61,10 +62,23 @@ def summary_table(results: Results, setting: Setting) -> dict:
     order, seeds = order_of(results), results.metrics["seed"].drop_nulls().n_unique()
     shown = metrics_shown(results)
     rows = [[name, *(in_table(results.estimate(name, setting, metric)) for metric in shown)] for name in order]
+    if seeds > 1:
+        for row in rows:
+            row.insert(2, seed_range(results.range_over_seeds(row[0], setting, "accuracy")))
     n = next(found.n for name in order if (found := results.estimate(name, setting, "accuracy")))
     what = f"{n:,} answers" + (f" of {seeds} seeds" if seeds > 1 else "")
     columns = ["condition", *(heading(metric, results) for metric in shown)]
+    if seeds > 1:
+        columns.insert(2, SEED_RANGE)
     return table(f"{setting.words}: value and 95% CI, {what}", columns, rows)
+
+
+def seed_range(ends: tuple[float, float] | None) -> str:
+    """`67.4–87.9%`: a share under the worst and the best seed; one number where all agree."""
+    if ends is None:
+        return "–"
+    low, high = map(points, ends)
+    return f"{low}%" if low == high else f"{low}–{high}%"
 
 
 def metrics_shown(results: Results) -> list[str]:

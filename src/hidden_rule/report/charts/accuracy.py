@@ -12,10 +12,12 @@ from hidden_rule.report.charts.style import (
     DASHED,
     Chart,
     condition_colours,
+    filling,
     finish,
     nothing_to_show,
     panel_title,
     percent_tooltips,
+    reference_notes,
     scale_of,
     seeds_in_words,
     title,
@@ -124,7 +126,7 @@ def sample_size(results: Results, metric: str, setting: Setting, rule: str | Non
 def interval_notes(results: Results, metrics) -> list[str]:
     """What the marks of an interval chart mean, as lines of a subtitle; metrics: those that the chart shows."""
     words = seeds_in_words(results.metrics["seed"].drop_nulls(), "pooled, small dots: single seeds")
-    lines = [f"Dot and bar: estimate and 95% CI; {words}"]
+    lines = [f"Dot and bar: estimate and 95% CI; {words}", *reference_notes(results)]
     has_figures = any(published_figures(results, metric) for metric in metrics)
     return lines + ([f"Diamond: {results.ruleset.published.source}"] if has_figures else [])
 
@@ -162,7 +164,8 @@ def interval_panel(results: Results, setting: Setting, panel: Panel) -> alt.Laye
     if of_seeds["seed"].n_unique() > 1:
         dots = alt.Chart(of_seeds).mark_circle(size=22, opacity=0.55, yOffset=9)
         layers.append(dots.encode(x=x, y=y, color=colour, tooltip=["seed:O", *tooltip]))
-    layers.append(base.mark_circle(size=110, opacity=1).encode(x=x, color=colour, tooltip=tooltip))
+    points = base.mark_point(size=95, strokeWidth=2, opacity=1)
+    layers.append(points.encode(x=x, tooltip=tooltip, **filling(results)))
     layers.append(base.mark_text(align="left", dx=7, fontSize=12, color="#222").encode(x=alt.X("at:Q"), text="text:N"))
     return alt.layer(*layers).properties(width=panel.width, height=alt.Step(38), title=panel_title(panel.heading))
 

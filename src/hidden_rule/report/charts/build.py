@@ -7,6 +7,8 @@ as diamonds. The main setting is the holdout suite under structured decoding, if
 import itertools
 from pathlib import Path
 
+import altair as alt
+
 from hidden_rule.core.files import whole
 from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
@@ -19,9 +21,10 @@ from hidden_rule.report.charts.files import chart_bytes
 from hidden_rule.report.charts.forest import forest_chart
 from hidden_rule.report.charts.labels import label_chart
 from hidden_rule.report.charts.learning import learning_chart
-from hidden_rule.report.charts.style import Chart
+from hidden_rule.report.charts.style import WARNING, Chart
 from hidden_rule.report.charts.suites import suites_chart
 from hidden_rule.report.charts.training import training_chart
+from hidden_rule.report.text.badges import ONE_SEED, SMOKE, badges
 
 CHARTS = {
     "accuracy": accuracy_chart,
@@ -39,9 +42,25 @@ CHARTS = {
 
 
 def build_charts(results: Results, names=CHARTS) -> dict[str, Chart]:
-    """Charts by name, all or those of `names`; conditions stand in them by their display names."""
-    shown = displayed(results)
-    return {name: CHARTS[name](shown) for name in names}
+    """Charts by name, all or those of `names`; conditions stand in them by their display names.
+
+    Charts travel alone: the run's badges stand in each.
+    """
+    shown, of_run = displayed(results), badges(results)
+    charts = {name: CHARTS[name](shown) for name in names}
+    for chart in charts.values():
+        mark_run(chart.title, of_run)
+    return charts
+
+
+def mark_run(title: alt.TitleParams, of_run: list[str]) -> None:
+    """Put a run's badges into the title of its chart: a smoke test's above it, in red; that of one seed below it."""
+    if ONE_SEED in of_run:
+        notes = [] if title.subtitle is alt.Undefined else title.subtitle
+        title.subtitle = [ONE_SEED.capitalize(), *notes]
+    if SMOKE in of_run:
+        title.text = [SMOKE.capitalize(), title.text]
+        title.color = WARNING
 
 
 def render_charts(results: Results, outputs) -> None:

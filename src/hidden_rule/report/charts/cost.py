@@ -13,9 +13,11 @@ from hidden_rule.report.charts.style import (
     Chart,
     chance_rule,
     condition_colours,
+    filling,
     finish,
     nothing_to_show,
     percent_tooltips,
+    reference_notes,
     scale_of,
     seeds_in_words,
     text_width,
@@ -133,6 +135,7 @@ def cost_chart(results: Results) -> Chart:
         f"Bar: 95% CI{'; thin line: fastest to slowest seed' if seeds.n_unique() > 1 else ''}",
         "Training time: mean over seeds, that of the condition's starts included",
         "Grey line: Pareto front of the point estimates. Dashed: chance",
+        *reference_notes(results),
     ]
     chart = alt.layer(*layers).properties(width=plot.width, height=plot.height, title=title(HEADLINE, *notes))
     return finish(chart)
@@ -157,7 +160,7 @@ def point_layers(points: pl.DataFrame, frontier: pl.DataFrame, time: TimeAxis, r
         steps.encode(x=x, y=y, order="seconds_at:Q"),
         interval,
         base.mark_rule(strokeWidth=1).encode(x=least_x, x2="most_at:Q", y=y, color=colour),
-        base.mark_circle(size=100, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip),
+        base.mark_point(size=85, strokeWidth=2, opacity=1).encode(x=x, y=y, tooltip=tooltip, **filling(results)),
     ]
 
 

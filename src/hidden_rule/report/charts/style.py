@@ -16,6 +16,8 @@ LABEL_COLOURS = (  # Paul Tol's "muted": also distinct, in other hues than the c
     "#332288", "#88CCEE", "#DDCC77", "#117733", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255",
 )  # fmt: skip
 INVALID_COLOUR = "#BBBBBB"
+WARNING = "#B00020"
+REFERENCES_HOLLOW = "Hollow: references, which train no language model"
 DASHED = [4, 4]
 
 
@@ -29,6 +31,18 @@ def condition_colours(results) -> dict[str, str]:
     trained = [name for name in results.conditions if name in results.starts]
     colours = {name: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, name in enumerate(trained)}
     return {name: colours.get(name, UNTRAINED) for name in results.conditions}
+
+
+def filling(results) -> dict:
+    """How points are drawn on their colour: filled, those of references hollow. An argument of `encode`."""
+    hollow = alt.FieldOneOfPredicate(field="condition", oneOf=results.references)
+    colour = alt.Color("condition:N", scale=scale_of(condition_colours(results)), legend=None)
+    return {"stroke": colour, "fill": alt.condition(hollow, alt.value("white"), colour)}
+
+
+def reference_notes(results) -> list[str]:
+    """What hollow points are, as a line of a subtitle, where there are any."""
+    return [REFERENCES_HOLLOW] if results.references else []
 
 
 def scale_of(looks: Mapping) -> alt.Scale:
