@@ -8,6 +8,7 @@ from hidden_rule.core.tables import COSTS, HISTORY, METRICS, write_table
 from hidden_rule.experiment.results import Results, UndeclaredInputError, excerpt
 from hidden_rule.experiment.runs import Estimate, Run, Setting
 from hidden_rule.statistics.training_costs import training_costs
+from synthetic import costs_frame
 
 CONFIG = {
     "ruleset": "rulesets/fincorp.yaml",
@@ -102,7 +103,7 @@ def test_another_schema_is_one_line(folder):
 
 def costs_of(*rows):
     full = [(name, seed, "train", seconds, 100, 10, 1, device) for name, seed, seconds, device in rows]
-    return pl.DataFrame([*full, ("sft", 0, "evaluate", 9.0, 0, 0, 1, "cpu")], schema=COSTS, orient="row")
+    return costs_frame([*full, ("sft", 0, "evaluate", 9.0, 0, 0, 1, "cpu")])
 
 
 def test_a_training_costs_what_it_starts_from_too():

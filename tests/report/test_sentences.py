@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hidden_rule.core.tables import COLLAPSE, COSTS, HISTORY, METRICS
+from hidden_rule.core.tables import COLLAPSE, HISTORY, METRICS
 from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Run
@@ -31,6 +31,7 @@ from hidden_rule.report.text import (
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset
 from hidden_rule.task.ruleset import load_ruleset
+from synthetic import costs_frame
 from worlds import CHANCE, GOOD, METHODS, STARTS, WORLDS, conclude_world, results_of
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -154,16 +155,14 @@ def comparison_sentences():
         yield from caveats.detection_sentences("sft", [one], 1000)
     yield from comparisons.family_sentences([pair, close, close | {"test": "t_families"}], 1)
     yield from comparisons.family_sentences([pair | seeds, pair | {"test": "t_families_seeds"}], 3)
-    costs = pl.DataFrame(
+    costs = costs_frame(
         [
             ("baseline", 0, "evaluate", 40.0, 0, 500, 1, "cpu"),
             ("sft", 0, "train", 120.0, 1000, 0, 1, "cpu"),
             ("sft", 0, "evaluate", 30.0, 0, 400, 1, "cpu"),
             ("sft_then_grpo", 0, "train", 180.0, 3000, 900, 1, "cpu"),
             ("sft_then_grpo", 0, "evaluate", 30.0, 0, 400, 1, "cpu"),
-        ],
-        schema=COSTS,
-        orient="row",
+        ]
     )
     starts, above = {"sft": None, "sft_then_grpo": "sft"}, ["sft", "sft_then_grpo"]
     both = close | {"condition_b": "sft_then_grpo", "difference": -0.01, "ci_high": 0.01}
