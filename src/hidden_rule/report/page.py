@@ -13,6 +13,7 @@ from hidden_rule.core.files import write_text
 from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
 from hidden_rule.report import side_effects_page
+from hidden_rule.report.cost_table import cost_notes, cost_table
 from hidden_rule.report.embedding import embed_chart
 from hidden_rule.report.examples import examples
 from hidden_rule.report.model_section import model_section
@@ -20,7 +21,6 @@ from hidden_rule.report.tables import (
     as_text,
     collapse_table,
     comparison_table,
-    cost_table,
     feasibility_table,
     hidden_rules_table,
     label_table,
@@ -42,7 +42,7 @@ NOT_LISTED = ("packages", "config", "timings")  # of the provenance: shown elsew
 SHARED = ("model", "decoding", "data", "lora", "seeds", "evaluation")  # sections of the config
 CHARTS = {
     "accuracy": "Accuracy by condition with 95% CI, for each suite and decoding.",
-    "forest": "Differences in accuracy between pairs of conditions with 95% CI; filled where significant.",
+    "forest": "Differences in accuracy of the planned comparisons with 95% CI; filled where significant.",
     "hidden_rule": "Recall and precision on each hidden rule by condition with 95% CI.",
     "suites": "Generalization suites by condition with 95% CI; darker is better.",
     "cost": "Accuracy against training time with 95% CI, and the Pareto front.",
@@ -97,6 +97,7 @@ def tables_of(results: Results) -> dict:
         "settings": settings_table(results),
         "references": table("Reference conditions", ["condition", "description"], references.items(), wrap=True),
         "costs": cost_table(results),
+        "cost_notes": cost_notes(results),
     }
 
 

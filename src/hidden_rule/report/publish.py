@@ -29,7 +29,7 @@ from hidden_rule.report.text.badges import badges
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.label_findings import label_sentences
 from hidden_rule.report.text.phrases import listing
-from hidden_rule.statistics.training_costs import training_costs
+from hidden_rule.statistics.training_costs import TrainingCost, disturbed, training_costs
 from hidden_rule.task.ruleset import load_ruleset
 
 DEFAULT = "laptop"  # its results lie in results/published itself
@@ -110,11 +110,26 @@ def main_table(results: DisplayedResults, *, beside_study: bool) -> str:
     figures = results.ruleset.published.accuracy if beside_study else {}
     study = {results.names.get(name, name): share for name, share in figures.items()}
     for name, row in rows.items():
-        row["training"] = f"{spent[name].seconds / 60:.1f} min" if name in spent else "–"
+        row["training"] = training_cell(spent.get(name))
         if beside_study:
             row["the study's accuracy"] = f"{100 * study[name]:.1f}" if name in study else "–"
     columns = list(next(iter(rows.values())))
     return markdown(columns, [list(row.values()) for row in rows.values()])
+
+
+def training_cell(cost: TrainingCost | None) -> str:
+    """`4.1 min (5.0)`: minutes on an idle machine, and by the clock; of older tables by the clock alone."""
+    if cost is None:
+        return "–"
+    return f"{cost.seconds / 60:.1f} min" + (f" ({cost.wall_s / 60:.1f})" if cost.is_estimate else "")
+
+
+def times_in_words(costs: pl.DataFrame) -> str:
+    """What the column `training` shows; costs: table COSTS."""
+    if costs["idle_s"].null_count():
+        return "training includes what a condition starts from"
+    busy = ", the machine was busy" if disturbed(costs) else ""
+    return f"training: on an idle machine, estimated (wall time{busy}), what a condition starts from included"
 
 
 def source_line(results: Results, *, beside_study: bool) -> str:
@@ -127,7 +142,7 @@ def source_line(results: Results, *, beside_study: bool) -> str:
     study = " The study's figures are of a 14B model and its test cases." if beside_study else ""
     return (
         f"Percent with 95% intervals; structured decoding on {n:,} held-out cases unless stated otherwise; "
-        f"training includes what a condition starts from; {model_words(record['model'])}, {seeds}; "
+        f"{times_in_words(results.costs)}; {model_words(record['model'])}, {seeds}; "
         f"{hardware['cores']} cores of {hardware['cpu']}, commit `{record['git']['commit'][:12]}`, "
         f"{record['created'][:10]}.{study}"
     )

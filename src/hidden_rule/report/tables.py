@@ -8,7 +8,7 @@ import polars as pl
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting, defined
 from hidden_rule.report.text.label_findings import supervision_cells
-from hidden_rule.report.text.phrases import duration, in_table, p_text, percent, points, signed
+from hidden_rule.report.text.phrases import in_table, p_text, percent, points, signed
 from hidden_rule.report.text.suites import NAMES, suite_rows
 from hidden_rule.report.text.training_runs import training_rows
 
@@ -164,7 +164,7 @@ def seed_table(results: Results, setting: Setting) -> dict:
 
 
 def comparison_table(results: Results, setting: Setting) -> dict:
-    """Pooled differences of each pair of conditions, in the order of the conditions; undefined ones are left out."""
+    """Pooled differences of the planned comparisons, in the order of the conditions; undefined ones are left out."""
     of_setting = results.comparisons.filter(pl.col("seed").is_null(), **setting.columns).drop_nulls("difference")
     place = {name: i for i, name in enumerate(order_of(results))}
     rules = [None, *results.separate_rules]
@@ -188,33 +188,7 @@ def comparison_table(results: Results, setting: Setting) -> dict:
         "minimum detectable",
         "n",
     ]
-    return table(f"{setting.words}: paired differences", columns, cells)
-
-
-def cost_table(results: Results) -> dict:
-    """What each condition cost over all its seeds; peak memory is the largest of them."""
-    sums = results.costs.group_by("condition", "stage").agg(
-        pl.len(), pl.sum("wall_s", "n_tokens_trained", "n_tokens_generated"), pl.max("peak_bytes"),
-        pl.col("device").unique().sort().str.join(", "),
-    )  # fmt: skip
-    cells = []
-    for name in order_of(results):
-        for r in sums.filter(condition=name).sort("stage", descending=True).iter_rows(named=True):
-            tokens = [f"{r['n_tokens_trained'] or 0:,}", f"{r['n_tokens_generated'] or 0:,}"]
-            memory = gibibytes(r["peak_bytes"]) if r["peak_bytes"] else "–"
-            cells.append([name, r["stage"], r["len"], duration(r["wall_s"]), *tokens, memory, r["device"]])
-    columns = [
-        "condition",
-        "stage",
-        "runs",
-        "wall time",
-        "training tokens",
-        "tokens generated",
-        "peak memory",
-        "device",
-    ]
-    caption = "Cost of each stage, summed over runs; training without that of the conditions it starts from"
-    return table(caption, columns, cells)
+    return table(f"{setting.words}: planned comparisons, paired differences", columns, cells)
 
 
 def settings_table(results: Results) -> dict | None:

@@ -26,6 +26,7 @@ from hidden_rule.report.charts.style import (
     wrapped,
 )
 from hidden_rule.report.text.phrases import MANY, percent
+from hidden_rule.report.text.training_cost import busy_sentences
 from hidden_rule.statistics.training_costs import training_costs
 
 HEADLINE = "Accuracy against training time"
@@ -133,12 +134,18 @@ def cost_chart(results: Results) -> Chart:
     notes = [
         f"Accuracy, {results.main.words}; n = {n:,} applications; {seeds_in_words(seeds)}",
         f"Bar: 95% CI{'; thin line: fastest to slowest seed' if seeds.n_unique() > 1 else ''}",
-        "Training time: mean over seeds, that of the condition's starts included",
+        f"{time_in_words(results)}: mean over seeds, that of the condition's starts included",
         "Grey line: Pareto front of the point estimates. Dashed: chance",
         *reference_notes(results),
+        *busy_sentences(results.costs),
     ]
     chart = alt.layer(*layers).properties(width=plot.width, height=plot.height, title=title(HEADLINE, *notes))
     return finish(chart)
+
+
+def time_in_words(results: Results) -> str:
+    """What the training times of a chart are."""
+    return "Training time" + ("" if results.costs["idle_s"].null_count() else " on an idle machine (estimate)")
 
 
 def point_layers(points: pl.DataFrame, frontier: pl.DataFrame, time: TimeAxis, results: Results) -> list[alt.Chart]:
