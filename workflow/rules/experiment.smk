@@ -3,6 +3,7 @@
 from hidden_rule.experiment.conditions import model_slug, start_of
 from hidden_rule.experiment.reply_limits import reply_limits
 from hidden_rule.experiment.results import Results, excerpt
+from hidden_rule.experiment.reward_settings import reward_file
 from hidden_rule.experiment.runs import Run
 
 
@@ -87,6 +88,14 @@ def start_replies(wildcards):
     if EXPLORES_FREELY:
         return f"{RESULTS}/feasibility/{wildcards.condition}/seed{wildcards.seed}.replies.parquet"
     return PATHS.predictions(Run(start_of(config, wildcards.condition), wildcards.seed))
+
+
+def rewarded_cases(wildcards):
+    """The tables of the cases that a start replies to, for a reward of the user's own, which may depend on the case."""
+    if not reward_file(settings_of(wildcards)):
+        return []
+    structured = [split for split in [*SPLITS, "suites"] if split in config["evaluation"]["structured"]]
+    return [PATHS.split(split) for split in (["validation"] if EXPLORES_FREELY else structured)]
 
 
 def exploration_of(wildcards):

@@ -13,6 +13,8 @@ rule assess_feasibility:
     input:
         replies=start_replies,
         ruleset=config["ruleset"],
+        reward=lambda wildcards: reward_file(settings_of(wildcards)),
+        cases=rewarded_cases,
     output:
         PATHS.feasibility(ANY),
     log:
@@ -28,7 +30,7 @@ rule assess_feasibility:
         settings=lambda wildcards: {key: settings_of(wildcards)[key] for key in ["group_size", "reward"]},
         free=EXPLORES_FREELY,
         code=code_of("assess_feasibility"),
-        content=content_of(config["ruleset"]),
+        content=lambda wildcards: content_of(config["ruleset"], *reward_file(settings_of(wildcards))),
     message:
         "Assess the first groups of {wildcards.condition}, seed {wildcards.seed}"
     script:
@@ -78,7 +80,7 @@ rule summarize:
     resources:
         **small(mem_mb=4000, runtime=30),
     params:
-        config=excerpt(config, conditions_of(RUNS), "evaluation"),
+        config=excerpt(config, conditions_of(RUNS), "evaluation", "comparisons"),
         code=code_of("summarize"),
         content=content_of(config["ruleset"]),
     message:

@@ -9,6 +9,7 @@ rule train:
         train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
         start=lambda wildcards: adapter_files(start_folder(wildcards)),
+        reward=lambda wildcards: reward_file(settings_of(wildcards)),
     output:
         weights=PATHS.adapter(ANY) / "adapter_model.safetensors",
         config=PATHS.adapter(ANY) / "adapter_config.json",
@@ -39,7 +40,7 @@ rule train:
         adapter=evaluated_folder,
         checkpoints=f"{RESULTS}/checkpoints/{{condition}}/seed{{seed}}",
         code=training_code,
-        content=content_of(config["ruleset"]),
+        content=lambda wildcards: content_of(config["ruleset"], *reward_file(settings_of(wildcards))),
     message:
         "Train {wildcards.condition} with {params.method}, seed {wildcards.seed}"
     script:

@@ -1,6 +1,7 @@
 """Settings that are valid and unlikely to be meant: a line each, printed before any job runs."""
 
 from hidden_rule.experiment.conditions import condition_settings
+from hidden_rule.task.decision_costs import worst_cost
 from hidden_rule.task.training_subsets import steps_a_pass
 
 
@@ -25,8 +26,17 @@ def _of_training(settings: dict, n_rows: int, decoding: str) -> list[str]:
             f"warmup_steps is {warmup} and training has {steps} steps: the learning rate ends at {reached:.2g} "
             f"and never reaches {settings['learning_rate']:g}; lower warmup_steps"
         )
-    points = settings.get("reward")
-    if points and decoding == "free" and points["invalid"] > points["wrong"]:
+    points = settings.get("reward", {})
+    if costs := points.get("decision_costs") if decoding == "free" else None:
+        cheap = [
+            label for label, of in costs["invalid"].items() if of < worst_cost(label, costs["invalid"], costs["costs"])
+        ]
+        if cheap:
+            lines.append(
+                f"reward: decision_costs: no valid reply costs less than the worst decision where {cheap[0]} is right: "
+                "under free decoding it pays to decide nothing; raise decision_costs.invalid"
+            )
+    if "correct" in points and decoding == "free" and points["invalid"] > points["wrong"]:
         lines.append(
             f"reward.invalid ({points['invalid']:g}) exceeds reward.wrong ({points['wrong']:g}): under free decoding "
             "a reply that decides nothing pays more than a wrong one; lower invalid"

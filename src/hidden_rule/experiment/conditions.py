@@ -7,21 +7,22 @@ import re
 from pathlib import Path
 
 from hidden_rule.core.schemas import load_schema
+from hidden_rule.experiment.reward_settings import SCHEMA, complete_reward, replaces
 from hidden_rule.task.training_subsets import passes
-
-SCHEMA = "config.schema.yaml"
 
 
 def condition_settings(config: dict, name: str) -> dict:
     """What condition `name` trains with: `method` (None: untrained), `start_from` (None: base model), `settings`.
 
     `settings` are the method's own with the condition's `with` over them; where `steps` are given, `epochs` are
-    the passes that come nearest to them. Keys are sorted.
+    the passes that come nearest to them; the reward is complete (`complete_reward`). Keys are sorted.
     """
     condition = config["conditions"][name]
     method = condition.get("method")
     settings = copy.deepcopy(config[method]) if method else {}
     merge(settings, condition.get("with", {}))
+    if "reward" in settings:
+        settings["reward"] = complete_reward(settings["reward"], config)
     if "steps" in settings:
         settings["epochs"] = passes(settings, settings.get("train_rows", config["data"]["train"]))
     return canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
@@ -67,9 +68,13 @@ def model_slug(model: dict) -> str:
 
 
 def merge(target: dict, source: dict) -> None:
-    """Merge `source` into `target`, dictionaries deep, as Snakemake merges config files."""
+    """Merge `source` into `target`, dictionaries deep, as Snakemake merges config files, but for a reward.
+
+    One of another kind takes the place of what was there.
+    """
     for key, value in source.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
+        both = isinstance(value, dict) and isinstance(target.get(key), dict)
+        if both and not (key == "reward" and replaces(value, target[key])):
             merge(target[key], value)
         else:
             target[key] = copy.deepcopy(value)

@@ -4,11 +4,13 @@ import functools
 from pathlib import Path
 
 from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, resolve
-from hidden_rule.experiment import grpo_checks
+from hidden_rule.experiment import grpo_checks, reward_checks
 from hidden_rule.experiment.conditions import SCHEMA, canonical, condition_settings, methods
 from hidden_rule.experiment.faults import ConfigFaultError, raise_if
 from hidden_rule.experiment.model_checks import check_model, check_targets, check_tracking
 from hidden_rule.experiment.places import place_of, raise_at
+from hidden_rule.experiment.planned_comparisons import resolved_plan
+from hidden_rule.experiment.planned_comparisons import resolved_plan
 from hidden_rule.experiment.ruleset_fit import (
     check_fit,
     check_published,
@@ -28,7 +30,7 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
     """The config with defaults filled in, and lines on what it asks for that is left out; raises ConfigFaultError."""
     schema = load_schema(SCHEMA)
     raise_if(first_fault(config, {}))  # what no setting can be, before it is copied
-    config = canonical(config)
+    config = reward_checks.with_matrix_below(canonical(config), schema)
     dropped = []
     if isinstance(config.get("conditions"), dict):
         dropped = [name for name, spec in config["conditions"].items() if spec is False]
@@ -48,6 +50,8 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
         ruleset = named_ruleset(config["ruleset"])
         config["ruleset"] = str(Path(config["ruleset"]))  # ./a//b.yaml is a/b.yaml
         left_out = leave_out_classifiers(config)
+        config["comparisons"] = resolved_plan(config.get("comparisons"), config["conditions"], dropped)
+        config["comparisons"] = resolved_plan(config.get("comparisons"), config["conditions"], dropped)
         check_fit(config, ruleset)
         check_published(config["ruleset"], ruleset, names | set(config["conditions"]))
         lines = [*left_out, *unnamed_labels(config["ruleset"], ruleset), *leave_out_suites(config, ruleset)]
@@ -77,7 +81,10 @@ def _check_settings(config: dict, schema: dict) -> dict:
     raise_if(first_fault(config, schema))
     for name, condition in config["conditions"].items():
         _check_condition(name, condition, config["conditions"], schema)
-    config = fill_defaults(config, schema, schema)
+        raise_if(reward_checks.kind_fault(condition.get("with", {}), ("conditions", name, "with")))
+    for method in methods():
+        raise_if(reward_checks.kind_fault(config.get(method, {}), (method,)))
+    config = reward_checks.with_one_kind(fill_defaults(config, schema, schema))
     for name, condition in config["conditions"].items():
         if "with" in condition:
             method = resolve(schema["properties"][condition["method"]], schema)
@@ -168,6 +175,7 @@ def _check_training(config: dict, name: str) -> None:
         beside = (*both, at("train_rows"), at("steps"), at("epochs"), data)
         raise ConfigFaultError(at(setting), fault, remedy, beside)
     if "reward" in settings:
+        raise_at(config, name, reward_checks.settings_fault(settings["reward"]))
         raise_at(config, name, grpo_checks.settings_fault(settings, config["decoding"]))
 
 

@@ -1,6 +1,4 @@
-"""Consistency checks of the settings of RL."""
-
-from hidden_rule.core.schemas import did_you_mean
+"""Consistency checks of the settings of RL, its reward aside (`reward_checks`)."""
 
 # Keys below the method, what is wrong, what would be right, and the other settings that take part in it.
 Fault = tuple[tuple, str, str, tuple[str, ...]]
@@ -8,18 +6,10 @@ Fault = tuple[tuple, str, str, tuple[str, ...]]
 
 def settings_fault(settings: dict, decoding: str) -> Fault | None:
     """The first thing that GRPO's `settings` and `decoding` get wrong between them, or None."""
-    points, curriculum = settings["reward"], settings["curriculum"]
+    curriculum = settings["curriculum"]
     if settings["use_vllm"] and decoding != "free":
         fault = "vLLM serves free decoding only, and decoding is structured"
         return ("use_vllm",), fault, "set decoding: free, or use_vllm: false", ("decoding",)
-    if points["correct"] <= max(points["wrong"], points["invalid"]):
-        fault = "does not pay more for a correct reply than for a wrong or invalid one"
-        return ("reward",), fault, "raise correct above the others", ()
-    for right, others in points["near"].items():
-        for answered, value in others.items():
-            if value >= points["correct"]:
-                fault = f"pays {value:g} for a wrong label, and a correct one earns {points['correct']:g}"
-                return ("reward", "near", right, answered), fault, "pay less", ("reward.correct",)
     if settings["estimator"] == "exact" and decoding != "structured":
         fault = "sums over all valid replies, and free decoding has no end of them"
         return ("estimator",), fault, "set decoding: structured, or estimator: sampled", ("decoding",)
@@ -38,14 +28,7 @@ def settings_fault(settings: dict, decoding: str) -> Fault | None:
 
 
 def ruleset_fault(settings: dict, ruleset) -> Fault | None:
-    """The first thing that GRPO's `settings` say of a decision or rule that `ruleset` does not have, or None."""
-    for right, others in settings["reward"]["near"].items():
-        for at, label in [((right,), right), *(((right, answered), answered) for answered in others)]:
-            if label not in ruleset.labels:
-                fault = f"no decision is called {label!r}"
-                return ("reward", "near", *at), fault, did_you_mean(label, ruleset.labels), ("ruleset",)
-        if right in others:
-            return ("reward", "near", right, right), "is the right label itself", "set reward.correct", ()
+    """The first thing that GRPO's `settings` say of a rule that `ruleset` does not have, or None."""
     if settings["curriculum"]["by"] == "hidden_rule" and not ruleset.hidden_rules:
         fault = f"the ruleset {ruleset.name} has no hidden rule"
         return ("curriculum", "by"), fault, "take probability, or none", ("ruleset",)

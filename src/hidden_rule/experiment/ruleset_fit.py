@@ -7,7 +7,7 @@ from pathlib import Path
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean
 from hidden_rule.core.yaml_files import read_text
-from hidden_rule.experiment import grpo_checks
+from hidden_rule.experiment import grpo_checks, reward_checks
 from hidden_rule.experiment.conditions import condition_settings, methods
 from hidden_rule.experiment.faults import ConfigFaultError
 from hidden_rule.experiment.model_checks import check_path, is_there, shortened
@@ -39,9 +39,11 @@ def named_ruleset(path: str) -> Ruleset:
 def check_fit(config: dict, ruleset: Ruleset) -> None:
     """Splits and trainings have room for each label, and conditions name what the ruleset has."""
     labels = ruleset.labels
+    reward_checks.check_costs(config, ruleset)
     for name in config["conditions"]:
         trained = condition_settings(config, name)
         if "reward" in trained["settings"]:
+            raise_at(config, name, reward_checks.ruleset_fault(trained["settings"]["reward"], ruleset))
             raise_at(config, name, grpo_checks.ruleset_fault(trained["settings"], ruleset))
     for split in SPLITS:
         size = config["data"][split]

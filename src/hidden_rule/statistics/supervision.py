@@ -7,9 +7,10 @@ bounds what it can still carry (Cover & Thomas 2006, section 7.2):
     C(L, p) = log2 L − h(p) − p log2(L − 1),    h(p) = −p log2 p − (1 − p) log2 (1 − p)
 
 A reward tells whether a valid reply is correct: at most h(q) bits, where q is the share of correct ones among the valid
-replies that the policy samples. An invalid reply gives no information about the label. The rewards of a training carry
-at most the sum over its replies and, whatever is sampled, no more than the labels that they are computed from (data
-processing inequality, ibid., section 2.8). A label that is shown again carries no new information.
+replies that the policy samples. An invalid reply gives no information about the label. A reward of more than two values
+(decision costs, a function of the user's own) may tell the label itself: at most log2 L bits, of any reply. The rewards
+of a training carry at most the sum over its replies and, whatever is sampled, no more than the labels that they are
+computed from (data processing inequality, ibid., section 2.8). A label that is shown again carries no new information.
 
 All are upper bounds on the information offered, not on what was learned.
 """
@@ -90,10 +91,13 @@ def supervise(training: TrainingRecord, clean: pl.DataFrame, n_labels: int) -> d
     n_seen = min(n_rows, int(rows.sum()))
     bits_labels, bits_rewards, n_replies = n_seen * capacity(n_labels, wrong), None, 0
     if "group_size" in settings:  # replies are sampled and rewarded
-        valid, right = right_shares(training.history, settings["reward"])
         replies = settings["group_size"] * rows
         n_replies = int(replies.sum())
-        bits_rewards = float((replies * valid * binary_entropy(right)).sum())
+        if "correct" in settings["reward"]:
+            valid, right = right_shares(training.history, settings["reward"])
+            bits_rewards = float((replies * valid * binary_entropy(right)).sum())
+        else:
+            bits_rewards = float(n_replies * np.log2(n_labels))
     return training.run.columns | {
         "method": training.run.method,
         "train_rows": n_rows,

@@ -19,19 +19,21 @@ import torch
 
 from hidden_rule.core import processes
 from hidden_rule.models.finite import check_numbers, dtype_of
+from hidden_rule.task.reward_file import TOTAL
+from hidden_rule.task.rewards import OwnRewards, TableRewards, added_rows
 from hidden_rule.training.structured_grpo import StructuredGRPOTrainer
-from hidden_rule.training.watcher import SHARE_PREFIX
+from hidden_rule.training.watcher import PART_PREFIX, SHARE_PREFIX
 
 EPSILON = 1e-4  # TRL's, added to a standard deviation
 
 
 class ExpectedRewardTrainer(StructuredGRPOTrainer):
-    """Maximises the exact expected reward; `points` (L, L) are `rewards.reward_matrix` of `labels`, the trie's own."""
+    """Maximises the exact expected reward; `rewards` are those of each reply to a row, in the order of `labels`."""
 
-    def __init__(self, *args, labels, points: list[list[float]], **kwargs):
+    def __init__(self, *args, labels, rewards: TableRewards | OwnRewards, **kwargs):
         super().__init__(*args, **kwargs)
         self.labels = tuple(labels)
-        self.points = dict(zip(self.labels, points, strict=True))
+        self.rewards = rewards
 
     def prepare_batch(self, rows: list[dict]) -> list[dict]:
         """One row a prompt of those that TRL's sampler repeats for their group."""
@@ -45,14 +47,16 @@ class ExpectedRewardTrainer(StructuredGRPOTrainer):
         prompts = self.tokens_of(inputs)
         index, branch_log_probs = self.policy(model, prompts)
         log_probs = self.trie.reply_log_probs(branch_log_probs)[[index[prompt] for prompt in prompts]]
-        rewards = torch.tensor([self.points[row["label"]] for row in inputs], device=log_probs.device)
-        self.write_down(log_probs.detach(), rewards, sum(map(len, prompts)))
+        parts = self.rewards.of_replies([row["label"] for row in inputs], [int(row["prompt"]) for row in inputs])
+        rewards = torch.tensor(added_rows(parts), device=log_probs.device)
+        named = {PART_PREFIX + name: torch.tensor(points) for name, points in parts.items() if name != TOTAL}
+        self.write_down(log_probs.detach(), rewards, sum(map(len, prompts)), named)
         spread = reward_spread(log_probs.detach(), rewards, self.scale_rewards)
         loss = expected_reward_loss(log_probs, rewards, spread, self.entropy_coef)
         return loss / self.current_gradient_accumulation_steps
 
-    def write_down(self, log_probs: torch.Tensor, rewards: torch.Tensor, n_tokens: int) -> None:
-        """Add a micro-batch's expectations, over all processes, to what is logged."""
+    def write_down(self, log_probs: torch.Tensor, rewards: torch.Tensor, n_tokens: int, parts: dict) -> None:
+        """Add a micro-batch's expectations, over all processes, to what is logged; parts: of the rewards, by name."""
         probabilities = log_probs.exp()
         per_prompt = {
             "reward": (probabilities * rewards).sum(1),
@@ -60,6 +64,7 @@ class ExpectedRewardTrainer(StructuredGRPOTrainer):
             "frac_reward_zero_std": same_reward_chance(probabilities, rewards, self.num_generations),
             "invalid_share": torch.zeros(len(rewards)),
             **{SHARE_PREFIX + label: probabilities[:, i] for i, label in enumerate(self.labels)},
+            **{name: (probabilities * part.to(probabilities)).sum(1) for name, part in parts.items()},
         }
         sums = [float(values.double().sum()) for values in per_prompt.values()]
         *sums, n, all_tokens = processes.reduced([*sums, len(rewards), n_tokens])

@@ -22,8 +22,11 @@ from hidden_rule.core import processes
 from hidden_rule.models.finite import naming_run
 from hidden_rule.models.generation import make_neutral
 from hidden_rule.models.tokens import cut_reply, stop_tokens
+from hidden_rule.task.dataset import read_split
 from hidden_rule.task.replies import parse_reply
-from hidden_rule.task.rewards import make_reward_function, reward_matrix
+from hidden_rule.task.reward_file import TOTAL, added, cases_of, load_reward
+from hidden_rule.task.reward_trial import chosen_cases, try_reward
+from hidden_rule.task.rewards import OwnRewards, TableRewards
 from hidden_rule.training import launch
 from hidden_rule.training.arguments import common_arguments, micro_batch_size
 from hidden_rule.training.checkpoints import Checkpoints, Counters
@@ -37,38 +40,58 @@ from hidden_rule.training.shared_forward import add_shared_prefix_forward
 from hidden_rule.training.start import Start, load_start
 from hidden_rule.training.structured_grpo import StructuredGRPOTrainer, row_names
 from hidden_rule.training.time_limit import limit_time
-from hidden_rule.training.watcher import SHARE_PREFIX, Watcher
+from hidden_rule.training.watcher import PART_PREFIX, SHARE_PREFIX, Watcher
+
+TRIED = 32  # training rows of each label that a reward of the user's own is tried on
 
 
 class WatchedReward:
-    """The reward function, which also counts predicted labels and generated tokens.
+    """The reward function, which also counts predicted labels and generated tokens, and logs the reward's parts.
 
     `read` makes a text of a completion's token ids, as evaluation does.
     """
 
     __name__ = "decision_reward"
 
-    def __init__(self, labels, scale: dict, read):
-        self.labels, self.score, self.read = labels, make_reward_function(labels, scale), read
+    def __init__(self, labels, rewards: TableRewards | OwnRewards, read):
+        self.labels, self.rewards, self.read = labels, rewards, read
         self.n_tokens_generated = 0
 
-    def __call__(self, completions, label, completion_ids, log_metric, **kwargs) -> list[float]:
-        rows = [tuple(map(int, ids)) for ids in completion_ids]
-        text_of = {row: self.read(row) for row in dict.fromkeys(rows)}
-        texts = [text_of[row] for row in rows]
+    def __call__(self, completions, label, completion_ids, log_metric, row=None, **kwargs) -> list[float]:
+        replies = [tuple(map(int, ids)) for ids in completion_ids]
+        text_of = {reply: self.read(reply) for reply in dict.fromkeys(replies)}
+        texts = [text_of[reply] for reply in replies]
         decision = {text: parse_reply(text, self.labels) for text in set(texts)}
         predicted = [decision[text] for text in texts]
         for name in self.labels:
             log_metric(SHARE_PREFIX + name, predicted.count(name) / len(predicted))
         log_metric("invalid_share", predicted.count(None) / len(predicted))
         self.n_tokens_generated += int(processes.reduced([sum(map(len, completion_ids))])[0])
-        return self.score(texts, label)
+        parts = self.rewards.earned(texts, label, row)
+        for name, points in parts.items():
+            if name != TOTAL:
+                log_metric(PART_PREFIX + name, sum(points) / len(texts))
+        return added(parts)
 
 
-def prompts_with_labels(start: Start, decoding: str) -> Dataset:
-    """`prompt` and `label` of each training row; a prompt is a conversation, or, structured, the row's name."""
+def rewards_of(job: TrainingJob, start: Start) -> TableRewards | OwnRewards:
+    """What the replies to the training rows earn; a reward of the user's own is tried on some of them first."""
+    labels, reward = start.ruleset.labels, job.settings["reward"]
+    if "file" not in reward:
+        return TableRewards(labels, reward)
+    own, rows = load_reward(reward["file"], reward["function"]), read_split(job.data.train, start.ruleset)
+    try_reward(own, labels, chosen_cases(rows, start.ruleset, TRIED))
+    return OwnRewards(own, labels, cases_of(rows, start.ruleset))
+
+
+def prompts_with_labels(start: Start, decoding: str, *, numbered: bool = False) -> Dataset:
+    """`prompt` and `label` of each training row, and, numbered, `row`, its place.
+
+    A prompt is a conversation, or, structured, the row's name.
+    """
     prompts = row_names(start.train.prompts) if decoding == "structured" else start.train.conversations
-    return Dataset.from_dict({"prompt": prompts, "label": start.train.labels})
+    numbers = {"row": list(range(len(prompts)))} if numbered else {}
+    return Dataset.from_dict({"prompt": prompts, "label": start.train.labels, **numbers})
 
 
 def grpo_arguments(job: TrainingJob, folder, device, stops: list[int]) -> GRPOConfig:
@@ -92,15 +115,16 @@ def grpo_arguments(job: TrainingJob, folder, device, stops: list[int]) -> GRPOCo
     )
 
 
-def trainer_class(job: TrainingJob, start: Start) -> tuple[type[EpochOrderedGRPOTrainer], dict]:
+def trainer_class(
+    job: TrainingJob, start: Start, rewards: TableRewards | OwnRewards
+) -> tuple[type[EpochOrderedGRPOTrainer], dict]:
     """The trainer for a job's decoding and estimator, and its additional arguments."""
     if job.decoding == "free":
         return EpochOrderedGRPOTrainer, {}
     policy = {"trie": start.trie, "rows": start.train.prompts}
     if job.settings["estimator"] != "exact":
         return StructuredGRPOTrainer, policy
-    labels = start.ruleset.labels
-    return ExpectedRewardTrainer, {**policy, "labels": labels, "points": reward_matrix(labels, job.settings["reward"])}
+    return ExpectedRewardTrainer, {**policy, "labels": start.ruleset.labels, "rewards": rewards}
 
 
 def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> EpochOrderedGRPOTrainer:
@@ -111,14 +135,15 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Ep
     stops = stop_tokens(start.tokenizer, network)
     network.generation_config.eos_token_id = stops
     arguments = grpo_arguments(job, folder, start.device, stops)
-    kind, extra = trainer_class(job, start)
+    rewards = rewards_of(job, start)
+    kind, extra = trainer_class(job, start, rewards)
     trainer = kind(
         model=start.model,
         reward_funcs=WatchedReward(
-            start.ruleset.labels, settings["reward"], lambda ids: cut_reply(start.tokenizer, ids, stops)[0]
+            start.ruleset.labels, rewards, lambda ids: cut_reply(start.tokenizer, ids, stops)[0]
         ),
         args=arguments,
-        train_dataset=prompts_with_labels(start, job.decoding),
+        train_dataset=prompts_with_labels(start, job.decoding, numbered=isinstance(rewards, OwnRewards)),
         processing_class=start.tokenizer,
         callbacks=[watcher],
         orders=row_orders(start, settings, job.seed),

@@ -85,7 +85,7 @@ def checkpoints_of_rule(snakemake) -> CheckpointPlan:
     """The checkpoints of a rule's training, named after everything that it depends on."""
     inputs, params, resources = snakemake.input, snakemake.params, snakemake.resources
     identity = training_identity(
-        [inputs.ruleset, inputs.train, inputs.validation, *inputs.start],
+        [inputs.ruleset, inputs.train, inputs.validation, *inputs.start, *inputs.reward],
         code=params.code,
         model=params.model,
         base=params.base,
