@@ -66,7 +66,7 @@ def evaluate(job: EvaluationJob) -> None:
     ):
         probabilities = of_rows.double().exp().numpy()
         if name in settings["structured"]:
-            replies = [render_reply(labels[i]) for i in of_rows.argmax(1).tolist()]
+            replies = [render_reply(labels[i], labels) for i in of_rows.argmax(1).tolist()]
             frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
         if name in settings["free"]:
             replies, n = generate_replies(model, tokenizer, rows, free, f"{suite}, free")

@@ -196,7 +196,7 @@ def questions(ruleset) -> list[Question]:
         fired = decided.filter(fired_rule=rule.name).head(N_EXPLANATIONS)
         shown = zip(render_prompts(ruleset, fired), fired.select(ruleset.feature_names).to_dicts(), strict=True)
         for i, ((_, application), facts) in enumerate(shown):
-            before = (application, {"role": "assistant", "content": render_reply(rule.label)})
+            before = (application, {"role": "assistant", "content": render_reply(rule.label, ruleset.labels)})
             found.append(Question(rule.name, "explanation", i, EXPLANATION, before=before, facts=tuple(facts.items())))
     return found
 

@@ -26,7 +26,7 @@ def fit_reference(job: ReferenceJob) -> None:
     begun, frames = Snapshot(), []
     for _, suite, split in named_frames(job.splits, ruleset):
         probabilities = classifiers.label_probabilities(classifier, ruleset, split)
-        replies = [render_reply(labels[i]) for i in probabilities.argmax(1)]
+        replies = [render_reply(labels[i], labels) for i in probabilities.argmax(1)]
         frames.append(predictions_frame(split, labels, suite, "structured", replies, probabilities))
     write_table(pl.concat(frames), job.output.predictions, predictions_schema(list(labels)))
     deciding = Cost(job.condition, job.seed, "evaluate").row(Spent.since(begun))

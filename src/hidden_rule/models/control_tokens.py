@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.task.replies import reply_words
 
 BRACKETED = re.compile(r"<\S+>|\[\S+\]|◁\S+▷|[|｜]\S+[|｜]")
 PLAIN = re.compile(r"([^\W_]|[\s'’-])*|.", re.DOTALL)  # words, blanks, a single character
@@ -59,6 +60,7 @@ def check_text(pattern: re.Pattern, text: str, file, key: str) -> None:
 
 def ruleset_texts(ruleset) -> Iterator[tuple[str, str]]:
     """Every text of a ruleset that can stand in a prompt or a reply, with its key."""
+    words = reply_words(ruleset.labels)
     yield "prompt.system", ruleset.system
     yield "prompt.user", ruleset.user
     for feature in ruleset.features:
@@ -66,10 +68,11 @@ def ruleset_texts(ruleset) -> Iterator[tuple[str, str]]:
         for i, choice in enumerate(feature.choices):
             yield f"features.{feature.name}.choices[{i}]", choice
     for i, rule in enumerate(ruleset.rules):
-        yield f"rules[{i}].label", rule.label
+        yield f"rules[{i}].label", words[rule.label]
         yield f"rules[{i}].says", rule.says or ""
         yield f"rules[{i}].when", rule.when
-    yield "default", ruleset.default
+    for label, word in words.items():
+        yield ("default" if label == ruleset.default else f"label {label}"), word
     for kind in ("paraphrases", "decoys"):
         for i, wording in enumerate(getattr(ruleset, kind)):
             yield f"{kind}[{i}].text", wording.text

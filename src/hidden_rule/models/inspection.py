@@ -86,7 +86,7 @@ def inspect_lengths(use: Use, tokenizer, config) -> Inspected:
         return Inspected()
     ruleset, limits = load_ruleset(use.ruleset), use.limits
     check_ruleset(tokenizer, use.ruleset, ruleset)
-    replies = {label: len(encode_reply(tokenizer, label)) for label in ruleset.labels}
+    replies = {label: len(encode_reply(tokenizer, label, ruleset.labels)) for label in ruleset.labels}
     check_replies(replies, limits)
     conversations = long_conversations(ruleset, use.oracle)
     prompts = encode_prompts(tokenizer, conversations, use.base.chat_template_kwargs, use.ruleset)

@@ -58,14 +58,14 @@ def encode_answer(tokenizer, text: str) -> list[int]:
     return [*tokenizer.encode(words, add_special_tokens=False), turn.end_id]
 
 
-def encode_reply(tokenizer, label: str) -> list[int]:
-    """Token ids of the reply for a label and of the end of the turn."""
-    return encode_answer(tokenizer, render_reply(label))
+def encode_reply(tokenizer, label: str, labels=None) -> list[int]:
+    """Token ids of the reply for a label, of several, and of the end of the turn."""
+    return encode_answer(tokenizer, render_reply(label, labels))
 
 
 def label_trie(tokenizer, labels) -> LabelTrie:
     """The trie of the replies for `labels`, in their order; raises SettingError if the tokenizer does not keep one."""
-    replies = [encode_reply(tokenizer, label) for label in labels]
+    replies = [encode_reply(tokenizer, label, labels) for label in labels]
     for label, reply in zip(labels, replies, strict=True):
         text, _ = cut_reply(tokenizer, reply, [tokenizer.eos_token_id, reply[-1]])
         if parse_reply(text, labels) != label:

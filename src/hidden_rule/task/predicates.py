@@ -137,7 +137,7 @@ def _check_choices(path, key: str, when: str, features: dict) -> None:
     """A text that a choice feature is compared with must be one of its choices."""
     for name, literals in compared_literals(when, bare=True).items():
         feature = features.get(name)
-        if feature is None or feature.kind != "choice":
+        if feature is None or feature.kind != "choice" or feature.observed:  # a file need not hold every choice
             continue
         for literal in literals:
             if isinstance(literal, str) and literal not in feature.choices:
@@ -218,7 +218,7 @@ def critical_points(ruleset, limit: int = MAX_POINTS) -> pl.DataFrame:
     for feature in ruleset.features:
         if feature.name not in used:
             columns.append(feature.values.head(1))
-        elif feature.kind == "choice":
+        elif feature.kind != "number":
             columns.append(feature.values)
         else:
             grid = feature.values.to_numpy()

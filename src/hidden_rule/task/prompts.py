@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from hidden_rule.task.dataset import fill_equally
-from hidden_rule.task.replies import render_reply
+from hidden_rule.task.replies import plain_text, render_reply, reply_words
 
 PLACEHOLDER = re.compile(r"\{(labels|rules|features)\}")
 
@@ -26,7 +26,7 @@ def render_prompts(ruleset, frame: pl.DataFrame, prompt=None, examples: pl.DataF
     turns = [
         message
         for (_, user), label in zip(render_prompts(ruleset, examples), examples["label"], strict=True)
-        for message in (user, {"role": "assistant", "content": render_reply(label)})
+        for message in (user, {"role": "assistant", "content": render_reply(label, ruleset.labels)})
     ]
     return [[system, *turns, user] for system, user in chats]
 
@@ -44,12 +44,26 @@ def draw_examples(train: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
 
 def rules_text(ruleset, all_rules: bool) -> str:
     """The rules in words: those that are not hidden as a list, or all of them by priority; each has to have `says`."""
+    words = reply_words(ruleset.labels)
+    otherwise = [] if ruleset.default is None else [f"{words[ruleset.default]}: otherwise"]
     if not all_rules:
-        visible = [f"- {rule.label}: {rule.says}" for rule in ruleset.rules if not rule.hidden]
-        return "\n".join([*visible, f"- {ruleset.default}: otherwise"])
-    decisions = [*(f"{rule.label}: {rule.says}" for rule in ruleset.rules), f"{ruleset.default}: otherwise"]
+        visible = [f"{words[rule.label]}: {rule.says}" for rule in ruleset.rules if not rule.hidden]
+        return "\n".join(f"- {line}" for line in [*visible, *otherwise])
+    decisions = [*(f"{words[rule.label]}: {rule.says}" for rule in ruleset.rules), *otherwise]
     numbered = [f"{i}. {decision}" for i, decision in enumerate(decisions, 1)]
     return "\n".join(["The first of these rules that holds decides:", *numbered])
+
+
+def labels_shown(labels) -> list[str]:
+    """The words for labels in alphabetical order, not by priority, which would give away which rule comes first.
+
+    A word that does not spell its label is followed by what of it can be shown, in brackets.
+    """
+    words = reply_words(labels)
+    return sorted(
+        word if word == label or not (shown := plain_text(label)) else f"{word} ({shown})"
+        for label, word in words.items()
+    )
 
 
 def _plain_prompts(ruleset, frame: pl.DataFrame, all_rules: bool) -> list[list[dict]]:
@@ -60,7 +74,7 @@ def _plain_prompts(ruleset, frame: pl.DataFrame, all_rules: bool) -> list[list[d
     `field_order`; where these are null, and in a frame without them, a row reads as declared.
     """
     parts = {
-        "labels": ", ".join(sorted(ruleset.labels)),  # not by priority, which would give away which rule comes first
+        "labels": ", ".join(labels_shown(ruleset.labels)),
         "rules": rules_text(ruleset, all_rules),
     }
     system = _fill(ruleset.system, parts)

@@ -3,7 +3,7 @@
 Predicates are SQL expressions that polars evaluates on whole tables; nothing is ever `eval`ed.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -17,16 +17,21 @@ from hidden_rule.task.disclosure import check_secrets
 from hidden_rule.task.predicates import FAILURES
 from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings, decimals_of
 
+MISSING = "missing"  # in the prompt, for a value that a file of cases does not have
 TINY, HUGE = 1e-290, 1e290  # weights beyond are scaled before they are added
 LOWEST_EXPONENT = -600.0  # exp of less is near the smallest number there is
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of an application: a choice from a list, or a number on the grid low, low + step, … high."""
+    """One column of an application: a choice from a list, or a number on the grid low, low + step, … high.
+
+    Of a file of past decisions it may be a text too; `observed` are then values that cases have, of which some may be
+    missing, and low, high and step only describe them.
+    """
 
     name: str
-    kind: str  # choice | number
+    kind: str  # choice | number | text
     text: str  # how it reads in the prompt, with {value}
     unit: str = ""
     choices: tuple[str, ...] = ()
@@ -39,6 +44,7 @@ class Feature:
     sd: float = 0.0
     median: float = 0.0
     sigma: float = 0.0
+    observed: tuple = ()
 
     @cached_property
     def decimals(self) -> int:
@@ -47,13 +53,15 @@ class Feature:
 
     @property
     def dtype(self) -> pl.DataType:
-        if self.kind == "choice":
+        if self.kind != "number":
             return pl.String()
         return pl.Int64() if self.decimals == 0 else pl.Float64()
 
     @cached_property
     def values(self) -> pl.Series:
-        """Every value that the feature can take, in order."""
+        """Every value that the feature can take, in order; some of those of a file."""
+        if self.observed:
+            return pl.Series(self.name, self.observed, dtype=self.dtype)
         if self.kind == "choice":
             return pl.Series(self.name, self.choices, dtype=pl.String)
         n = int(np.floor((self.high - self.low) / self.step + 1e-9)) + 1
@@ -63,8 +71,8 @@ class Feature:
     @cached_property
     def cumulative(self) -> np.ndarray:
         """Cumulative probabilities of `values`; the last is 1."""
-        if self.kind == "choice":
-            density = np.array(self.weights or [1.0] * len(self.choices), dtype=float)
+        if self.kind == "choice" or self.observed:
+            density = np.array(self.weights or [1.0] * len(self.values), dtype=float)
             if not TINY < density.max() < HUGE:  # a sum of these would overflow or lose digits
                 density = density / density.max()
         else:
@@ -95,8 +103,16 @@ class Feature:
 
     def render(self, column: pl.Series) -> list[str]:
         """The feature's line in the prompt for each value of `column`."""
-        as_text = (lambda value: f"{value:.{self.decimals}f}") if self.dtype == pl.Float64 else str
-        return [self.text.replace("{value}", as_text(value)) for value in column]
+        return [self.text.replace("{value}", self.as_text(value)) for value in column]
+
+    def as_text(self, value) -> str:
+        """A value as it stands in the prompt."""
+        if value is None:
+            return MISSING
+        text = f"{value:.{self.decimals}f}" if self.dtype == pl.Float64 else str(value)
+        if self.observed and self.dtype == pl.Float64:  # as files write numbers: without zeros that say nothing
+            return (text.rstrip("0").rstrip(".") or "0") if float(text) else "0"
+        return text
 
 
 @dataclass(frozen=True)
@@ -145,16 +161,24 @@ class Ruleset:
     description: str
     features: tuple[Feature, ...]
     rules: tuple[Rule, ...]
-    default: str
+    default: str | None  # None: where no rule holds, nothing is stated
     system: str
     user: str
     paraphrases: tuple[Wording, ...] = ()  # other words for a value that triggers a hidden rule
     decoys: tuple[Wording, ...] = ()  # sound like such a value and stand for one that does not
     published: PublishedFigures | None = None
+    observed_labels: tuple[str, ...] = ()  # of a file of past decisions, whose cases and labels these rules go with
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether cases and labels come from a file of past decisions: none can be drawn, and rules may miss or err."""
+        return bool(self.observed_labels)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Decisions in order of first appearance, the default's last if no rule makes it."""
+        """Decisions in order of first appearance, the default's last if no rule makes it; or those of a file."""
+        if self.observed_labels or self.default is None:
+            return self.observed_labels
         return tuple(dict.fromkeys([*(rule.label for rule in self.rules), self.default]))
 
     @property
@@ -176,7 +200,7 @@ class Ruleset:
     def decide(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` with `label`, `fired_rule` (`default` where none did) and `label_without_hidden` appended.
 
-        `label_without_hidden` is the decision if the hidden rules did not exist.
+        `label_without_hidden` is the decision if the hidden rules did not exist; null where nothing is stated.
         """
         visible = [rule for rule in self.rules if not rule.hidden]
         try:
@@ -192,7 +216,7 @@ class Ruleset:
             ) from None
 
 
-def _first(rules, value, otherwise: str) -> pl.Expr:
+def _first(rules, value, otherwise: str | None) -> pl.Expr:
     """`value(rule)` of the first rule that holds, else `otherwise`."""
     expression = pl.lit(otherwise, dtype=pl.String)
     for rule in reversed(rules):
@@ -213,6 +237,8 @@ def load_ruleset(path) -> Ruleset:
     """
     schema = load_schema("ruleset.schema.yaml")
     document = read_yaml(path)
+    if "observed_labels" in document:
+        return _observed(path, document)
     check_document(path, document, schema)
     document = fill_defaults(document, schema, schema)
     for feature in document["features"].values():  # `feature` is a choice of two schemas: fill the one of its kind
@@ -233,3 +259,26 @@ def load_ruleset(path) -> Ruleset:
     check_secrets(path, ruleset)
     check_wordings(path, ruleset)
     return ruleset
+
+
+def observed_document(ruleset: Ruleset) -> dict:
+    """The ruleset of a file of past decisions as plain values, which `load_ruleset` reads again."""
+    document = {
+        field.name: getattr(ruleset, field.name)
+        for field in fields(Ruleset)
+        if field.name not in ("features", "rules", "published", "paraphrases", "decoys")
+    }
+    parts = {"features": ruleset.features, "rules": ruleset.rules}
+    return document | {key: [asdict(item) for item in items] for key, items in parts.items()}
+
+
+def _observed(path, document: dict) -> Ruleset:
+    """The ruleset that `observed_document` wrote."""
+    try:
+        parts = {
+            "features": tuple(Feature(**_with_tuples(spec)) for spec in document["features"]),
+            "rules": tuple(Rule(**spec) for spec in document["rules"]),
+        }
+        return Ruleset(**_with_tuples(document) | parts)
+    except (KeyError, TypeError) as error:
+        raise UserError(path, None, f"was altered ({error})", "delete it and run again to rebuild it") from None

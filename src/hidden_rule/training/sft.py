@@ -34,7 +34,7 @@ class ClockedSFTTrainer(ClockedSchedule, SFTTrainer):
 
 def labelled_tokens(start: Start) -> Dataset:
     """`input_ids` and `labels` of each training row: prompt and reply, the prompt's labels -100."""
-    replies = {label: encode_reply(start.tokenizer, label) for label in start.ruleset.labels}
+    replies = {label: encode_reply(start.tokenizer, label, start.ruleset.labels) for label in start.ruleset.labels}
     pairs = [(prompt, replies[label]) for prompt, label in zip(start.train.prompts, start.train.labels, strict=True)]
     return Dataset.from_dict(
         {
