@@ -19,6 +19,7 @@ from hidden_rule.report.charts.style import (
     title,
     width_of,
 )
+from hidden_rule.report.text.training_cost import busy_sentences
 from hidden_rule.statistics.learning_curves import learning_curves
 from hidden_rule.statistics.training_costs import training_costs
 
@@ -34,7 +35,7 @@ def time_unit(seconds: float) -> tuple[str, float]:
 def learning_chart(results: Results) -> Chart:
     """Learning curves with a band over seeds: on the left over steps, on the right over training time."""
     costs = training_costs(results.costs, results.starts)
-    before = {name: costs[start].seconds for name, start in results.starts.items() if start in costs}
+    before = {name: costs[start].wall_s for name, start in results.starts.items() if start in costs}
     curves = learning_curves(results.histories, before)
     if curves.is_empty():
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", results)
@@ -50,7 +51,8 @@ def learning_chart(results: Results) -> Chart:
         f"Validation accuracy, structured decoding; n = {results.config['data']['validation']:,} applications; "
         + seeds_in_words(seeds, "averaged"),
         "Band: 95% CI of the mean (Student's t over seeds)" if len(seeds) > 1 else "One seed: no interval over seeds",
-        "Dashed: chance. Training time: mean over seeds, that of the condition's starts included",
+        "Dashed: chance. Training time: wall time, mean over seeds, that of the condition's starts included",
+        *busy_sentences(results.costs),
     ]
     return finish(alt.hconcat(*panels, spacing=30).properties(title=title(HEADLINE, *notes)))
 
