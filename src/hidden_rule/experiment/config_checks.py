@@ -10,7 +10,6 @@ from hidden_rule.experiment.faults import ConfigFaultError, raise_if
 from hidden_rule.experiment.model_checks import check_model, check_targets, check_tracking
 from hidden_rule.experiment.places import place_of, raise_at
 from hidden_rule.experiment.planned_comparisons import resolved_plan
-from hidden_rule.experiment.planned_comparisons import resolved_plan
 from hidden_rule.experiment.ruleset_fit import (
     check_fit,
     check_published,
@@ -82,8 +81,8 @@ def _check_settings(config: dict, schema: dict) -> dict:
     for name, condition in config["conditions"].items():
         _check_condition(name, condition, config["conditions"], schema)
         raise_if(reward_checks.kind_fault(condition.get("with", {}), ("conditions", name, "with")))
-    for method in methods():
-        raise_if(reward_checks.kind_fault(config.get(method, {}), (method,)))
+    for section in methods():
+        raise_if(reward_checks.kind_fault(config.get(section, {}), (section,)))
     config = reward_checks.with_one_kind(fill_defaults(config, schema, schema))
     for name, condition in config["conditions"].items():
         if "with" in condition:

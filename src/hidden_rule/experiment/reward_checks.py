@@ -16,7 +16,7 @@ TOLERATED = 0.001  # of shares that sum to 1
 
 def kind_fault(settings: dict, at: tuple) -> tuple | None:
     """`(path, fault, remedy)` where the reward in settings that stand at `at` is of two kinds, or None."""
-    reward = settings.get("reward")
+    reward = settings.get("reward", {})
     others = [key for key in reward if key not in OWN] if is_own(reward) else []
     fault, remedy = "does not go with file, which says what a reply earns", "leave one of the two out"
     return ((*at, "reward", others[0]), fault, remedy) if others else None
@@ -44,8 +44,8 @@ def with_matrix_below(config: dict, schema: dict) -> dict:
 def settings_fault(reward: dict) -> Fault | None:
     """What is wrong with a complete reward, whatever the ruleset, or None."""
     if COSTS in reward:
-        fault = "is decision_costs, and the config has none"
-        return None if reward[COSTS] is not None else (("reward",), fault, "add decision_costs", (COSTS,))
+        none = "is decision_costs, and the config has none"
+        return None if reward[COSTS] is not None else (("reward",), none, "add decision_costs", (COSTS,))
     if is_own(reward):
         missing = "is missing, and function is given"
         return None if "file" in reward else (("reward", "file"), missing, "give the path of a Python file", ())
@@ -66,8 +66,8 @@ def ruleset_fault(reward: dict, ruleset) -> Fault | None:
     A file's function is tried on cases of the ruleset; what it does wrong is a UserError that names the file.
     """
     if is_own(reward):
-        if fault := file_fault(reward["file"]):
-            return ("reward", "file"), *fault, ()
+        if found := file_fault(reward["file"]):
+            return ("reward", "file"), *found, ()
         try_reward(load_reward(reward["file"], reward["function"]), ruleset.labels, drawn_cases(ruleset))
         return None
     if COSTS in reward:
@@ -115,7 +115,7 @@ def check_costs(config: dict, ruleset) -> None:
 
 
 def _check_labels(costs: dict, ruleset) -> None:
-    named = [(("costs", right), right) for right in costs["costs"]]
+    named: list[tuple[tuple, str]] = [(("costs", right), right) for right in costs["costs"]]
     named += [(("costs", right, given), given) for right, row in costs["costs"].items() for given in row]
     shares, invalid = costs.get("prevalence", {}), costs.get("invalid")
     named += [(("prevalence", label), label) for label in shares]

@@ -43,5 +43,4 @@ def complete_reward(reward, config: dict) -> dict:
 
 def reward_file(settings: dict) -> list[str]:
     """The file that a training's reward is taken from, in a list that is empty for other rewards."""
-    reward = settings.get("reward")
-    return [reward["file"]] if is_own(reward) else []
+    return [settings["reward"]["file"]] if is_own(settings.get("reward")) else []

@@ -3,8 +3,9 @@
     def reward(replies, cases):          # lists of equal length, of texts and of dictionaries
         return [points, …]               # a number a reply; or {"part": [points, …], …}, which are added
 
-A case holds its features and `label`, the right decision. The file runs as it stands, and stands alone: its folder is
-not on the path of imports, so that what it holds is all that the reward depends on beside installed packages.
+A case holds its features and `label`, the right decision. A valid reply is `{"decision": "<label>"}`, with the label
+itself where a model writes another word for it (`replies.py`). The file runs as it stands, and stands alone: its folder
+is not on the path of imports, so that what it holds is all that the reward depends on beside installed packages.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ import polars as pl
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean
 from hidden_rule.core.yaml_files import read_text
+from hidden_rule.task.replies import parse_reply
 
 MOST = 1_000_000.0  # points in size, as in the config
 SHOWN = 60  # characters of a reply or a value that an error quotes
@@ -122,6 +124,17 @@ class OwnReward:
 def added(parts: dict[str, list[float]]) -> list[float]:
     """The sum of the parts, reply by reply."""
     return [sum(values) for values in zip(*parts.values(), strict=True)]
+
+
+def plain_reply(label: str) -> str:
+    """The valid reply that decides `label`, as a reward function sees it."""
+    return json.dumps({"decision": label}, ensure_ascii=False)
+
+
+def plain_text(reply: str, labels) -> str:
+    """A model's reply as a reward function sees it: as written, but with the label itself for its word."""
+    label = parse_reply(reply, labels)
+    return reply if label is None or json.loads(reply)["decision"] == label else plain_reply(label)
 
 
 def cases_of(frame: pl.DataFrame, ruleset) -> list[dict]:

@@ -9,8 +9,7 @@ import json
 import numpy as np
 import polars as pl
 
-from hidden_rule.task.replies import render_reply
-from hidden_rule.task.reward_file import OwnReward, cases_of, of_one
+from hidden_rule.task.reward_file import OwnReward, cases_of, of_one, plain_reply
 
 DRAWN = 20_000  # cases of a ruleset, among which one of each label is looked for
 MOST_PAIRS = 40_000  # of a reply and a case that are tried at most
@@ -32,14 +31,14 @@ def chosen_cases(frame: pl.DataFrame, ruleset, a_label: int) -> list[dict]:
 
 def tempting_replies(right: str, labels) -> list[str]:
     """Replies other than a valid one that must not pay where `right` is right."""
-    every = [render_reply(label, labels) for label in labels]
+    every = [plain_reply(label) for label in labels]
     return [
         "",
         f"The decision is {right}.",
         right,
         ", ".join(labels),
         json.dumps({"decision": list(labels)}),
-        "\n".join(sorted(every, key=lambda reply: reply != render_reply(right, labels))),  # the right one first
+        "\n".join(sorted(every, key=lambda reply: reply != plain_reply(right))),  # the right one first
     ]
 
 
@@ -51,10 +50,7 @@ def try_reward(own: OwnReward, labels, cases: list[dict]) -> None:
     pairs = [
         (reply, case)
         for case in cases
-        for reply in [
-            *(render_reply(label, labels) for label in _right_first(case["label"], labels)),
-            *tempting_replies(case["label"], labels),
-        ]
+        for reply in [*map(plain_reply, _right_first(case["label"], labels)), *tempting_replies(case["label"], labels)]
     ]
     if not pairs:
         return

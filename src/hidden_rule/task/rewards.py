@@ -6,8 +6,8 @@ the user's function may depend on the case too, and is asked row by row (`OwnRew
 """
 
 from hidden_rule.task.decision_costs import cost_of
-from hidden_rule.task.replies import parse_reply, render_reply
-from hidden_rule.task.reward_file import TOTAL, OwnReward, added
+from hidden_rule.task.replies import parse_reply
+from hidden_rule.task.reward_file import TOTAL, OwnReward, plain_reply, plain_text
 
 
 def reward(reply: str, label: str, labels, scale: dict) -> float:
@@ -35,7 +35,7 @@ def points_of(predicted: str | None, label: str, scale: dict) -> float:
 def reward_matrix(labels, scale: dict) -> list[list[float]]:
     """Points (L, L) of each valid reply: a row a right label, a column an answered one, in the order of `labels`."""
     labels = tuple(labels)
-    return [[reward(render_reply(answered, labels), right, labels, scale) for answered in labels] for right in labels]
+    return [[points_of(answered, right, scale) for answered in labels] for right in labels]
 
 
 def reply_texts(completions) -> list[str]:
@@ -78,12 +78,13 @@ class OwnRewards:
 
     def __init__(self, own: OwnReward, labels, cases: list[dict]):
         self.own, self.labels, self.cases = own, tuple(labels), cases
-        self.valid = [render_reply(label, self.labels) for label in self.labels]
+        self.valid = [plain_reply(label) for label in self.labels]
         self._known: dict[int, dict[str, list[float]]] = {}  # by row: points (L,) of each valid reply, by part
 
     def earned(self, texts: list[str], label: list[str], row: list[int]) -> dict[str, list[float]]:
         """Points of replies by part; `row`: the numbers of the rows among `cases` that they are to."""
-        pairs = list(zip(texts, row, strict=True))
+        seen = {text: plain_text(text, self.labels) for text in dict.fromkeys(texts)}
+        pairs = [(seen[text], i) for text, i in zip(texts, row, strict=True)]
         asked = list(dict.fromkeys(pairs))
         parts = self.own.score([text for text, _ in asked], [self.cases[i] for _, i in asked])
         place = {pair: i for i, pair in enumerate(asked)}
@@ -101,4 +102,4 @@ class OwnRewards:
 
 def added_rows(parts: dict[str, list[list[float]]]) -> list[list[float]]:
     """The sum (B, L) of the parts of `of_replies`."""
-    return [added(dict(enumerate(rows))) for rows in zip(*parts.values(), strict=True)]
+    return [[sum(values) for values in zip(*rows, strict=True)] for rows in zip(*parts.values(), strict=True)]
