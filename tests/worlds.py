@@ -51,7 +51,11 @@ ONE_OF_TWO = {
 
 
 def results_of(folder, world, ruleset=RULESET, **options) -> DisplayedResults:
-    """The results of a planted world, conditions by their display names; options: of `write_results`."""
+    """The results of a planted world, conditions by their display names; options: of `write_results`.
+
+    Each condition is compared with sft, as in config.yaml; in a world without it with its reference point.
+    """
+    options["config"] = {"comparisons": {"against": "sft"} if "sft" in world else {}} | options.get("config", {})
     facts = {"method": METHODS, "start_from": STARTS}
     world = {name: {key: of.get(name) for key, of in facts.items()} | own for name, own in world.items()}
     results = write_results(folder, ruleset, world, **options)

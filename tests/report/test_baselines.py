@@ -1,7 +1,9 @@
 """Reference conditions stand apart from trained ones."""
 
+import pytest
+from test_comparisons import SURELY, pair
 from test_page import CONFIG, TEMPLATE
-from test_rule_learning import row
+from test_rule_learning import of_accuracy, row
 
 from hidden_rule.report.page import build_report, render_report
 from hidden_rule.report.text import baselines as references
@@ -23,47 +25,136 @@ def texts_of(answer) -> dict[str, str]:
     return {heading: " ".join(sentences) for _, parts in answer["sections"] for heading, sentences in parts}
 
 
-def beside_references(tmp_path, world, references):
+def beside_references(tmp_path, world, references, against="sft"):
     """The conclusions of a world with reference conditions, and all text, by heading."""
     sized = {} if "oracle" in references else {"sizes": ON_FEATURES}
     beside = {name: {"method": None, **REFERENCES[name], **of, **sized} for name, of in references.items()}
-    answer = conclude(write_results(tmp_path, RULESET, world | beside))
+    config = {"comparisons": {"against": against}}
+    answer = conclude(write_results(tmp_path, RULESET, world | beside, config=config))
     return answer["headline"], texts_of(answer)
+
+
+NEEDED = (
+    "No language model is needed for this accuracy; one would be for fields of free text, facts that stand in prose or "
+    "replies in words. "
+)
 
 
 def test_references_stand_apart(tmp_path):
     world = {name: WORLD[name] for name in ("baseline", "sft")}
     headline, parts = beside_references(tmp_path, world, {"plain": {"accuracy": 0.98}, "always": {"accuracy": 0.25}})
-    assert headline.startswith("sft has the highest accuracy (references excluded), ")
-    assert "The hidden rule was learned by sft. The most accurate reference is plain, 9" in headline
+    assert headline.startswith(
+        "plain (gradient-boosted trees on the features, without a language model) is significantly more accurate than "
+        "sft: 9"
+    )
+    assert f". {NEEDED}sft has the highest accuracy (references excluded), 9" in headline
+    assert headline.endswith("The hidden rule was learned by sft.")  # the best reference stands first already
     policy, hidden, reached = parts["Policy"], parts["Hidden rule"], parts["References"]
     assert not {"plain", "always"} & set(f"{policy} {hidden}".split())
     assert "plain (gradient-boosted trees on the features, without a language model): accuracy 9" in reached
     assert "always (most frequent decision of the training split): accuracy 2" in reached and "learned" not in reached
     differences = parts["Significance"]
     assert "plain outperforms sft by" in differences and "sft outperforms baseline by" in differences
-    assert "always" not in differences  # neither a training nor the best reference
-    assert "Holm correction for 6 comparisons" in differences  # of four conditions
+    assert "sft outperforms always by" in differences
+    assert "Planned comparisons: sft with always, baseline and plain. " in differences
+    assert "Holm correction for 3 comparisons" in differences
     free = parts["Free decoding (test)"]
     assert "sft" in free and "plain" not in free  # a classifier writes nothing
-    worse, _ = beside_references(tmp_path, world, {"plain": {"accuracy": 0.4}, "always": {"accuracy": 0.6}})
-    assert worse.startswith("sft has the highest accuracy (references excluded), ")
-    assert "The most accurate reference is always, 6" in worse
+
+
+def test_references_that_are_worse_come_last(tmp_path):
+    world = {name: WORLD[name] for name in ("baseline", "sft")}
+    headline, _ = beside_references(tmp_path, world, {"plain": {"accuracy": 0.4}, "always": {"accuracy": 0.6}})
+    assert headline.startswith("sft has the highest accuracy (references excluded), ")
+    assert "The hidden rule was learned by sft. The most accurate reference is always, 6" in headline
+    assert "language model" not in headline
+
+
+def test_a_headline_without_references_names_none(tmp_path):
+    headline, _ = beside_references(tmp_path, {name: WORLD[name] for name in ("baseline", "sft")}, {})
+    assert headline.startswith("sft has the highest accuracy, ")
+    assert "reference" not in headline and "language model" not in headline
 
 
 def test_trainings_that_fail_beside_a_prompt_that_does_not(tmp_path):
     bad = {"accuracy": 0.25, "method": "sft"}
-    headline, parts = beside_references(tmp_path, {"a": bad, "b": bad}, {"oracle": {"accuracy": 0.9}})
+    headline, parts = beside_references(tmp_path, {"a": bad, "b": bad}, {"oracle": {"accuracy": 0.9}}, "oracle")
     assert headline.startswith("No condition (references excluded) is significantly better than chance (25.0%).")
     assert "The most accurate reference is oracle, " in headline
     assert "oracle outperforms " in parts["Significance"]
 
 
+def test_a_classifier_beside_trainings_that_fail(tmp_path):
+    """One that is above chance comes first; one that is not says nothing of language models."""
+    bad = {"accuracy": 0.25, "method": "sft"}
+    failed = "No condition (references excluded) is significantly better than chance (25.0%)."
+    headline, _ = beside_references(tmp_path, {"sft": bad}, {"plain": {"accuracy": 0.9}})
+    assert headline.startswith("plain (gradient-boosted trees ") and f" {NEEDED}{failed}" in headline
+    headline, _ = beside_references(tmp_path, {"sft": bad}, {"plain": {"accuracy": 0.25}})
+    assert headline.startswith(f"{failed} The most accurate reference is plain, 2")
+
+
 def test_a_reference_that_is_statistically_tied(tmp_path):
     headline, parts = beside_references(tmp_path, {"sft": WORLD["sft"]}, {"plain": {"accuracy": 0.88, "hidden": 0.95}})
-    assert headline.startswith("sft has the highest accuracy (references excluded), 9")
-    assert " tied" not in headline  # it has no rival: the reference is none
+    assert headline.startswith(
+        "plain (gradient-boosted trees on the features, without a language model) is statistically tied with sft: 9"
+    )
+    assert f". {NEEDED}sft has the highest accuracy (references excluded), 9" in headline
     assert "are statistically tied" in parts["Significance"]
+
+
+BEST = {"best": of_accuracy(0.9, 0.88, 0.92), "next": of_accuracy(0.89, 0.87, 0.91)}
+
+
+@pytest.mark.parametrize(
+    ("value", "pairs", "matches"),
+    [
+        (0.95, [pair("r", "best", 0.05, **SURELY)], [("best", "better")]),
+        (0.91, [pair("best", "r", -0.01)], [("best", "tied")]),
+        (0.88, [pair("best", "r", 0.02)], [("best", "tied")]),
+        (0.85, [pair("best", "r", 0.05, **SURELY)], []),
+        (0.88, [], []),  # whether it is worse is not known
+        (0.9, [], [("best", "higher")]),
+        # not compared with the best one, but with one that is statistically tied with it
+        (0.88, [pair("next", "best", -0.01), pair("r", "next", -0.01)], [("next", "tied")]),
+        (0.88, [pair("next", "best", -0.01), pair("r", "next", -0.03, **SURELY)], []),
+        (0.88, [pair("next", "best", -0.03, **SURELY), pair("r", "next", -0.01)], []),
+        (0.95, [pair("next", "best", -0.03, **SURELY), pair("r", "next", 0.06, **SURELY)], [("best", "higher")]),
+    ],
+)
+def test_when_a_reference_is_as_good_as_the_best_condition(value, pairs, matches):
+    accuracies = BEST | {"r": of_accuracy(value, value - 0.02, value + 0.02)}
+    found = references.matching_references(["r"], "best", accuracies, pairs)
+    assert [(of.peer, of.relation) for of in found] == matches
+
+
+def test_how_a_headline_tells_of_several_references_of_one_and_of_the_most_frequent_decision():
+    kinds = {"a": "logistic", "b": "boosting", "c": "constant"}
+    accuracies = BEST | {
+        name: of_accuracy(value, value, value) for name, value in [("a", 0.91), ("b", 0.95), ("c", 0.88)]
+    }
+
+    def said(fields, *names):
+        pairs = [pair("next", "best", -0.01), *(pair(name, "next", 0.0) for name in names)]
+        of = {name: kinds[name] for name in names}
+        found = references.matching_references(of, "best", accuracies, pairs)
+        return references.match_sentences(found, "best", of, accuracies, fields)
+
+    first, second = said({"number", "choice"}, "a", "b", "c")
+    assert first == (
+        "b (gradient-boosted trees on the features, without a language model) is statistically tied with next, which "
+        "is statistically tied with best: 95.0% (95% CI 95.0–95.0), against 89.0% (95% CI 87.0–91.0); likewise a and c."
+    )
+    assert f"{second} " == NEEDED
+    assert said({"number", "text"}, "a")[1] == (
+        "No language model is needed for this accuracy; one would be for facts that stand in prose or replies in words."
+    )
+    assert said(set(), "c") == [
+        "c (most frequent decision of the training split) is statistically tied with next, which is statistically tied "
+        "with best: 88.0% (95% CI 88.0–88.0), against 89.0% (95% CI 87.0–91.0).",
+        "The accuracy of next is no evidence of learning.",
+    ]
+    assert said(set()) == []
 
 
 def test_references_alone(tmp_path):

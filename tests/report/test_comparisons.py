@@ -3,7 +3,14 @@
 import pytest
 from test_rule_learning import of_accuracy, row
 
-from hidden_rule.report.text.comparisons import difference_sentence, difference_sentences, lead_over, with_leader
+from hidden_rule.report.text.comparisons import (
+    difference_sentence,
+    difference_sentences,
+    lead_over,
+    plan_words,
+    significance_sentences,
+    with_leader,
+)
 from hidden_rule.report.text.findings import headline
 from synthetic import make_ruleset
 
@@ -33,6 +40,54 @@ def test_what_the_best_of_many_outperforms_is_one_sentence():
     )
     assert said[1].startswith("best and other are statistically tied: 1.0 points")
     assert len(difference_sentences("best", beaten)) == 7
+
+
+def test_what_outperforms_the_point_of_comparison_is_one_sentence():
+    better = [pair("untrained", f"c{i}", -0.2 - i / 100, **SURELY) for i in range(7)]
+    worse = [pair("d0", "untrained", -0.1, **SURELY), pair("d1", "untrained", -0.3, **SURELY)]
+    said = difference_sentences("untrained", [*better, *worse])
+    assert said == [
+        "untrained outperforms d0 and d1 by 10.0–30.0 points (each p = 0.001 or less).",
+        "c0, c1, c2, c3, c4, c5 and c6 outperform untrained by 20.0–26.0 points (each p = 0.001 or less).",
+    ]
+
+
+TESTED = {"test": "mcnemar_exact"}
+AGAINST_A = [pair(name, "a", 0.1, **SURELY) | TESTED for name in ("b", "c", "d")]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (AGAINST_A, "a with b, c and d"),
+        ([pair("a", "b", 0), pair("b", "c", 0), pair("c", "a", 0)], "all pairs"),
+        ([pair("a", "b", 0), pair("c", "d", 0)], "a with b and c with d"),
+        ([pair("a", "b", 0), pair("b", "c", 0), pair("c", "d", 0)], "a with b, b with c and c with d"),
+        ([pair(f"a{i}", f"b{i}", 0) for i in range(9)], "9 pairs"),
+        ([pair(f"a{i}", "b", 0) for i in range(9)], "b with 9 others"),
+    ],
+)
+def test_which_comparisons_were_planned(pairs, words):
+    assert plan_words(pairs) == words
+
+
+def test_planned_comparisons_without_the_best_condition_are_told_too():
+    best, *others = significance_sentences("b", AGAINST_A, 1)
+    assert best.startswith("b outperforms a by ")
+    assert [sentence.split(" by ")[0] for sentence in others[:2]] == ["c outperforms a", "d outperforms a"]
+    assert others[2] == (
+        "Planned comparisons: a with b, c and d. p-values: exact McNemar test (one training seed); Holm correction for "
+        "3 comparisons."
+    )
+    pairs = [pair("a", "b", 0.0) | TESTED, pair("c", "d", 0.1, **SURELY) | TESTED]
+    assert [sentence[:19] for sentence in significance_sentences("a", pairs, 1)] == [
+        "a and b are statist", "c outperforms d by ", "Planned comparisons"
+    ]  # fmt: skip
+    every = [pair("a", "b", 0.0) | TESTED, pair("b", "c", 0.1) | TESTED, pair("a", "c", 0.1) | TESTED]
+    assert len(significance_sentences("a", every, 1)) == 3  # of all pairs, only the best's
+    (alone,) = significance_sentences("a", every[:1], 1)[1:]
+    assert alone == "p-values: exact McNemar test (one training seed)."
+    assert significance_sentences("a", [], 1) == []
 
 
 def test_where_no_difference_could_be_shown_is_one_sentence():
@@ -88,15 +143,37 @@ def test_the_headline_says_which_pairs_only_their_number_hides():
     assert said(close, beaten, hidden_by).endswith(
         "; b is statistically tied; the lead over c is not significant after Holm correction for 4 comparisons."
     )
-    assert said(beaten, hidden_by).endswith(
-        "85.0–95.0); the lead over c is not significant after Holm correction for 3 comparisons."
+    assert said(pair("b", "best", -0.2, **SURELY), beaten, hidden_by).endswith(
+        "85.0–95.0); the lead over c is not significant after Holm correction for 4 comparisons."
     )
-    assert said(beaten) == ("best has the highest accuracy, 90.0% (95% CI 85.0–95.0), significantly above all others.")
+    also = [pair("best", name, 0.2, **SURELY) for name in "bc"]
+    assert said(beaten, *also) == (
+        "best has the highest accuracy, 90.0% (95% CI 85.0–95.0), significantly above all others."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([], "; no planned comparison with a, b and c."),
+        ([pair("a", "b", 0.1, **SURELY)], "; no planned comparison with a, b and c."),
+        ([pair("best", "a", 0.2, **SURELY)], ", significantly above a; no planned comparison with b and c."),
+        ([pair("a", "best", -0.02)], "; a is statistically tied; no planned comparison with b and c."),
+        (
+            [pair("a", "best", -0.02), pair("best", "c", 0.2, **SURELY)],
+            "; a is statistically tied; no planned comparison with b.",
+        ),
+    ],
+)
+def test_the_headline_claims_nothing_of_pairs_that_were_not_planned(pairs, said):
+    accuracies = {name: of_accuracy(0.8, 0.7, 0.9) for name in "abc"} | {"best": of_accuracy(0.9, 0.85, 0.95)}
+    first = headline([*accuracies], accuracies, pairs, {None: {"a": "unknown"}}, 0.25)
+    assert first == f"best has the highest accuracy, 90.0% (95% CI 85.0–95.0){said}"
 
 
 def test_the_headline_counts_where_names_would_be_many():
     accuracies = {name: of_accuracy(0.8, 0.7, 0.9) for name in "abcdef"} | {"best": of_accuracy(0.9, 0.85, 0.95)}
-    pairs = [pair("best", name, 0.02) for name in "abcde"]
+    pairs = [*(pair("best", name, 0.02) for name in "abcde"), pair("best", "f", 0.2, **SURELY)]
 
     def said(n_learned, best="learned"):
         hidden = {name: "learned" if i < n_learned else "not" for i, name in enumerate("abcdef")} | {"best": best}

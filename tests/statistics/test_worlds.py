@@ -19,7 +19,7 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
             ("headline", ", significantly above all others. The hidden rule was learned by SFT."),
             (SURE, "SFT outperforms GRPO by "),
             (SURE, "SFT outperforms Untrained by "),
-            (SURE, "exact McNemar test (one training seed); Holm correction for 3 comparisons"),
+            (SURE, "exact McNemar test (one training seed); Holm correction for 2 comparisons"),
             (PRICE, "SFT: 10 min 00 s of training per seed (400,000 training tokens); 1 min 00 s"),
             (PRICE, "All conditions compared with SFT are significantly less accurate, whatever their cost."),
             (POLICY, "Untrained is not significantly different from chance (25.0%)"),
@@ -35,8 +35,10 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
     "rl wins": (
         [
             ("headline", "GRPO has the highest accuracy, "),
-            ("headline", ", significantly above all others. The hidden rule was learned by GRPO."),
+            ("headline", ", significantly above SFT; no planned comparison with Untrained. The hidden rule was "),
+            ("headline", "learned by GRPO."),
             (SURE, "GRPO outperforms SFT by "),
+            (SURE, "SFT outperforms Untrained by "),
             (PRICE, "GRPO: 10 min 00 s of training per seed (400,000 training tokens, 80,000 generated)"),
             (HIDDEN, "SFT did not learn the hidden rule: "),
             (COLLAPSE_PART, "GRPO (seed 0) did not collapse"),
@@ -85,7 +87,7 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
     "collapse of three seeds": (
         [
             ("headline", "SFT has the highest accuracy, "),
-            (SURE, "t-test over applications and 3 training seeds; Holm correction for 3 comparisons"),
+            (SURE, "t-test over applications and 3 training seeds; Holm correction for 2 comparisons"),
             (COLLAPSE_PART, "GRPO (seed 0) collapsed to 2 of 4"),
             (COLLAPSE_PART, "GRPO (seed 2) collapsed to 2 of 4"),
             ("Method and threats to validity", "640 applications, shared by all 3 training seeds"),
@@ -118,7 +120,8 @@ def test_swapped_numbers_swap_the_conclusion(tmp_path, world):
     (tmp_path / "swapped").mkdir()
     first, said = answer_of(tmp_path, conditions, **options)
     sft, grpo = conditions["sft"] | {"method": "sft"}, conditions["grpo"] | {"method": "grpo"}
-    second, said_swapped = answer_of(tmp_path / "swapped", conditions | {"sft": grpo, "grpo": sft}, **options)
+    swapped = options | {"config": {"comparisons": {"against": "grpo"}}}
+    second, said_swapped = answer_of(tmp_path / "swapped", conditions | {"sft": grpo, "grpo": sft}, **swapped)
 
     def exchanged(text):
         """Names that no longer say the method are shown as they are: the GRPO that is called sft is sft."""

@@ -1,6 +1,7 @@
 """Turn prediction tables into metrics with intervals, paired comparisons, and one table of costs."""
 
 from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, write_table
+from hidden_rule.experiment.planned_comparisons import planned_pairs
 from hidden_rule.experiment.results import Results
 from hidden_rule.statistics.metrics import summarize_predictions
 
@@ -9,7 +10,8 @@ def summarize(results: Results, metrics_path, comparisons_path, costs_path) -> N
     """Write the tables METRICS, COMPARISONS and COSTS of all runs."""
     predictions = {run: results.predictions_path(run) for run in results.runs}
     suites = results.split("suites") if results.has_suites else None
-    metrics, comparisons = summarize_predictions(predictions, results.ruleset, suites)
+    planned = planned_pairs(results.config)
+    metrics, comparisons = summarize_predictions(predictions, results.ruleset, suites, planned)
     write_table(metrics, metrics_path, METRICS)
     write_table(comparisons, comparisons_path, COMPARISONS)
     write_table(results.costs_of_runs, costs_path, COSTS)

@@ -18,7 +18,7 @@ CLASSIFIERS = ("boosting", "logistic")  # those that learn, the stronger first
 def planned_pairs(config: dict) -> list[tuple[str, str]]:
     """The pairs of conditions that are compared, each in the order in which its difference is taken: first − second.
 
-    config: as `check_config` returns it; of one that is older than the section, each condition with the reference point.
+    config: as `check_config` returns it; one that is older than the section compares with the reference point.
     """
     plan = config.get(SECTION, {})
     if "pairs" in plan:

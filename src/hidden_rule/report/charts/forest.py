@@ -1,4 +1,4 @@
-"""Chart of the pairwise differences between conditions (a forest plot)."""
+"""Chart of the planned comparisons: differences between conditions (a forest plot)."""
 
 import altair as alt
 import polars as pl
@@ -13,7 +13,15 @@ from hidden_rule.report.charts.style import (
     title,
     width_of,
 )
-from hidden_rule.report.text.comparisons import ALPHA, differs, with_leader
+from hidden_rule.report.text.comparisons import (
+    ALPHA,
+    compared_with_all,
+    differs,
+    has_all_pairs,
+    other_than,
+    turned,
+    with_leader,
+)
 from hidden_rule.report.text.phrases import MANY, p_text, signed
 
 HEADLINE = "Differences in accuracy"
@@ -36,19 +44,22 @@ ROWS = pl.Schema(
 
 
 def accuracy_comparisons(results: Results) -> pl.DataFrame:
-    """The comparisons of accuracy in the main setting; undefined ones are left out."""
+    """The planned comparisons of accuracy in the main setting; undefined ones are left out."""
     return results.comparisons.filter(metric="accuracy", **results.main.columns).drop_nulls("difference")
 
 
 def forest_rows(comparisons: pl.DataFrame, conditions: list[str]) -> pl.DataFrame:
     """Differences, a row of ROWS for each pair and seed, pairs in the order of the conditions.
 
-    comparisons: of accuracy in one setting. Of many conditions only the pairs with the leading one are shown, which
-    then is the right one.
+    comparisons: of accuracy in one setting. Where all pairs of many conditions were compared, only those with the
+    leading one are shown, which then is the right one. Where all were compared with one, that is the left one.
     """
     found = comparisons.to_dicts()
-    if len(conditions) > MANY and found:
+    pooled = [row for row in found if row["seed"] is None]
+    if len(conditions) > MANY and pooled and has_all_pairs(pooled):
         found = with_leader(found)
+    elif against := compared_with_all(pooled):
+        found = [turned(row, other_than(against, row)) for row in found]
     place = {name: i for i, name in enumerate(conditions)}
     rows = []
     for row in found:
@@ -64,7 +75,7 @@ def forest_rows(comparisons: pl.DataFrame, conditions: list[str]) -> pl.DataFram
 
 
 def forest_chart(results: Results) -> Chart:
-    """Difference of accuracy of each pair of conditions, with its 95% interval, filled where it is significant."""
+    """Difference of accuracy of each planned comparison, with its 95% interval, filled where it is significant."""
     comparisons = accuracy_comparisons(results)
     rows = forest_rows(comparisons, results.conditions)
     if rows.is_empty():
@@ -74,7 +85,7 @@ def forest_chart(results: Results) -> Chart:
     columns = [text_column(pooled, "left", "right"), plot, text_column(pooled, "right", "left"),
                text_column(pooled, "numbers", "left")]  # fmt: skip
     n_pairs = comparisons.filter(pl.col("seed").is_null()).height
-    adjusted = f" after Holm correction for {n_pairs} pairs" if n_pairs > 1 else ""
+    adjusted = f" after Holm correction for {n_pairs} planned comparisons" if n_pairs > 1 else ""
     some = [] if pooled.height == n_pairs else [f"Pairs with {pooled['right'][0]} only; comparisons.parquet has all"]
     notes = [
         f"Accuracy, {results.main.words}; n = {max(of_seeds['n']):,} applications; {seeds_in_words(of_seeds['seed'])}"

@@ -1,7 +1,9 @@
 """Sentences on reference conditions: what each is, and its accuracy. They are compared with trained conditions."""
 
+from dataclasses import dataclass
+
 from hidden_rule.experiment.runs import Estimate
-from hidden_rule.report.text.comparisons import best_of
+from hidden_rule.report.text.comparisons import differs, pair_of, rivals_of, turned
 from hidden_rule.report.text.phrases import listing, with_interval
 from hidden_rule.report.text.rule_learning import OnHiddenRule
 
@@ -55,16 +57,59 @@ def reference_sentence(name: str, what: str, accuracy: Estimate, rules: list[OnH
     return f"{name} ({what}): accuracy {with_interval(accuracy)}{hidden}."
 
 
-def best_reference_sentence(references, accuracies: dict) -> str:
-    """The accuracy of the best reference."""
-    best = best_of(references, accuracies)
-    return f"The most accurate reference is {best}, {with_interval(accuracies[best])}."
+@dataclass(frozen=True)
+class Match:
+    """A reference that is as good as the best condition, and how that is known."""
+
+    reference: str
+    peer: str  # the condition that it is compared with: the best one, or one that is statistically tied with it
+    relation: str  # better | tied: by a planned comparison; higher: by its accuracy alone
 
 
-def without_most_references(comparisons: list[dict], contenders, references, accuracies: dict) -> list[dict]:
-    """Of pairs with a reference in them, only that of the best reference with the best of the other conditions."""
-    if not references:
-        return comparisons
-    bests = {best_of(contenders, accuracies), best_of(references, accuracies)}
-    pairs = [{row["condition_a"], row["condition_b"]} for row in comparisons]
-    return [row for row, pair in zip(comparisons, pairs, strict=True) if pair == bests or not pair & {*references}]
+def matching_references(classifiers, best: str, accuracies: dict, pairs: list[dict]) -> list[Match]:
+    """The classifiers that are as good as the best condition or better, the most accurate first.
+
+    That is: not significantly worse by a planned comparison with it, or with a condition that is itself statistically
+    tied with it; without such a comparison, one with a higher accuracy. pairs: pooled comparisons of accuracy.
+    """
+    peers = [best, *(name for name, *_ in rivals_of(best, pairs) if name not in classifiers)]
+    found = {frozenset(pair_of(row)): row for row in pairs}
+    matches = []
+    for name in classifiers:
+        peer = next((peer for peer in peers if frozenset((name, peer)) in found), None)
+        if peer is None:
+            if accuracies[name].value >= accuracies[best].value:
+                matches.append(Match(name, best, "higher"))
+            continue
+        row = turned(found[frozenset((name, peer))], name)
+        if not differs(row) or row["difference"] > 0:
+            matches.append(Match(name, peer, "better" if differs(row) else "tied"))
+    return sorted(matches, key=lambda match: -accuracies[match.reference].value)
+
+
+def match_sentences(matches: list[Match], best: str, kinds: dict[str, str], accuracies: dict, fields) -> list[str]:
+    """That a classifier does as well as the best condition, and what a language model would be needed for instead.
+
+    matches: `matching_references`, the first of which is described; nothing without any. kinds: the `reference` of each
+    classifier; fields: the kinds of the ruleset's features (number, choice, text).
+    """
+    if not matches:
+        return []
+    first, *others = matches
+    what = f"{first.reference} ({CLASSIFIERS[kinds[first.reference]]})"
+    ours, theirs = with_interval(accuracies[first.reference]), with_interval(accuracies[first.peer])
+    peer = first.peer if first.peer == best else f"{first.peer}, which is statistically tied with {best}"
+    relation = {
+        "better": f"is significantly more accurate than {peer}",
+        "tied": f"is statistically tied with {peer}",
+        "higher": f"has at least the accuracy of {peer} (no planned comparison)",
+    }[first.relation]
+    likewise = f"; likewise {listing(of.reference for of in others)}" if others else ""
+    sentence = f"{what} {relation}: {ours}, against {theirs}{likewise}."
+    if all(kinds[of.reference] == "constant" for of in matches):
+        return [sentence, f"The accuracy of {first.peer} is no evidence of learning."]
+    needed = [*([] if "text" in fields else ["fields of free text"]), "facts that stand in prose"]
+    return [
+        sentence,
+        f"No language model is needed for this accuracy; one would be for {', '.join(needed)} or replies in words.",
+    ]

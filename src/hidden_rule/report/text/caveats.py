@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from hidden_rule.report.text.comparisons import rivals_of
+from hidden_rule.report.text.comparisons import pair_of, rivals_of
 from hidden_rule.report.text.phrases import listing, points
 from hidden_rule.statistics.intervals import seeds_needed
 
@@ -19,8 +19,8 @@ def rounded_up(n: float) -> int:
 def detection_sentences(best: str, pairs: list[dict], n_applications: int) -> list[str]:
     """The sample that would detect the difference between the best condition and each that is statistically tied.
 
-    pairs: pooled comparisons with `of_seeds`, the differences under each seed, and `n_compared`, the number of pairs
-    that p-values are adjusted for. With one seed, the number of applications: the minimum detectable difference falls
+    pairs: pooled comparisons with `of_seeds`, the differences under each seed, and `n_compared`, the number of planned
+    comparisons. With one seed, the number of applications: the minimum detectable difference falls
     with its square root, so (minimum / observed difference)² times as many would detect the observed one with 80%
     power. With several, the number of seeds, as `seeds_needed` says.
     """
@@ -91,7 +91,7 @@ def change_sentences(best: str | None, pairs: list[dict], n_applications: int, w
             f"A different starting point for {listing(equal)}: in nearly all first groups every reply has the same "
             "reward, which gives no gradient."
         )
-    if not sentences and best and pairs:
+    if not sentences and best and any(best in pair_of(row) for row in pairs):
         sentences.append(f"Nothing measured here: all conditions compared with {best} are significantly less accurate.")
     return sentences
 

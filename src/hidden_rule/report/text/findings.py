@@ -2,18 +2,14 @@
 
 Each verdict and its thresholds stand in the module of its topic, and rest on a 95% interval, never on a value alone.
 Two conditions differ if both the interval of their difference and its p-value say so. p-values are Holm-adjusted for
-all pairs that are compared; intervals are not.
+the planned comparisons; intervals are not. Of a pair that was not planned, no difference is claimed.
 """
 
 from hidden_rule.experiment.display import model_words
 from hidden_rule.experiment.results import Results
-from hidden_rule.report.text.baselines import (
-    best_reference_sentence,
-    reference_sentence,
-    without_most_references,
-)
+from hidden_rule.report.text.baselines import match_sentences, matching_references, reference_sentence
 from hidden_rule.report.text.caveats import Weaknesses, change_sentences, method_sentences, scope_sentence
-from hidden_rule.report.text.comparisons import best_of, difference_sentences, differs, family_sentences, rivals_of
+from hidden_rule.report.text.comparisons import best_of, differs, rivals_of, significance_sentences, untested
 from hidden_rule.report.text.evidence import Evidence, gather, is_balanced
 from hidden_rule.report.text.label_findings import label_sentences
 from hidden_rule.report.text.phrases import listing, percent, with_interval
@@ -25,7 +21,7 @@ from hidden_rule.report.text.rule_learning import (
 )
 from hidden_rule.report.text.shortcuts import shortcut_sentences
 from hidden_rule.report.text.suites import left_out_sentences, suite_findings, suite_sentences
-from hidden_rule.report.text.training_cost import cost_sentences, run_costs
+from hidden_rule.report.text.training_cost import busy_sentences, cost_sentences, run_costs
 from hidden_rule.report.text.training_runs import (
     collapse_sentences,
     feasibility_sentences,
@@ -56,6 +52,18 @@ def headline(
     best = best_of(order, accuracies)
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
         return f"{none} is significantly better than chance ({percent(chance)})."
+    first = ranking(order, accuracies, comparisons, aside)
+    tested = {rule: verdicts for rule, verdicts in hidden.items() if set(verdicts.values()) != {"unknown"}}
+    if not tested:
+        return first
+    if said := rules_learned(order, best, tested):
+        return f"{first} {said}"
+    return f"{first} {none} demonstrably learned {'the' if len(hidden) == 1 else 'a'} hidden rule."
+
+
+def ranking(order, accuracies: dict, comparisons: list[dict], aside: str) -> str:
+    """The condition with the highest accuracy, and how the others compare, as for `headline`; one sentence."""
+    best = best_of(order, accuracies)
     rivals = {name for name, *_ in rivals_of(best, comparisons)}
     alone = [row for row in comparisons if differs(row, "p_value")]
     hidden_by_number = {name for name, *_ in rivals_of(best, alone)}
@@ -67,15 +75,13 @@ def headline(
     if unsure:
         lead = f"the lead over {listed(unsure)} is not significant"
         parts.append(f"{lead} after Holm correction for {len(comparisons)} comparisons")
-    first = "; ".join(parts) + "."
-    if len(order) > 1 and not close and not unsure:
-        first = f"{parts[0]}, significantly above all others."
-    tested = {rule: verdicts for rule, verdicts in hidden.items() if set(verdicts.values()) != {"unknown"}}
-    if not tested:
-        return first
-    if said := rules_learned(order, best, tested):
-        return f"{first} {said}"
-    return f"{first} {none} demonstrably learned {'the' if len(hidden) == 1 else 'a'} hidden rule."
+    unknown = untested(best, order, comparisons)
+    beaten = [name for name in order if name not in {best, *rivals, *unknown}]
+    if beaten and not close and not unsure:
+        parts[0] += f", significantly above {listed(beaten) if unknown else 'all others'}"
+    if unknown:
+        parts.append(f"no planned comparison with {listed(unknown)}")
+    return "; ".join(parts) + "."
 
 
 def rules_learned(order, best: str, hidden: dict[str | None, dict]) -> str:
@@ -101,18 +107,13 @@ def rules_learned(order, best: str, hidden: dict[str | None, dict]) -> str:
 
 def comparison_section(results: Results, found: Evidence) -> dict[str, list[str]]:
     """How the best condition compares with the others, and what each costs."""
-    shown = without_most_references(found.pairs, found.contenders, found.beside, found.accuracies)
-    with_best = [row for row in shown if found.best in (row["condition_a"], row["condition_b"])]
-    known = run_costs(results.costs, results.starts)
+    known = run_costs(results.costs, results.starts, results.config.get("price_per_hour"))
+    is_alternative = found.best in found.above
+    spent = cost_sentences(found.best, found.own_pairs, known, found.above) if is_alternative else []
     return {
-        "Significance": [
-            *difference_sentences(found.best, with_best),
-            *family_sentences(found.pairs, found.n_seeds),
-        ]
+        "Significance": significance_sentences(found.best, found.pairs, found.n_seeds)
         or ["Only one condition: nothing to compare."],
-        "Training cost": cost_sentences(found.best, found.own_pairs, known, found.above)
-        if found.best in found.above
-        else [],
+        "Training cost": [*spent, *busy_sentences(results.costs)] if spent else [],
     }
 
 
@@ -200,6 +201,24 @@ def method_section(results: Results, found: Evidence) -> list[str]:
     return sentences + left_out_sentences(results.ruleset, suites, set(results.metrics["suite"]))
 
 
+def beside_references(answer: str, results: Results, found: Evidence) -> str:
+    """The headline with the references: first a classifier that is as good as the best condition, else the best last.
+
+    Where nothing is above chance, a classifier that is not either says no more than that.
+    """
+    conditions = results.config["conditions"]
+    kinds = {name: conditions[name]["reference"] for name in found.beside if "reference" in conditions[name]}
+    if found.best not in found.above:
+        kinds = {name: kind for name, kind in kinds.items() if found.policy_verdict(name) in ("learned", "partly")}
+    matches = matching_references(kinds, found.best, found.accuracies, found.pairs)
+    fields = {feature.kind for feature in results.ruleset.features}
+    sentences = [*match_sentences(matches, found.best, kinds, found.accuracies, fields), answer]
+    best = best_of(found.beside, found.accuracies)
+    if best not in [match.reference for match in matches[:1]]:
+        sentences.append(f"The most accurate reference is {best}, {with_interval(found.accuracies[best])}.")
+    return " ".join(sentences)
+
+
 def conclude(results: Results) -> dict:
     """The answer: `headline`, `scope`, and `sections`, a list of (title, list of (heading, sentences)).
 
@@ -210,7 +229,7 @@ def conclude(results: Results) -> dict:
     hidden = {of.rule: of.verdicts for of in found.hidden}
     answer = headline(found.contenders, found.accuracies, found.pairs, hidden, found.chance, aside)
     if found.beside:
-        answer = f"{answer} {best_reference_sentence(found.beside, found.accuracies)}"
+        answer = beside_references(answer, results, found)
     sections = {
         "Ranking, significance and cost": comparison_section(results, found),
         "What each condition learned": learning_section(results, found),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from hidden_rule.report.text.comparisons import rivals_of
+from hidden_rule.report.text.comparisons import rivals_of, untested
 from hidden_rule.report.text.phrases import duration, listing, money, operations, percent, points
 from hidden_rule.statistics.training_costs import TrainingCost, disturbed, idle_or_wall, training_costs
 
@@ -20,6 +20,7 @@ class RunCost:
     evaluation_s: float  # on an idle machine, as the training's
     evaluation_tokens: float  # generated
     devices: frozenset[str]
+    evaluation_wall_s: float | None = None  # None: `evaluation_s` is
     price_per_hour: float | None = None  # of the machine, in whatever currency
 
     @property
@@ -47,7 +48,9 @@ def run_costs(
     trainings = training_costs(costs, starts)
     evaluations = costs.filter(stage="evaluate").with_columns(idle_or_wall())
     means = evaluations.group_by("condition", maintain_order=True).agg(
-        pl.mean("seconds", "n_tokens_generated"), pl.col("device").unique()
+        pl.mean("seconds", "wall_s", "n_tokens_generated"),
+        pl.col("idle_s").null_count().alias("unknown"),
+        pl.col("device").unique(),
     )
     return {
         row["condition"]: RunCost(
@@ -55,6 +58,7 @@ def run_costs(
             evaluation_s=row["seconds"],
             evaluation_tokens=row["n_tokens_generated"] or 0,
             devices=frozenset(row["device"]) | (training.devices if training else frozenset()),
+            evaluation_wall_s=None if row["unknown"] else row["wall_s"],
             price_per_hour=price_per_hour,
         )
         for row in means.iter_rows(named=True)
@@ -71,15 +75,17 @@ def cost_sentence(condition: str, cost: RunCost) -> str:
         with_starts = f", including {listing(spent.starts)}" if spent.starts else ""
         generated = f", {spent.tokens_generated:,.0f} generated" if spent.tokens_generated else ""
         computed = f", {operations(spent.flops)}" if spent.flops else ""
-        where = f" on an idle machine (wall time {duration(spent.wall_s)})" if spent.is_estimate else ""
+        where = f"{',' if spent.starts else ''} on an idle machine" if spent.is_estimate else ""
+        wall = f"wall time {duration(spent.wall_s)}; " if spent.is_estimate else ""
         training = (
-            f"{duration(spent.seconds)} of training per seed{where}{with_starts} ({spent.tokens_trained:,.0f} training "
-            f"tokens{generated}{computed})"
+            f"{duration(spent.seconds)} of training per seed{with_starts}{where} ({wall}{spent.tokens_trained:,.0f} "
+            f"training tokens{generated}{computed})"
         )
+    wall = f"wall time {duration(cost.evaluation_wall_s)}; " if cost.evaluation_wall_s is not None else ""
     price = f"; price {money(cost.price)}" if cost.price is not None else ""
     return (
         f"{condition}: {training}; {duration(cost.evaluation_s)} of evaluation "
-        f"({cost.evaluation_tokens:,.0f} tokens generated){price}."
+        f"({wall}{cost.evaluation_tokens:,.0f} tokens generated){price}."
     )
 
 
@@ -123,7 +129,8 @@ def cost_sentences(best: str, pairs: list[dict], found: dict[str, RunCost], abov
                 f"{tied}, but the comparison is imprecise: {lead}. Whether that is worth the cost stays open."
             )
     elif rivals and all(name in found for name in rivals):
-        sentences.append("Nothing as accurate trains faster.")
+        among = f"Of the conditions compared with {best}, nothing" if untested(best, above, pairs) else "Nothing"
+        sentences.append(f"{among} as accurate trains faster.")
     elif not rivals_of(best, pairs) and any(best in (row["condition_a"], row["condition_b"]) for row in pairs):
         sentences.append(f"All conditions compared with {best} are significantly less accurate, whatever their cost.")
     return sentences
