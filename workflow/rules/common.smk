@@ -73,7 +73,8 @@ def training_code(wildcards):
 
 def content_of(*paths):
     """A param that follows files that no job makes, and what the schema fills into a ruleset."""
-    return [content_hash(*paths), schema_hash("ruleset.schema.yaml")]
+    made = [config["ruleset"]] if OWN_CASES else []
+    return [content_hash(*(path for path in paths if path not in made)), schema_hash("ruleset.schema.yaml")]
 
 
 # Of a local model's folder the hashes are kept, so that its files are read again only when one of them has changed.

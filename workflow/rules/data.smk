@@ -9,9 +9,10 @@ localrules:
 
 rule build_dataset:
     input:
-        ruleset=config["ruleset"],
+        **DATA_FILES,
     output:
         **{split: PATHS.split(split) for split in SPLITS},
+        **({"ruleset": config["ruleset"]} if OWN_CASES else {}),
     log:
         log_of("build_dataset"),
     conda:
@@ -21,9 +22,9 @@ rule build_dataset:
     params:
         data=config["data"],
         code=code_of("build_dataset"),
-        content=content_of(config["ruleset"]),
+        content=content_of(*DATA_FILES.values()),
     message:
-        "Generate balanced applications and split them"
+        "Build the splits"
     script:
         "../scripts/build_dataset.py"
 

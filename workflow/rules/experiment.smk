@@ -21,6 +21,15 @@ SPLITS = ["train", "validation", "test", "holdout"]
 EVALUATED = {*config["evaluation"]["structured"], *config["evaluation"]["free"]}
 EVALUATED_SPLITS = [PATHS.split(split) for split in SPLITS if split in EVALUATED]
 SUITES = [PATHS.split("suites")] if EXPERIMENT.has_suites else []
+OWN_CASES = config["data"]["source"] == "file"  # then build_dataset makes the ruleset
+DATA_FILES = (
+    {
+        "cases": config["data"]["path"],
+        **({"stated": config["data"]["ruleset"]} if "ruleset" in config["data"] else {}),
+    }
+    if OWN_CASES
+    else {"ruleset": config["ruleset"]}
+)
 EXPLORES_FREELY = config["decoding"] == "free"
 
 # Its conditions, and one run of each for every seed

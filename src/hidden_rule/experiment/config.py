@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from hidden_rule.experiment.cautions import cautions
 from hidden_rule.experiment.config_checks import check_all
 from hidden_rule.experiment.faults import ConfigFaultError
+from hidden_rule.experiment.own_data import with_own_ruleset
 from hidden_rule.experiment.planned_comparisons import without_superseded
-from hidden_rule.experiment.setting_files import Source, merged, placed, read_sources, setting_files
+from hidden_rule.experiment.setting_files import Source, merged, placed, rank, read_sources, setting_files
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def check_config(config: dict, files: Sequence) -> dict:
 
 
 def _checked(config: dict, sources: list[Source]) -> tuple[dict, list[str]]:
+    config = with_own_ruleset(config, lambda path: rank(path, sources))
     try:
         config, void = without_superseded(config, sources)
         checked, lines = check_all(config)

@@ -8,6 +8,7 @@ from hidden_rule.experiment import grpo_checks, reward_checks
 from hidden_rule.experiment.conditions import SCHEMA, canonical, condition_settings, methods
 from hidden_rule.experiment.faults import ConfigFaultError, raise_if
 from hidden_rule.experiment.model_checks import check_model, check_targets, check_tracking
+from hidden_rule.experiment.own_data import read_own_data
 from hidden_rule.experiment.places import place_of, raise_at
 from hidden_rule.experiment.planned_comparisons import resolved_plan
 from hidden_rule.experiment.ruleset_fit import (
@@ -45,8 +46,9 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
     names = {*config["conditions"], *dropped}
     config["conditions"], places = expand_sweeps(config["conditions"], dropped)
     try:
+        own = read_own_data(config, schema)
         config = _check_settings(config, schema)
-        ruleset = named_ruleset(config["ruleset"])
+        ruleset = own.ruleset if own else named_ruleset(config["ruleset"])
         config["ruleset"] = str(Path(config["ruleset"]))  # ./a//b.yaml is a/b.yaml
         left_out = leave_out_classifiers(config)
         config["comparisons"] = resolved_plan(config.get("comparisons"), config["conditions"], dropped)
@@ -54,6 +56,7 @@ def check_all(config: dict) -> tuple[dict, list[str]]:
         check_fit(config, ruleset)
         check_published(config["ruleset"], ruleset, names | set(config["conditions"]))
         lines = [*left_out, *unnamed_labels(config["ruleset"], ruleset), *leave_out_suites(config, ruleset)]
+        lines += [f"{config['data']['path']}: {line}" for line in (own.warnings if own else ())]
     except ConfigFaultError as fault:
         beside = tuple(as_written(place, places) for place in fault.beside)
         path = as_written(fault.path, places)

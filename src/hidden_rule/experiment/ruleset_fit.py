@@ -47,7 +47,7 @@ def check_fit(config: dict, ruleset: Ruleset) -> None:
             raise_at(config, name, grpo_checks.ruleset_fault(trained["settings"], ruleset))
     for split in SPLITS:
         size = config["data"][split]
-        if size < len(labels):
+        if size < len(labels) and not ruleset.is_observed:
             fault = f"{size} rows cannot hold each of {len(labels)} labels"
             raise ConfigFaultError(("data", split), fault, f"give at least {len(labels)}", (RULESET,))
     for name in config["conditions"]:

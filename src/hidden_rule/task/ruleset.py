@@ -168,6 +168,7 @@ class Ruleset:
     decoys: tuple[Wording, ...] = ()  # sound like such a value and stand for one that does not
     published: PublishedFigures | None = None
     observed_labels: tuple[str, ...] = ()  # of a file of past decisions, whose cases and labels these rules go with
+    source: str = ""  # that file's path
 
     @property
     def is_observed(self) -> bool:

@@ -40,6 +40,8 @@ TRUTH = ["label", "fired_rule", "label_without_hidden"]
 
 def why_not(ruleset, kind: str) -> str | None:
     """What a ruleset lacks for suites of a kind, in words, or None."""
+    if ruleset.is_observed:
+        return "is that of a file of cases, which cannot be drawn"
     numbers = {feature.name for feature in ruleset.features if feature.kind == "number"}
     lacks = {
         "counterfactuals": not ruleset.hidden_rules and "has no hidden rule",

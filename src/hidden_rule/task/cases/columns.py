@@ -50,6 +50,7 @@ class Column:
         missing = f", {self.n_missing:,} missing" if self.n_missing else ""
         if self.kind == "number":
             low, high = self.samples[0], self.samples[-1]
+            low, high = round(low, self.decimals), round(high, self.decimals)
             return f"number, {low:.10g} to {high:.10g}, {self.n_distinct:,} different{missing}"
         if self.kind == "choice":
             listed = ", ".join(f"{value} {n:,}" for value, n in list(zip(self.samples, self.weights, strict=True))[:8])
