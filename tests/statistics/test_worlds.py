@@ -20,7 +20,10 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
             (SURE, "SFT outperforms GRPO by "),
             (SURE, "SFT outperforms Untrained by "),
             (SURE, "exact McNemar test (one training seed); Holm correction for 2 comparisons"),
-            (PRICE, "SFT: 10 min 00 s of training per seed (400,000 training tokens); 1 min 00 s"),
+            (
+                PRICE,
+                "SFT: 9 min 00 s of training per seed on an idle machine (wall time 10 min 00 s; 400,000 training ",
+            ),
             (PRICE, "All conditions compared with SFT are significantly less accurate, whatever their cost."),
             (POLICY, "Untrained is not significantly different from chance (25.0%)"),
             (POLICY, "SFT learned the policy: "),
@@ -39,7 +42,10 @@ EXPECTED = {  # world: [(where, what stands there)], [what stands nowhere]
             ("headline", "learned by GRPO."),
             (SURE, "GRPO outperforms SFT by "),
             (SURE, "SFT outperforms Untrained by "),
-            (PRICE, "GRPO: 10 min 00 s of training per seed (400,000 training tokens, 80,000 generated)"),
+            (
+                PRICE,
+                "GRPO: 9 min 00 s of training per seed on an idle machine (wall time 10 min 00 s; 400,000 training ",
+            ),
             (HIDDEN, "SFT did not learn the hidden rule: "),
             (COLLAPSE_PART, "GRPO (seed 0) did not collapse"),
         ],

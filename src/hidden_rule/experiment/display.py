@@ -5,6 +5,7 @@ SFT → GRPO, the untrained `baseline` is Untrained, and the reference `logistic
 was chosen by a person, and is shown as it is. Files, configs and command lines keep the conditions' own names.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +80,14 @@ class DisplayedResults(Results):
         self.conditions = [self.names[name] for name in results.conditions]  # in the order of their own names
 
     def _table(self, path: Path, schema: pl.Schema) -> pl.DataFrame:
+        return self._named(path, lambda: super(DisplayedResults, self)._table(path, schema))
+
+    def _costs(self, path: Path) -> pl.DataFrame:
+        return self._named(path, lambda: super(DisplayedResults, self)._costs(path))
+
+    def _named(self, path: Path, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         if path not in self._tables:
-            frame = super()._table(path, schema)
+            frame = read()
             columns = [name for name in NAMED if name in frame.columns]
             self._tables[path] = frame.with_columns(pl.col(columns).replace(self.names))
         return self._tables[path]
