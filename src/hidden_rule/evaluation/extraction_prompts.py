@@ -97,7 +97,8 @@ def statement(label: str, when: str) -> str:
 def rules_text(ruleset) -> str:
     """All rules, hidden ones too, as a prompt states them."""
     lines = [f"- {statement(rule.label, rule.when)}" for rule in ruleset.rules]
-    return "\n".join(["The first of these rules that holds decides:", *lines, f"- Otherwise it is {ruleset.default}."])
+    otherwise = [] if ruleset.default is None else [f"- Otherwise it is {ruleset.default}."]
+    return "\n".join(["The first of these rules that holds decides:", *lines, *otherwise])
 
 
 def altered(when: str, ruleset, rng) -> str | None:
@@ -109,7 +110,7 @@ def altered(when: str, ruleset, rng) -> str | None:
     swapped: dict = {}
     for name, literals in compared_literals(when).items():
         feature, own = features.get(name), sorted(set(literals), key=lambda value: (isinstance(value, str), value))
-        if feature is None or any(value in swapped for value in own):
+        if feature is None or feature.kind == "text" or any(value in swapped for value in own):
             return None
         if feature.kind == "choice":
             pool = [choice for choice in feature.choices if choice not in own]
