@@ -64,7 +64,7 @@ rule render_charts:
     resources:
         **small(mem_mb=2000, runtime=20),
     params:
-        config=excerpt(config, conditions_of(RUNS), "charts", "purpose", "suites"),
+        config=excerpt(config, conditions_of(RUNS), "charts", "purpose", "suites", "decision_costs"),
         code=code_of("render_charts"),
         content=content_of(config["ruleset"]),
     message:

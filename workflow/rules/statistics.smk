@@ -80,7 +80,7 @@ rule summarize:
     resources:
         **small(mem_mb=4000, runtime=30),
     params:
-        config=excerpt(config, conditions_of(RUNS), "evaluation", "comparisons"),
+        config=excerpt(config, conditions_of(RUNS), "evaluation", "comparisons", "decision_costs"),
         code=code_of("summarize"),
         content=content_of(config["ruleset"]),
     message:

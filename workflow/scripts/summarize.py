@@ -3,6 +3,7 @@
 from hidden_rule.core.tables import COMPARISONS, COSTS, METRICS, write_table
 from hidden_rule.experiment.planned_comparisons import planned_pairs
 from hidden_rule.experiment.results import Results
+from hidden_rule.statistics.expected_cost import CostScheme
 from hidden_rule.statistics.metrics import summarize_predictions
 
 
@@ -11,7 +12,9 @@ def summarize(results: Results, metrics_path, comparisons_path, costs_path) -> N
     predictions = {run: results.predictions_path(run) for run in results.runs}
     suites = results.split("suites") if results.has_suites else None
     planned = planned_pairs(results.config)
-    metrics, comparisons = summarize_predictions(predictions, results.ruleset, suites, planned)
+    costs = results.config.get("decision_costs")
+    scheme = CostScheme.of(costs, results.ruleset) if costs else None
+    metrics, comparisons = summarize_predictions(predictions, results.ruleset, suites, planned, scheme)
     write_table(metrics, metrics_path, METRICS)
     write_table(comparisons, comparisons_path, COMPARISONS)
     write_table(results.costs_of_runs, costs_path, COSTS)

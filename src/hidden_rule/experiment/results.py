@@ -30,20 +30,26 @@ from hidden_rule.core.tables import (
 )
 from hidden_rule.experiment.conditions import condition_settings, in_order, start_of
 from hidden_rule.experiment.layout import Layout
+from hidden_rule.experiment.reward_settings import COSTS, uses_costs
 from hidden_rule.experiment.runs import Estimate, Run, Setting, find_estimate, separate_rules, settings_of
 from hidden_rule.task.dataset import read_split, read_suites
 from hidden_rule.task.ruleset import load_ruleset
+
+OPTIONAL = (COSTS,)  # sections that a config need not have
 
 
 def excerpt(config: dict, conditions, *sections: str) -> dict:
     """What `Results` needs of the config for these conditions, and further sections of it.
 
-    For a rule's parameters: what it does not hold cannot change what the rule makes, and reruns nothing.
+    For a rule's parameters: what it does not hold cannot change what the rule makes, and reruns nothing. Sections that
+    a config need not have are left out where it does not.
     """
     chosen = {name: condition for name, condition in config["conditions"].items() if name in conditions}
     methods = {condition["method"] for condition in chosen.values() if "method" in condition}
     keys = ["data", "ruleset", "seeds", *sorted(methods), *sections]
-    return {"conditions": chosen} | {key: config[key] for key in keys}
+    if uses_costs([*chosen.values(), *(config[method] for method in methods)]):
+        keys.append(COSTS)
+    return {"conditions": chosen} | {key: config[key] for key in keys if key in config or key not in OPTIONAL}
 
 
 class UndeclaredInputError(LookupError):

@@ -8,6 +8,8 @@ A reward of one kind replaces one of another that an earlier file or the method 
 into it.
 """
 
+from collections.abc import Iterable
+
 from hidden_rule.core.schemas import fill_defaults, load_schema
 
 SCHEMA = "config.schema.yaml"
@@ -44,3 +46,8 @@ def complete_reward(reward, config: dict) -> dict:
 def reward_file(settings: dict) -> list[str]:
     """The file that a training's reward is taken from, in a list that is empty for other rewards."""
     return [settings["reward"]["file"]] if is_own(settings.get("reward")) else []
+
+
+def uses_costs(settings: Iterable[dict]) -> bool:
+    """Whether one of these conditions, or of these methods' settings, takes the decision costs as its reward."""
+    return any(COSTS in (of.get("reward"), of.get("with", {}).get("reward")) for of in settings)

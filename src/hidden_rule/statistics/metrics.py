@@ -17,6 +17,7 @@ Metrics (a row each):
                       be another without hidden rules, and no other hidden rule makes it the correct one; none where
                       it fires nowhere)
     invalid_rate      share of replies that are no valid decision
+    expected_cost     of the mistakes in CASES cases, where the config has decision costs: `expected_cost`
 
 Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
 interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1: its
@@ -37,6 +38,7 @@ import polars as pl
 
 from hidden_rule.core.tables import COMPARISONS, METRICS
 from hidden_rule.experiment.runs import Run, separate_rules
+from hidden_rule.statistics.expected_cost import CostScheme, compare_cost, cost_rows
 from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, wilson
 from hidden_rule.statistics.outcomes import Outcomes, count_patterns, load_outcomes
 from hidden_rule.statistics.suites_comparisons import compare_suite
@@ -195,12 +197,14 @@ def summarize_predictions(
     ruleset,
     suites: pl.DataFrame | None = None,
     planned: Sequence[tuple[str, str]] | None = None,
+    scheme: CostScheme | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tables METRICS and COMPARISONS, sorted, of the prediction table at the path of each run.
 
     suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
     `suites_metrics`, their comparisons those of `suites_comparisons`. planned: the pairs that are compared, each in the
-    order in which its difference is taken; None: all pairs.
+    order in which its difference is taken; None: all pairs. scheme: what mistakes cost, if that is known; the expected
+    cost is then one of the metrics of splits, which a suite, made of chosen cases, has none of.
     """
     metrics, comparisons = [], []
     if planned is None:
@@ -211,6 +215,9 @@ def summarize_predictions(
         if members is None or members.is_empty():
             estimates = estimate_seeds(outcomes, ruleset)
             differences = [row for a, b in pairs for row in compare(outcomes, a, b, ruleset, len(pairs))]
+            if scheme:
+                estimates += cost_rows(outcomes, scheme)
+                differences += [row for a, b in pairs for row in compare_cost(outcomes, a, b, scheme, len(pairs))]
         else:
             masks = proportions(outcomes.cells, ruleset)
             estimates = estimate_suite(outcomes, members, masks)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+DRAWN = 200_000  # cases that a ruleset's natural frequencies are counted in: shares to 0.1 points
 USUAL = 1.0  # cost of a wrong decision that the matrix does not name
 
 
@@ -40,3 +41,26 @@ def cost_matrix(labels: Iterable[str], costs: dict) -> np.ndarray:
     """Costs (L, L + 1): a row a right label, a column a given one, in the order of `labels`; the last: no valid one."""
     labels = tuple(labels)
     return np.array([[cost_of(given, right, costs) for given in (*labels, None)] for right in labels])
+
+
+def natural_frequencies(ruleset) -> dict[str, float] | None:
+    """How often each label is right among cases drawn from a ruleset's own distributions; always the same.
+
+    Its splits are balanced. None for a file of past decisions, whose splits have frequencies of their own.
+    """
+    if ruleset.is_observed:
+        return None
+    drawn = ruleset.decide(ruleset.draw(DRAWN, np.random.default_rng(0)))["label"]
+    return {label: float((drawn == label).mean()) for label in ruleset.labels}
+
+
+def with_named(named: dict[str, float], natural: dict[str, float]) -> dict[str, float]:
+    """The `natural` shares of labels with those `named` in their place, the others scaled to what these leave.
+
+    Where the others have no natural share, they get equal ones. The sum is 1.
+    """
+    others = {label: share for label, share in natural.items() if label not in named}
+    left, among = max(0.0, 1 - sum(named.values())), sum(others.values())
+    scaled = {label: left * (share / among if among else 1 / len(others)) for label, share in others.items()}
+    shares = {label: {**named, **scaled}[label] for label in natural}
+    return {label: share / sum(shares.values()) for label, share in shares.items()}

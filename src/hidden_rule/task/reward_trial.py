@@ -16,10 +16,17 @@ MOST_PAIRS = 40_000  # of a reply and a case that are tried at most
 ALONE = 40  # of them that are tried one at a time
 
 
-def drawn_cases(ruleset, a_label: int = 1) -> list[dict]:
-    """Cases that a ruleset draws, up to `a_label` of each label; none of one that hardly ever occurs."""
-    drawn = ruleset.decide(ruleset.draw(DRAWN, np.random.default_rng(0)))
-    return chosen_cases(drawn, ruleset, a_label)
+def drawn_cases(ruleset) -> list[dict]:
+    """A case of each label: drawn from a ruleset, or, where it hardly ever occurs or none can be drawn, made up."""
+    if ruleset.is_observed:
+        made_up = [{of.name: of.observed[0] if of.observed else None for of in ruleset.features}]
+        cases = []
+    else:
+        drawn = ruleset.decide(ruleset.draw(DRAWN, np.random.default_rng(0)))
+        cases = chosen_cases(drawn, ruleset, 1)
+        made_up = drawn.select(ruleset.feature_names).head(1).to_dicts()
+    known = {case["label"] for case in cases}
+    return [*cases, *({**made_up[0], "label": label} for label in ruleset.labels if label not in known)]
 
 
 def chosen_cases(frame: pl.DataFrame, ruleset, a_label: int) -> list[dict]:
