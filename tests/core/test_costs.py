@@ -18,10 +18,10 @@ IDLE = [1.0] * 100
 ONE_STRETCH = [1.0] * 60 + [20.0] * 40
 
 
-def laps_of(seconds, kind=STEP, units=1.0, busy=1.0) -> Laps:
-    """Laps of `seconds` each, whose threads took `busy` CPU seconds a second."""
+def laps_of(seconds, kind=STEP, units=1.0, waited=0.0) -> Laps:
+    """Laps of `seconds` each, of which their thread waited a share `waited` for a core."""
     laps = Laps()
-    laps.laps = [Lap(kind, s, busy * s, units) for s in seconds]
+    laps.laps = [Lap(kind, s, s, units, waited * s) for s in seconds]
     return laps
 
 
@@ -47,6 +47,13 @@ def spent(seconds, waited=0.0, rest=5.0, rest_cpu=5.0, **changes) -> Spent:
 )
 def test_seconds_on_an_idle_machine_by_hand(job, idle_s):
     assert job.idle_s == pytest.approx(idle_s)
+
+
+def test_waiting_for_a_core_is_no_work():
+    """A run that was disturbed from start to end: no step tells, the kernel's counters do."""
+    job = Spent(Usage(300.0, 100.0, 600.0, 100.0, 200.0), laps_of([3.0] * 100, waited=2 / 3))
+    assert job.idle_s == pytest.approx(100.0) and job.laps.rates()[STEP] == pytest.approx(1.0)
+    assert job.is_disturbed
 
 
 def test_kinds_of_laps_have_rates_of_their_own():

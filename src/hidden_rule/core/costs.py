@@ -2,9 +2,11 @@
 
 Wall seconds depend on what else the machine does meanwhile. So the row also estimates the seconds on an idle machine:
 work that repeats (optimizer steps; batches of a validation or evaluation) counts with the median seconds of its kind,
-and of the rest (loading, checkpoints, files) what the CPU took, where that is less than the wall seconds. Up to half of
-the steps may be disturbed without an effect. A training that was resumed counts the steps up to its last checkpoint and
-those after it, once each, and one loading; steps that were lost are in no number.
+those in which its thread waited for a core left out (Linux), and of the rest (loading, checkpoints, files) counts what
+the CPU took, where that is less than the wall seconds. Up to half of the steps may be disturbed without an effect; if
+more are, the estimate is too high, since caches are shared and threads wait for each other. A training that was resumed
+counts the steps up to its last checkpoint and those after it, once each, and one loading; steps that were lost are in
+no number.
 
 A run counts as disturbed if its repeated work took `EXCESS` more than its median says, or if its threads had no core
 for `WAITING` of the time in which they had work. Without such counters (macOS) they are taken to lack a core where they

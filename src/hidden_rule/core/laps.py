@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from hidden_rule.core.usage import cpu_seconds
+from hidden_rule.core.usage import cpu_seconds, waited_seconds
 
 STEP = "step"  # the kind of laps that are optimizer steps
 
@@ -19,6 +19,12 @@ class Lap:
     seconds: float
     cpu_s: float
     units: float = 1.0  # of work: steps, tokens; above 0
+    waited_s: float = 0.0  # that its thread was ready to run and had no core
+
+    @property
+    def rate(self) -> float:
+        """Seconds a unit, without those that its thread waited for a core."""
+        return max(0.0, self.seconds - self.waited_s) / self.units
 
 
 class Laps:
@@ -34,14 +40,15 @@ class Laps:
 
     def mark(self) -> None:
         """Let the next lap that `end` closes begin now."""
-        self._began = time.perf_counter(), cpu_seconds()
+        self._began = time.perf_counter(), cpu_seconds(), waited_seconds()
 
     def end(self, kind: str, units: float = 1.0) -> None:
         """Close a lap that began with the last `mark` or `end`."""
-        began, cpu_s = self._began
+        before = self._began
         self.mark()
         if units > 0:
-            self.laps.append(Lap(kind, self._began[0] - began, self._began[1] - cpu_s, units))
+            seconds, cpu_s, waited_s = (now - then for now, then in zip(self._began, before, strict=True))
+            self.laps.append(Lap(kind, seconds, cpu_s, units, waited_s))
 
     @contextlib.contextmanager
     def within(self, kind: str, units) -> Iterator[None]:
@@ -60,10 +67,10 @@ class Laps:
         return sum(lap.cpu_s for lap in self.laps)
 
     def rates(self) -> dict[str, float]:
-        """Median seconds a unit, by kind."""
+        """Median seconds a unit, by kind, without those of waiting for a core."""
         kinds: dict[str, list[float]] = {}
         for lap in self.laps:
-            kinds.setdefault(lap.kind, []).append(lap.seconds / lap.units)
+            kinds.setdefault(lap.kind, []).append(lap.rate)
         return {kind: statistics.median(rates) for kind, rates in kinds.items()}
 
     @property

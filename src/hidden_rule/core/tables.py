@@ -122,7 +122,7 @@ COSTS = pl.Schema(  # a row a training or evaluation, measured as `core.costs` s
         "device": pl.String,
         "idle_s": pl.Float64,  # on an idle machine, an estimate; it and what follows are null in older tables
         "n_steps": pl.Int64,  # optimizer steps; null without any
-        "step_s": pl.Float64,  # their median; null without any
+        "step_s": pl.Float64,  # their median, without waiting for a core; null without any
         "cpu_s": pl.Float64,  # user and system, of all its processes and their children
         "gpu_s": pl.Float64,  # wall seconds times GPUs that it held
         "n_positions": pl.Int64,  # that the model computed; null without a model

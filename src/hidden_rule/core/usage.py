@@ -4,16 +4,27 @@ import os
 import resource
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
 from hidden_rule.core.load import thread_waits
+
+THREAD = Path("/proc/thread-self/schedstat")
 
 
 def cpu_seconds() -> float:
     """User and system seconds of this process, and of its children that have ended."""
     uses = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def waited_seconds() -> float:
+    """Seconds that the calling thread was ready to run and had no core; 0 where the system does not tell."""
+    try:
+        return int(THREAD.read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def machine_cpu_seconds() -> float:
