@@ -5,7 +5,7 @@ TRL, ours, TRL …), each measurement in a process of its own. Ours is the pipel
 trainer as it comes, with the model as transformers and PEFT make it; it is given the same tokenized rows and the same
 loss on the reply alone. Its GRPO generates freely; a step of it takes fewer prompts than ours, and times are a prompt.
 The first update of every process warms up and is not counted; of the next `UPDATES` each one is. The FLOP formula
-stands in bench/measure.py.
+stands in src/hidden_rule/core/flops.py.
 """
 
 import argparse
