@@ -7,7 +7,7 @@
 # make bench     how fast it is beside plain TRL: results/published/bench.json
 # make verify    is a results folder as it was written? RESULTS=results/laptop
 # make inspect-model   what is a model asked, and would it be asked rightly? MODEL=folder-or-Hub-id, see docs/architectures.md
-# make publish   RESULTS -> results/published, and the tables of README and docs
+# make publish   RESULTS (results/seeds) -> results/published, and the tables of README and docs
 PYTHON ?= python3
 VENV := .venv
 RESULTS ?= results/laptop
@@ -85,6 +85,7 @@ inspect-model: setup
 	@$(BIN)/python -m hidden_rule.models.inspection '$(MODEL)' $(if $(REVISION),--revision '$(REVISION)') \
 	  $(if $(RULESET),--ruleset '$(RULESET)') $(if $(TARGETS),--targets '$(TARGETS)') $(if $(DTYPE),--dtype $(DTYPE))
 
+publish: RESULTS = results/seeds
 publish: setup
 	$(BIN)/python -m hidden_rule.report.publish $(RESULTS)
 

@@ -54,6 +54,7 @@ def test_displayed_results_have_the_same_numbers_in_the_same_order(tmp_path):
     assert shown.starts == {"GRPO": None, "SFT": None, "SFT → GRPO": "SFT"}
     assert shown.metrics["condition"].unique(maintain_order=True).to_list() == shown.conditions
     assert shown.metrics.drop("condition").equals(results.metrics.drop("condition"))
+    assert set(shown.costs["condition"]) == set(shown.conditions)
     assert set(shown.comparisons["condition_a"]) < set(shown.conditions)
     run, own = Run("SFT → GRPO", 0, "grpo"), Run("sft_then_grpo", 0, "grpo")
     assert run in shown.trained and own in results.trained

@@ -216,3 +216,57 @@ def walk(spec):
         yield from walk(part)
     if isinstance(spec, dict) and "encoding" in spec:
         yield spec["encoding"]
+
+
+REFERENCES = {
+    "boosting": {"method": None, "reference": "boosting", "accuracy": 0.99, "hidden": 0.99},
+    "a_prompt": {"method": None, "prompt": "oracle", "accuracy": 0.3},
+}
+
+
+def marks_of(spec) -> list[dict]:
+    """The marks of a chart, at every depth, with their encoding."""
+    inside = [part for key in ("vconcat", "hconcat", "concat", "layer") for part in spec.get(key, ())]
+    return [mark for part in inside for mark in marks_of(part)] if inside else [spec]
+
+
+def test_references_stand_last_and_are_hollow(tmp_path):
+    results = world(tmp_path, make_ruleset(4), WORLD | REFERENCES)
+    assert results.conditions[-2:] == ["a_prompt", "boosting"]
+    charts = build_charts(results, ["accuracy", "cost"])
+    for chart in charts.values():
+        spec = chart.to_dict()
+        fills = [mark["encoding"]["fill"] for mark in marks_of(spec) if "fill" in mark["encoding"]]
+        assert fills
+        for fill in fills:
+            assert fill["condition"] == {
+                "test": {"field": "condition", "oneOf": ["a_prompt", "Gradient boosting"]},
+                "value": "white",
+            }
+        assert any("Hollow: references" in line for line in spec["title"]["subtitle"])
+    panel = charts["accuracy"].to_dict()["vconcat"][0]["layer"][-1]
+    assert panel["encoding"]["y"]["sort"] == ["Untrained", "GRPO", "SFT", "SFT → GRPO", "a_prompt", "Gradient boosting"]
+    without = build_charts(world(tmp_path / "without", make_ruleset(4)), ["accuracy"])["accuracy"].to_dict()
+    assert not any("Hollow" in line for line in without["title"]["subtitle"])
+
+
+@pytest.mark.parametrize(
+    ("purpose", "seeds", "title", "first_line"),
+    [
+        ("smoke", (0,), ["Smoke test: numbers mean nothing"], "One seed: not for decisions"),
+        ("smoke", (0, 1), ["Smoke test: numbers mean nothing"], None),
+        ("comparison", (2,), [], "One seed: not for decisions"),
+        ("comparison", (0, 1), [], None),
+    ],
+)
+def test_every_chart_says_what_its_run_is_not_for(tmp_path, purpose, seeds, title, first_line):
+    """Charts travel alone, empty ones too."""
+    only = {"baseline": WORLD["baseline"]}
+    results = write_results(tmp_path, make_ruleset(3), only, seeds, {"purpose": purpose}, sizes=SIZES)
+    for name, chart in build_charts(results).items():
+        shown = chart.to_dict()["title"]
+        heads = shown["text"] if isinstance(shown["text"], list) else [shown["text"]]
+        assert heads[:-1] == title, name
+        assert ("color" in shown) == bool(title), name
+        lines = shown.get("subtitle", [])
+        assert (lines[:1] == [first_line]) if first_line else ("One seed: not for decisions" not in lines), name

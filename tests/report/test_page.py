@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 
 import jinja2
@@ -254,3 +255,23 @@ def test_in_a_browser_nothing_is_fetched_logged_or_run(report, tmp_path):
             assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
         driver.quit()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "seeds", "badges"),
+    [
+        ("smoke", (0,), ["smoke test: numbers mean nothing", "one seed: not for decisions"]),
+        ("comparison", (4,), ["one seed: not for decisions"]),
+        ("comparison", (0, 1), []),
+    ],
+)
+def test_what_a_run_is_not_for_stands_above_its_answer(tmp_path, purpose, seeds, badges):
+    conditions = {"baseline": WORLD["baseline"]}
+    sizes = [("holdout", "structured", 40, 0)]
+    results = write_results(tmp_path, RULESET, conditions, seeds, CONFIG | {"purpose": purpose}, sizes=sizes)
+    context = build_report(results, tmp_path / "report.html")
+    assert context["badges"] == badges
+    page = render_report(context, TEMPLATE)
+    above = page[page.index("<header>") : page.index("<h1>")]
+    assert re.findall(r"<strong>([^<]*)</strong> ", above) == badges
+    assert ("worst–best seed" in context["summary"]["columns"]) == (len(seeds) > 1)

@@ -1,10 +1,11 @@
 """Publish a run: copy the small set of its results, and write the tables of README and docs from it.
 
-    make publish                            # results/laptop -> results/published, and all pages anew
+    make publish                            # results/seeds -> results/published, and all pages anew
     make publish RESULTS=results/rl-fair    # -> results/published/rl-fair
 
-Generated parts stand between two comments, the first of which names what the part shows: `results` (of the default
-experiment), `bench`, or another published experiment. A test holds pages to the published files.
+Generated parts stand between two comments, the first of which names what the part shows: `results` (the run of several
+seeds behind the README, beside the study's figures), `bench`, or a published experiment, with its suites. Published
+charts that follow from published tables are drawn anew too. A test holds pages to the published files.
 """
 
 import importlib
@@ -17,12 +18,13 @@ from pathlib import Path
 import polars as pl
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.files import read_json
 from hidden_rule.core.paths import ROOT
 from hidden_rule.experiment.display import DisplayedResults, displayed, model_words
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Setting
 from hidden_rule.report import documentation
+from hidden_rule.report.charts.build import render_charts
+from hidden_rule.report.documentation import read_published
 from hidden_rule.report.markdown import markdown, percent
 from hidden_rule.report.tables import SEED_RANGE, seed_range, suites_table
 from hidden_rule.report.text.badges import badges
@@ -30,11 +32,11 @@ from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.label_findings import label_sentences
 from hidden_rule.report.text.phrases import listing
 from hidden_rule.statistics.training_costs import TrainingCost, disturbed, training_costs
-from hidden_rule.task.ruleset import load_ruleset
 
-DEFAULT = "laptop"  # its results lie in results/published itself
+DEFAULT = "seeds"  # its results lie in results/published itself, and the README shows them
 TABLES = ["metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json"]
 OPTIONAL = ["supervision.parquet"]
+REDRAWN = ("accuracy", "cost", "forest", "hidden_rule", "labels", "suites")  # charts that follow from these tables
 MAIN, FREE = Setting("holdout", "structured"), Setting("test", "free")
 COLUMNS = {
     "accuracy": (MAIN, "accuracy"),
@@ -60,9 +62,7 @@ def publish(results: Path, root: Path) -> Path:
     missing = [name for name in TABLES if not (results / name).is_file()]
     if missing:
         raise UserError(results, None, f"has no {listing(missing)}", "name the folder of a finished run")
-    published = root / "results" / "published"
-    if results.name != DEFAULT:
-        published /= results.name
+    published = folder_of(results.name, root / "results" / "published")
     shutil.rmtree(published / "charts", ignore_errors=True)
     (published / "charts").mkdir(parents=True)
     for name in TABLES + OPTIONAL:
@@ -77,16 +77,28 @@ def publish(results: Path, root: Path) -> Path:
     return published
 
 
+def folder_of(experiment: str, published: Path) -> Path:
+    """Where an experiment is published; published: `results/published`."""
+    return published if experiment == DEFAULT else published / experiment
+
+
+def redraw(published: Path) -> None:
+    """Draw the published charts of each run anew, of those that follow from its published tables."""
+    for provenance in sorted(published.glob("**/provenance.json")):
+        charts = [path for path in sorted(provenance.parent.glob("charts/*.svg")) if path.stem in REDRAWN]
+        if charts:
+            render_charts(read_published(provenance.parent), charts)
+
+
 def results_part(published: Path, *, beside_study: bool) -> str:
-    """A run's answer, its tables, and the line on what made them."""
-    config = read_json(published / "provenance.json")["config"]
-    results = displayed(Results(published, config, ruleset=load_ruleset(ROOT / config["ruleset"])))
+    """A run's answer, its tables, and the line on what made them; beside the study's figures without suites."""
+    results = displayed(read_published(published))
     warnings = [f"> **{badge.capitalize()}.**" for badge in badges(results)]
     lines = [*warnings, *([""] if warnings else [])]
     lines += [f"**{conclude(results)['headline']}**", "", main_table(results, beside_study=beside_study)]
     if sentences := label_sentences(results):
         lines += ["", *(f"- {sentence}" for sentence in sentences)]
-    if suites := suites_table(results):
+    if not beside_study and (suites := suites_table(results)):
         lines += ["", markdown(suites["columns"], suites["rows"])]
     return "\n".join([*lines, "", source_line(results, beside_study=beside_study)])
 
@@ -164,7 +176,7 @@ def with_generated(page: str, published: Path) -> str:
             text = bench_part(published)
         else:
             of_default = name == "results"
-            folder = published if of_default else published / name
+            folder = folder_of(DEFAULT if of_default else name, published)
             if not folder.is_dir():
                 remedy = f"publish it too: make publish RESULTS=results/{name}"
                 raise UserError(folder, None, "is shown by a page and was not published", remedy)
@@ -186,6 +198,7 @@ def main(results: str) -> int:
     for page, text in shown.items():
         page.write_text(text, encoding="utf-8")
     documentation.main()
+    redraw(ROOT / "results" / "published")
     return 0
 
 
