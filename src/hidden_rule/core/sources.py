@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grimp
 
-from hidden_rule.core.files import json_sha256
+from hidden_rule.core.files import file_sha256, json_sha256
 from hidden_rule.core.schemas import load_schema
 
 PACKAGE = "hidden_rule"
@@ -32,9 +32,14 @@ NO_INFLUENCE = {
 
 @functools.cache
 def code_hash(script: Path) -> str:
-    """SHA-256, in hexadecimal, of the syntax trees of a script and of all modules that it depends on."""
-    modules = {name: _tree_sha256(_path(name)) for name in dependencies(script)}
-    return json_sha256({"script": _tree_sha256(script), "modules": modules})
+    """SHA-256, in hexadecimal, of the syntax trees of a script and of all modules that it depends on.
+
+    What a module compiles lies in a folder beside it, `<module>_code`, and counts byte by byte.
+    """
+    found = dependencies(script)
+    compiled = {str(path.relative_to(FOLDER)): file_sha256(path) for name in found for path in _compiled(name)}
+    modules = {name: _tree_sha256(_path(name)) for name in found}
+    return json_sha256({"script": _tree_sha256(script), "modules": modules, "compiled": compiled})
 
 
 def dependencies(script: Path) -> list[str]:
@@ -90,6 +95,12 @@ def _path(module: str) -> Path:
     """The file of one of the package's modules."""
     path = FOLDER.joinpath(*module.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _compiled(module: str) -> list[Path]:
+    """The files that one of the package's modules compiles."""
+    path = _path(module)
+    return sorted(path.with_name(f"{path.stem}_code").glob("*"))
 
 
 def _write(node, parts: list[str]) -> None:

@@ -11,6 +11,7 @@ query heads of a group stand side by side as rows of one product, and softmax st
 kernel sums in float32 all the same).
 """
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -48,6 +49,50 @@ class PrefixTree:
             mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
             self.masks[window] = mask.masked_fill_(~seen, torch.finfo(dtype).min).unsqueeze(1)
         return self.masks[window]
+
+    @functools.cached_property
+    def plan(self) -> "TreePlan":
+        """The same for compiled functions."""
+        return TreePlan.of(self)
+
+
+Moves = tuple[torch.Tensor, torch.Tensor]  # of row i to be: those of sources[offsets[i]] to sources[offsets[i + 1] - 1]
+
+
+def moves_of(sources: torch.Tensor, n: int) -> tuple[Moves, Moves]:
+    """How rows of a tensor of `n` rows are taken, `sources` (M,) naming each, and how their gradients come back."""
+    there = torch.arange(len(sources) + 1), sources
+    ends = torch.bincount(sources, minlength=n).cumsum(0)
+    return there, (torch.cat([ends.new_zeros(1), ends]), sources.argsort(stable=True))
+
+
+@dataclass
+class TreePlan:
+    """A prefix tree as `tree_attention.py` moves rows along it: to stretches and paths, and back."""
+
+    queries: Moves
+    queries_back: Moves
+    keys: Moves
+    keys_back: Moves
+    slots: Moves
+    slots_back: Moves
+    positions: torch.Tensor  # (R, W) of the queries
+
+    @classmethod
+    def of(cls, tree: PrefixTree) -> "TreePlan":
+        """The plan of a tree."""
+        n = len(tree.positions)
+        return cls(
+            *moves_of(tree.queries.flatten(), n),
+            *moves_of(tree.keys.flatten(), n),
+            *moves_of(tree.slots, tree.queries.numel()),
+            tree.positions[tree.queries],
+        )
+
+    def seen(self, window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each query (R, W) the first key that it sees, and the one after the last."""
+        after = self.positions + 1
+        return torch.zeros_like(after) if window is None else (after - window).clamp(min=0), after
 
 
 def take(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,11 @@ from hidden_rule.kernels.allocator import keep_freed_memory
 from hidden_rule.kernels.compat_transformers import attention_can_be_set, attention_name
 from hidden_rule.kernels.head import LogitForm, confirmed, declared_form, logit_form
 from hidden_rule.kernels.mlp import fuse_mlps
+from hidden_rule.kernels.native import library
 from hidden_rule.kernels.norm import fuse_norms
 from hidden_rule.kernels.probe import Probe, probe, short_windows
+from hidden_rule.kernels.tree_attention import fuse_attentions
+from hidden_rule.kernels.waiting import let_waits_follow_load
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ class Kernels:
     sharing_fault: str | None  # why rows do not share what they start with
     norms: int  # layers with our forward
     mlps: int
+    attentions: int
     form: LogitForm  # of its logits
     finite: bool = True  # whether its logits are, of a few tokens
 
@@ -46,10 +50,15 @@ class Kernels:
         return cls(**{**found, "form": LogitForm(**found["form"])})
 
 
-def circumstances(network, device: torch.device) -> dict[str, str]:
+def circumstances(network, device: torch.device) -> dict[str, str | bool]:
     """What decides, beside a model, which kernels are exact."""
-    dtype = str(network.get_input_embeddings().weight.dtype).removeprefix("torch.")
-    return {"device": device.type, "dtype": dtype, "torch": torch.__version__, "transformers": transformers.__version__}
+    return {
+        "device": device.type,
+        "dtype": str(network.get_input_embeddings().weight.dtype).removeprefix("torch."),
+        "compiled": device.type == "cpu" and library() is not None,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def packed_logits(network, rows: list[list[int]]) -> list[torch.Tensor]:
@@ -130,13 +139,15 @@ def own_probe(network) -> Probe:
 def install_kernels(network, device: torch.device, record: dict | None = None) -> Kernels:
     """Let a causal model in evaluation mode compute the same faster; raises UserError where we cannot compute it.
 
-    Attention that knows prefix trees, norms, MLPs, memory that is kept; and a head that is given contiguous rows:
+    Attention that knows prefix trees, norms, MLPs, memory that is kept, waits that follow the load; and a head
+    that is given contiguous rows:
     `generate` projects (B, 1, H), a slice of (B, T, H), and of strided rows PyTorch would copy the head's whole weight
     once a row. Each is compared with the model's own computation first (`probe.py`), unless a `record` of an earlier
     comparison, `Kernels.record`, is given and holds here too.
     """
     if device.type == "cpu":
         keep_freed_memory()
+        let_waits_follow_load()
     known = Kernels.recorded(record, network, device)
     if known is None:
         kernels = compare(network, device)
@@ -150,10 +161,10 @@ def install_kernels(network, device: torch.device, record: dict | None = None) -
     return kernels
 
 
-def fuse(network) -> tuple[int, int]:
-    """Give layers and the head of a model forwards of ours; returns how many norms and MLPs have them."""
+def fuse(network) -> tuple[int, int, int]:
+    """Give layers and the head of a model forwards of ours; returns how many norms, MLPs and attentions have them."""
     network.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
-    return fuse_norms(network), fuse_mlps(network)
+    return fuse_norms(network), fuse_mlps(network), fuse_attentions(network)
 
 
 def compare(network, device: torch.device) -> Kernels:

@@ -5,6 +5,7 @@ import types
 import torch
 from torch.nn.functional import linear, silu
 
+from hidden_rule.kernels import native
 from hidden_rule.kernels.compat_torch import silu_backward
 from hidden_rule.kernels.compat_transformers import class_of, is_silu
 
@@ -17,6 +18,25 @@ def parts_of(layer) -> list:
     return [getattr(layer, name) for name in PARTS]
 
 
+def gate_product(gated: torch.Tensor, raised: torch.Tensor) -> torch.Tensor:
+    """silu(gated) · raised, of contiguous tensors of one shape."""
+    if not native.takes(gated, raised):
+        return silu(gated).mul_(raised)
+    out = torch.empty_like(gated)
+    native.call("gate_forward", gated, raised, out, out.numel())
+    return out
+
+
+def gate_gradients(gated, raised, inner) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients of both factors of `gate_product`, whose own, `inner`, is overwritten."""
+    if not native.takes(gated, raised, inner):
+        grad_raised = silu(gated).mul_(inner)
+        return silu_backward(inner.mul_(raised), gated), grad_raised
+    grad_raised = torch.empty_like(raised)
+    native.call("gate_backward", gated, raised, inner, grad_raised, inner.numel())
+    return inner, grad_raised
+
+
 class GatedMLPFunction(torch.autograd.Function):
     """(silu(x Gᵀ) · x Uᵀ) Dᵀ for x (…, H) and frozen G, U (F, H) and D (H, F); Shazeer, arXiv 2002.05202.
 
@@ -27,14 +47,13 @@ class GatedMLPFunction(torch.autograd.Function):
     def forward(ctx, x, gate, up, down):
         gated, raised = linear(x, gate), linear(x, up)
         ctx.save_for_backward(gated, raised, gate, up, down)
-        return linear(silu(gated).mul_(raised), down)
+        return linear(gate_product(gated, raised), down)
 
     @staticmethod
     def backward(ctx, grad):
         gated, raised, gate, up, down = ctx.saved_tensors
         inner = grad @ down
-        grad_raised = silu(gated).mul_(inner)
-        grad_gated = silu_backward(inner.mul_(raised), gated)
+        grad_gated, grad_raised = gate_gradients(gated, raised, inner)
         rows = (grad_gated @ gate).view(-1, gate.shape[1])
         rows.addmm_(grad_raised.view(-1, up.shape[0]), up)
         return rows.view(*grad.shape[:-1], -1), None, None, None

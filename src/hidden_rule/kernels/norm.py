@@ -4,6 +4,7 @@ import types
 
 import torch
 
+from hidden_rule.kernels import native
 from hidden_rule.kernels.compat_transformers import class_of
 
 NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Phi3RMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "SmolLM3RMSNorm"})
@@ -18,6 +19,11 @@ class RMSNormFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, eps):
+        if native.takes(x, weight):
+            x, out, inverse = x.contiguous(), torch.empty_like(x), x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
+            native.call("norm_forward", x, weight, float(eps), out, inverse, inverse.numel(), x.shape[-1])
+            ctx.save_for_backward(x, inverse, weight)
+            return out
         high = x.float()
         inverse = torch.rsqrt(high.square().mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(x, inverse, weight)
@@ -26,6 +32,10 @@ class RMSNormFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         x, inverse, weight = ctx.saved_tensors
+        if native.takes(x, weight, grad):
+            out = torch.empty_like(x)
+            native.call("norm_backward", grad.contiguous(), x, weight, inverse, out, inverse.numel(), x.shape[-1])
+            return out, None, None
         normal = x.float() * inverse
         scaled = (grad * weight).float()
         mean = (scaled * normal).mean(-1, keepdim=True)

@@ -1,0 +1,102 @@
+"""An attention layer over a prefix tree whose rotation, gathering and softmax are compiled functions.
+
+`attention.py` says what a prefix tree is. There PyTorch rotates queries and keys, copies those of each stretch, adds a
+mask and takes softmax, an operator at a time. Here the matrix products stay PyTorch's, and what stands between them are
+`native.py`'s functions, which leave out what is masked. The arithmetic is the same.
+"""
+
+import types
+
+import torch
+
+from hidden_rule.kernels import native
+from hidden_rule.kernels.attention import PrefixTree, window_of
+from hidden_rule.kernels.compat_transformers import class_of
+
+ATTENTIONS = frozenset({"LlamaAttention", "MistralAttention", "Qwen2Attention"})
+
+
+def move(states: torch.Tensor, shape: tuple, moves: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rows of `states` summed into rows of a new tensor of `shape`, as `moves` (offsets, sources) says.
+
+    Both are (N, heads, D), or in stretches (R, heads, T, D).
+    """
+    out = states.new_empty(shape)
+    lengths = [0 if tensor.dim() == 3 else tensor.size(2) for tensor in (states, out)]
+    offsets, sources = moves
+    heads, width = out.size(1), out.size(-1)
+    native.call("move_rows", states, lengths[0], out, lengths[1], offsets, sources, len(offsets) - 1, heads, width)
+    return out
+
+
+def rotate(name: str, states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, scale: float) -> torch.Tensor:
+    """States (N, heads, D) rotated by their positions (`rotate`), or gradients rotated back (`rotate_backward`)."""
+    out = torch.empty_like(states)
+    native.call(name, states, cos, sin, float(scale), out, *states.shape)
+    return out
+
+
+class TreeAttentionFunction(torch.autograd.Function):
+    """Attention output (N, heads, D) of `query` (N, heads, D), `key` and `value` (N, groups, D), not yet rotated.
+
+    `angles`: cos and sin (N, D) of the tokens' positions. `window`: of keys that a query sees, or None.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value, angles, tree, scale, window):
+        plan, (heads, width), groups = tree.plan, query.shape[1:], key.size(1)
+        n_stretches, n_query, n_key = *tree.queries.shape, tree.keys.size(1)
+        queries = move(rotate("rotate", query, *angles, scale), (n_stretches, heads, n_query, width), plan.queries)
+        keys = move(rotate("rotate", key, *angles, 1.0), (n_stretches, groups, n_key, width), plan.keys)
+        values = move(value, keys.shape, plan.keys)
+        seen = plan.seen(window)
+        rows = queries.view(n_stretches * groups, -1, width)
+        weights = torch.bmm(rows, keys.flatten(0, 1).transpose(1, 2))
+        native.call("softmax", weights, *seen, n_stretches, heads, n_query, n_key)
+        output = torch.bmm(weights, values.flatten(0, 1)).view(queries.shape)
+        ctx.save_for_backward(queries, keys, values, weights, *angles)
+        ctx.tree, ctx.scale, ctx.seen = tree, scale, seen
+        return move(output, query.shape, plan.slots)
+
+    @staticmethod
+    def backward(ctx, grad):
+        queries, keys, values, weights, *angles = ctx.saved_tensors
+        plan, (n_stretches, heads, n_query, width), n_key = ctx.tree.plan, queries.shape, keys.size(2)
+        whole, part = grad.shape, (grad.size(0), keys.size(1), width)
+        grad_output = move(grad.contiguous(), queries.shape, plan.slots_back).view(len(weights), -1, width)
+        grad_values = torch.bmm(weights.transpose(1, 2), grad_output).view(keys.shape)
+        grad_scores = torch.bmm(grad_output, values.flatten(0, 1).transpose(1, 2))
+        native.call("softmax_backward", weights, grad_scores, *ctx.seen, n_stretches, heads, n_query, n_key)
+        grad_queries = torch.bmm(grad_scores, keys.flatten(0, 1)).view(queries.shape)
+        grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries.view(len(weights), -1, width)).view(keys.shape)
+        grad_query = rotate("rotate_backward", move(grad_queries, whole, plan.queries_back), *angles, ctx.scale)
+        grad_key = rotate("rotate_backward", move(grad_keys, part, plan.keys_back), *angles, 1.0)
+        return grad_query, grad_key, move(grad_values, part, plan.keys_back), None, None, None, None
+
+
+def fused_forward(self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, **kwargs):
+    """An attention layer's forward: by `TreeAttentionFunction` where a tree is followed, else its own."""
+    tree: PrefixTree | None = kwargs.get("prefix_tree")
+    drops = self.training and self.attention_dropout > 0
+    if tree is None or drops or past_key_values is not None or not native.takes(hidden_states, *position_embeddings):
+        given = {"position_embeddings": position_embeddings, "attention_mask": attention_mask}
+        return type(self).forward(self, hidden_states, **given, past_key_values=past_key_values, **kwargs)
+    tree.n_calls += 1
+    rows = hidden_states[0]
+    states = [layer(rows).view(len(rows), -1, self.head_dim) for layer in (self.q_proj, self.k_proj, self.v_proj)]
+    angles = tuple(part[0].contiguous() for part in position_embeddings)
+    output = TreeAttentionFunction.apply(*states, angles, tree, self.scaling, window_of(self))
+    return self.o_proj(output.flatten(1)).unsqueeze(0), None
+
+
+def fuse_attentions(network) -> int:
+    """Give `fused_forward` to every layer of the classes `ATTENTIONS`; returns how many.
+
+    Every class of the list is compared with `fused_forward` in tests/kernels/test_tree_attention.py.
+    """
+    fused = 0
+    for layer in network.modules():
+        if class_of(layer) in ATTENTIONS:
+            layer.forward = types.MethodType(fused_forward, layer)
+            fused += 1
+    return fused
