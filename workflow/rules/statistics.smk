@@ -7,6 +7,8 @@ localrules:
     summarize,
     measure_supervision,
     summarize_side_effects,
+    find_rules,
+    extract_rules,
 
 
 rule assess_feasibility:
@@ -133,3 +135,49 @@ rule summarize_side_effects:
         "Summarize side effects and leaks"
     script:
         "../scripts/summarize_side_effects.py"
+
+
+rule find_rules:
+    input:
+        train=rules.build_dataset.output.train,
+        validation=rules.build_dataset.output.validation,
+        ruleset=config["ruleset"],
+    output:
+        PATHS.table("rules"),
+    log:
+        log_of("find_rules"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **small(mem_mb=2000),
+    params:
+        seed=config["data"]["seed"],
+        code=code_of("find_rules"),
+        content=content_of(config["ruleset"]),
+    message:
+        "Search the decisions for rules that are not stated"
+    script:
+        "../scripts/find_rules.py"
+
+
+rule extract_rules:
+    input:
+        predictions=PREDICTIONS,
+        splits=EVALUATED_SPLITS,
+        ruleset=config["ruleset"],
+    output:
+        PATHS.table("learnt_rules"),
+    log:
+        log_of("extract_rules"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **small(mem_mb=2000),
+    params:
+        config=excerpt(config, conditions_of(RUNS), "evaluation"),
+        code=code_of("extract_rules"),
+        content=content_of(config["ruleset"]),
+    message:
+        "Extract the rules that each condition decides by"
+    script:
+        "../scripts/extract_rules.py"

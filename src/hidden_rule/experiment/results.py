@@ -20,7 +20,9 @@ from hidden_rule.core.tables import (
     FEASIBILITY,
     HISTORY,
     LEAKS,
+    LEARNT_RULES,
     METRICS,
+    RULES,
     SIDE_EFFECTS,
     SIDE_EFFECTS_SUMMARY,
     SUPERVISION,
@@ -160,6 +162,16 @@ class Results:
     def side_effects(self) -> pl.DataFrame | None:
         """Side effects and leaks with intervals."""
         return self._optional(self.layout.table("side_effects"), SIDE_EFFECTS_SUMMARY, bool(self.measured))
+
+    @property
+    def rules(self) -> pl.DataFrame | None:
+        """Rules found in the decisions, and whether they are supported."""
+        return self._optional(self.layout.table("rules"), RULES, True)
+
+    @property
+    def learnt_rules(self) -> pl.DataFrame | None:
+        """The rules that each run decides by."""
+        return self._optional(self.layout.table("learnt_rules"), LEARNT_RULES, True)
 
     @cached_property
     def provenance(self) -> dict | None:
