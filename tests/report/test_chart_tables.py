@@ -35,14 +35,28 @@ def metric(condition, value, suite="holdout", name="accuracy", **columns):
 # --- forest -----------------------------------------------------------------------------------------------------------
 
 
-def test_forest_rows_have_the_better_one_on_the_side_of_the_sign():
-    def pair(a, b, difference, p, seed=None):
-        return {
-            "condition_a": a, "condition_b": b, "seed": seed, **MAIN.columns, "metric": "accuracy",
-            "difference": difference, "ci_low": difference - 0.1, "ci_high": difference + 0.1, "p_value": p,
-            "p_adjusted": p, "n": 100, "test": "mcnemar_exact", "mde": 0.1,
-        }  # fmt: skip
+def pair(a, b, difference, p=0.5, seed=None):
+    """A row of COMPARISONS of accuracy."""
+    return {
+        "condition_a": a, "condition_b": b, "seed": seed, **MAIN.columns, "metric": "accuracy",
+        "difference": difference, "ci_low": difference - 0.1, "ci_high": difference + 0.1, "p_value": p,
+        "p_adjusted": p, "n": 100, "test": "mcnemar_exact", "mde": 0.1,
+    }  # fmt: skip
 
+
+def test_what_all_are_compared_with_stands_on_the_left():
+    many = [f"c{i}" for i in range(12)]
+    rows = forest_rows(frame(COMPARISONS, *(pair("sft", name, 0.2) for name in many)), ["sft", *many])
+    assert rows.height == 12 and set(rows["left"]) == {"sft"} and rows["right"].to_list() == many
+    assert set(rows["difference"]) == {-0.2}  # right is worse
+    planned = forest_rows(frame(COMPARISONS, pair("a", "b", 0.1), pair("d", "c", 0.1)), list("abcdefghij"))
+    assert planned.select("left", "right").rows() == [
+        ("b", "a"),
+        ("c", "d"),
+    ]  # of many conditions, all that were planned
+
+
+def test_forest_rows_have_the_better_one_on_the_side_of_the_sign():
     rows = forest_rows(
         frame(
             COMPARISONS,

@@ -352,6 +352,33 @@ def test_p_values_are_adjusted_within_a_family(tmp_path):
     assert undefined["p_adjusted"].null_count() == undefined["mde"].null_count() == undefined.height == 6
 
 
+@pytest.mark.parametrize(
+    ("planned", "adjusted"),
+    [
+        ([("y", "x"), ("z", "x")], {("y", "x"): 2**-5, ("z", "x"): 2 * 2**-6}),
+        ([("x", "z")], {("x", "z"): 2**-6}),
+        ([("x", "nobody")], {}),
+    ],
+)
+def test_planned_pairs_alone_are_compared_and_make_the_family(tmp_path, planned, adjusted):
+    """A pair that was not planned costs the others nothing; its difference is the first condition minus the second."""
+    truth = [(B, "rule_1", B)] * 12
+    answers = {"x": [B] * 12, "y": [B] * 6 + [C] * 6, "z": [B] * 5 + [C] * 7}
+    paths = {
+        Run(c, 0): write_rows(tmp_path / c, [(*t, p) for t, p in zip(truth, predicted, strict=True)])
+        for c, predicted in answers.items()
+    }
+    _, comparisons = summarize_predictions(paths, RULESET, planned=planned)
+    rows = comparisons.filter(seed=0, metric="accuracy").to_dicts()
+    found = {(row["condition_a"], row["condition_b"]): row for row in rows}
+    assert {pair: row["p_adjusted"] for pair, row in found.items()} == pytest.approx(adjusted)
+    right = {"x": 12, "y": 6, "z": 5}
+    assert all(row["difference"] == pytest.approx((right[a] - right[b]) / 12) for (a, b), row in found.items())
+    every = summarize_predictions(paths, RULESET)[1].filter(seed=0, metric="accuracy")
+    mde = dict(zip(every.select("condition_a", "condition_b").rows(), every["mde"], strict=True))
+    assert all(row["mde"] < mde[tuple(sorted(pair))] for pair, row in found.items())  # a smaller family: more power
+
+
 def test_other_applications_or_truth_are_refused(tmp_path):
     rows = [(A, "rule_0", B, A), (B, "rule_1", B, B)]
     x = write_rows(tmp_path / "x", rows)
