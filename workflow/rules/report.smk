@@ -93,6 +93,7 @@ rule write_report:
         ruleset=config["ruleset"],
         template="workflow/report/report.html.j2",
         side_effects_template="workflow/report/side_effects.html.j2",
+        rules_template="workflow/report/rules.html.j2",
     output:
         page=f"{RESULTS}/report.html",
     log:
@@ -108,6 +109,7 @@ rule write_report:
             config["ruleset"],
             "workflow/report/report.html.j2",
             "workflow/report/side_effects.html.j2",
+            "workflow/report/rules.html.j2",
         ),
     message:
         "Write the report"

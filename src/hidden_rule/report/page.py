@@ -12,7 +12,7 @@ import jinja2
 from hidden_rule.core.files import write_text
 from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
-from hidden_rule.report import side_effects_page
+from hidden_rule.report import rules_page, side_effects_page
 from hidden_rule.report.cost_table import cost_notes, cost_table
 from hidden_rule.report.embedding import embed_chart
 from hidden_rule.report.examples import examples
@@ -69,6 +69,7 @@ def build_report(results: Results, output, svgs=()) -> dict:
         "several": several_seeds(results),
         "charts": [embed_chart(path, output, alternative(results, Path(path).stem)) for path in svgs],
         "side_effects": side_effects_page.section(results),
+        "rules": rules_page.section(results),
         **tables_of(results),
         **sources_of(results),
     }

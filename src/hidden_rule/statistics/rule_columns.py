@@ -77,6 +77,7 @@ class NumberColumn:
         """(N,) where the selector holds."""
         if isinstance(selector, Missing):
             return (self.codes < 0) != selector.negated
+        assert isinstance(selector, Bound)
         lower, upper = selector.gap
         values = self.distinct[self.codes]
         return (self.codes >= 0) & (values >= upper if selector.above else values <= lower)
@@ -139,9 +140,11 @@ class ChoiceColumn:
         return np.array([math.log(n) + math.log(math.comb(n, chosen)) for chosen in range(n + 1)])
 
     def cost(self, selector: Selector) -> float:
+        assert isinstance(selector, OneOf)
         return float(self.costs[len(selector.values)])
 
     def mask(self, selector: Selector) -> np.ndarray:
+        assert isinstance(selector, OneOf)
         listed = np.full(len(self.values) + 1, selector.negated)
         listed[[self.values.index(value) for value in selector.values]] = not selector.negated
         listed[-1] = False  # of code −1: no value
@@ -205,6 +208,7 @@ class TextColumn:
         return math.log(2 * len(self.words))
 
     def mask(self, selector: Selector) -> np.ndarray:
+        assert isinstance(selector, Contains)
         return self.held[self.words.index(selector.word)]
 
     def best(self, rows: np.ndarray, target: Target) -> Proposal | None:
