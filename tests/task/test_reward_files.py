@@ -102,7 +102,7 @@ REFUSED = [
     (VALUES + "set(replies)", "my.py:1: reward(): returns {'"),
     (VALUES + "[1.0]", "my.py:1: reward(): returns 1 value for 16 replies; return a list"),
     (VALUES + "{'a': [1.0] * len(replies), 'b': []}", "my.py:1: reward(): returns 0 values as 'b' for 16 replies"),
-    (VALUES + "[float('nan') for r in replies]", "my.py:1: reward(): returns nan for the reply '{\"decision\": \"YES\"}'"),
+    (VALUES + "[float('nan') for r in replies]", "my.py:1: reward(): returns nan for the reply '{\"dec"),
     (VALUES + "[None for r in replies]", "my.py:1: reward(): returns None for the reply"),
     (VALUES + "[True for r in replies]", "my.py:1: reward(): returns True for the reply"),
     (VALUES + "['1' for r in replies]", "my.py:1: reward(): returns '1' for the reply"),
@@ -110,7 +110,7 @@ REFUSED = [
     (VALUES + "[[1.0] for r in replies]", "my.py:1: reward(): returns [1.0] for the reply"),
     (VALUES + "[10 ** 400 for r in replies]", "my.py:1: reward(): returns 10000"),
     (VALUES + "[-1e7 for r in replies]", "my.py:1: reward(): returns -10000000.0, more than 1,000,000 in size, for"),
-    (VALUES + "{'a': [1.0 if r else None for r in replies]}", "my.py:1: reward(): returns None as 'a' for the reply ''"),
+    (VALUES + "{'a': [1.0 if r else None for r in replies]}", "my.py:1: reward(): returns None as 'a' for the reply"),
     # raises
     (
         "import json\n" + VALUES + "[float(json.loads(r)['decision'] == c['label']) EACH]",
