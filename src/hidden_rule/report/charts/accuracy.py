@@ -149,8 +149,9 @@ def interval_panel(results: Results, setting: Setting, panel: Panel) -> alt.Laye
         at=pl.col("ci_high").fill_null(0.0),
     )
     names = alt.Undefined if panel.named else None
-    scale = alt.Scale(domain=results.conditions)
-    y = alt.Y("condition:N", sort=results.conditions, title=None, scale=scale, axis=names)
+    answered = set(pooled["condition"])  # classifiers write nothing under free decoding
+    order = [name for name in results.conditions if name in answered]
+    y = alt.Y("condition:N", sort=order, title=None, scale=alt.Scale(domain=order), axis=names)
     axis = alt.Axis(format="%", values=[i / 5 for i in range(6)])
     x = alt.X("value:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, 1.12], nice=False))
     colour = alt.Color("condition:N", scale=scale_of(condition_colours(results)), legend=None)
