@@ -244,8 +244,39 @@ def leaks(published: Path) -> str:
     return markdown(["probe", "base", "oracle", *(NAMES[name] for name in trained)], rows)
 
 
+def three_digits(value: float) -> str:
+    """`0.051`, `1.05`, `13.2`, `149`."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
+def busy_table(results: dict) -> str:
+    """Seconds by what runs beside a training (rows) and by how its threads wait, a table an item, medians."""
+    words, blocks = results["words"], []
+    for item, rows in results["items"].items():
+        ways = list(next(iter(rows.values())))
+        cells = []
+        for beside, shown in words["beside"].items():
+            if beside in rows:
+                medians = {way: statistics.median(rows[beside][way]) for way in ways}
+                ratio = f"{medians['ours'] / min(medians.values()):.2f}"
+                cells.append([shown, *map(three_digits, medians.values()), ratio])
+        columns = [f"{words['items'][item]}, s; beside it", *(words["ways"][way] for way in ways), "ours / fastest"]
+        blocks.append(markdown(columns, cells))
+    hardware, settings = results["hardware"], results["settings"]
+    note = f"Medians of {settings['repeats']} turns of {settings['seconds']:.0f} s or more, in turns, after "
+    note += f"{settings['warm']:.0f} s that are not counted. {hardware['cpu']}, {hardware['cores']} cores, torch "
+    note += f"{results['versions']['torch']}; {results['date'][:10]}."
+    return "\n\n".join([*blocks, note])
+
+
+def busy(published: Path) -> str:
+    """Training and evaluation beside other programs."""
+    return busy_table(json.loads((published / "busy.json").read_text(encoding="utf-8")))
+
+
 TABLES = {
     "study": study,
+    "busy": busy,
     "gpu-accuracy": gpu_accuracy,
     "gpu-cost": gpu_cost,
     "gpu-shortcuts": gpu_shortcuts,
