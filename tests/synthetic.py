@@ -20,6 +20,7 @@ from hidden_rule.experiment.layout import Layout
 from hidden_rule.experiment.planned_comparisons import planned_pairs
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
+from hidden_rule.statistics.expected_cost import CostScheme
 from hidden_rule.statistics.metrics import summarize_predictions
 
 
@@ -42,7 +43,7 @@ def make_ruleset(n_labels: int = 4, prefix: str = "LABEL", n_hidden: int = 1) ->
         for i, label in enumerate(labels[:-1])
     ]
     facts = {"labels": labels, "default": labels[-1], "rules": rules, "hidden_rules": rules[:n_hidden]}
-    return SimpleNamespace(**facts, features=(), paraphrases=(), decoys=(), published=None)
+    return SimpleNamespace(**facts, features=(), paraphrases=(), decoys=(), published=None, is_observed=False)
 
 
 def make_truth(ruleset, n: int, first_id: int = 0) -> pl.DataFrame:
@@ -234,7 +235,8 @@ def write_results(folder, ruleset, world=None, seeds=(0,), config=None, **option
     config = world_config(world, seeds, **(config or {}))
     made = write_world(folder, ruleset, world, seeds, **options)
     planned = planned_pairs(config) if "comparisons" in config else None
-    metrics, comparisons = summarize_predictions(made.predictions, ruleset, planned=planned)
+    scheme = CostScheme.of(config["decision_costs"], ruleset) if "decision_costs" in config else None
+    metrics, comparisons = summarize_predictions(made.predictions, ruleset, planned=planned, scheme=scheme)
     write_table(metrics, folder / "metrics.parquet", METRICS)
     write_table(comparisons, folder / "comparisons.parquet", COMPARISONS)
     write_table(made.costs, folder / "costs.parquet", COSTS)

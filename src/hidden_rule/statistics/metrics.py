@@ -6,6 +6,7 @@ undefined: its value and interval are null, its n is 0.
 Metrics (a row each):
     accuracy          share of applications answered correctly
     macro_f1          mean of F1 over the labels that occur as truth or answer
+    balanced_accuracy mean of the recall of the labels that occur as truth
     precision, recall, f1   of each label
     hidden_recall     of the applications on which a hidden rule fires, the share answered correctly
     hidden_precision  of the answers that only a hidden rule can explain (a label that a hidden rule assigns, and not
@@ -20,8 +21,9 @@ Metrics (a row each):
     expected_cost     of the mistakes in CASES cases, where the config has decision costs: `expected_cost`
 
 Intervals are at 95%. Proportions: Wilson (1927). F1 is 2J / (1 + J) of the proportion J = TP / (TP + FP + FN), so its
-interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1: its
-standard error by the delta method (Takahashi et al. 2022, Applied Intelligence 52:4961), and Wilson's interval with it.
+interval is Wilson's for J carried over ("Wilson indirect" of Lam, Gopal & Qian 2023, arXiv 2309.14621). Macro-F1 and
+balanced accuracy: their standard errors by the delta method (Takahashi et al. 2022, Applied Intelligence 52:4961), and
+Wilson's interval with them.
 Rows pooled over seeds (`seed` null) use all rows of all seeds; their intervals account for the fact that seeds answer
 the same applications and that seeds vary: see `intervals.spread`. With one seed the pooled row is that seed's row.
 
@@ -94,13 +96,12 @@ def on_hidden_rules(ruleset, rule: str | None) -> dict[str, tuple[pl.Expr, pl.Ex
     """By metric: does a row enter the numerator, the denominator? rule: one hidden rule; None: all of them together."""
     truth, predicted, without_hidden = pl.col("label"), pl.col("predicted"), pl.col("label_without_hidden")
     asked = [one for one in ruleset.hidden_rules if rule in (None, one.name)]
-    others = [one.name for one in ruleset.hidden_rules if one not in asked]
     right, fires = truth == predicted, pl.col("fired_rule").is_in([one.name for one in asked])
-    explained_by_others = right & pl.col("fired_rule").is_in(others)
-    claims = predicted.is_in([one.label for one in asked]) & (predicted != without_hidden) & ~explained_by_others
+    explained = right & ~fires  # by another hidden rule; or, in a file of past decisions, by what no rule says
+    claims = predicted.is_in([one.label for one in asked]) & predicted.ne_missing(without_hidden) & ~explained
     if rule is not None:
         claims &= fires.any()  # of a rule without a case there is no precision
-    conflicts = fires & (without_hidden != truth) & (without_hidden != ruleset.default)
+    conflicts = fires & (without_hidden != truth) & without_hidden.ne_missing(pl.lit(ruleset.default))
     return {
         "hidden_recall": (right, fires),
         "hidden_precision": (right & fires, claims),
@@ -108,21 +109,30 @@ def on_hidden_rules(ruleset, rule: str | None) -> dict[str, tuple[pl.Expr, pl.Ex
     }
 
 
-def macro_f1(n_cells: np.ndarray, f1_masks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, np.ndarray]:
+Masks = list[tuple[np.ndarray, np.ndarray]]  # hits (C,) and counted (C,) of each label
+
+
+def macro_f1(n_cells: np.ndarray, f1_masks: Masks) -> tuple[float, np.ndarray]:
     """Macro-F1 of (C,) cell counts, and (C,) how one more row of each cell would move it, to first order.
 
-    `f1_masks` are hits, counted of each label; the mean is over labels whose F1 = 2 TP / (2 TP + FP + FN) is defined.
+    `f1_masks` are those of F1: the mean is over labels whose F1 = 2 TP / (2 TP + FP + FN) is defined.
     """
-    doubled = [(2 * hits, counted + hits) for hits, counted in f1_masks if n_cells @ counted]
-    scores = [(n_cells @ above) / (n_cells @ below) for above, below in doubled]
-    moves = [(above - score * below) / (n_cells @ below) for score, (above, below) in zip(scores, doubled, strict=True)]
+    return mean_of_ratios(n_cells, [(2 * hits, counted + hits) for hits, counted in f1_masks])
+
+
+def mean_of_ratios(n_cells: np.ndarray, masks: Masks) -> tuple[float, np.ndarray]:
+    """The mean of ratios of (C,) cell counts, and (C,) how one more row of each cell would move it, to first order."""
+    defined = [(above, below) for above, below in masks if n_cells @ below]
+    scores = [(n_cells @ above) / (n_cells @ below) for above, below in defined]
+    moves = [(above - score * below) / (n_cells @ below) for score, (above, below) in zip(scores, defined, strict=True)]
     return float(np.mean(scores)), np.mean(moves, axis=0)
 
 
 def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[dict]:
     """All metrics of one condition over the seeds whose codes (N,) stand in `columns`; one seed or several."""
     patterns, counts = count_patterns(columns)
-    rows, f1_masks = [], []
+    rows: list[dict] = []
+    masks: dict[str, Masks] = {"f1": [], "recall": []}
     for of in proportions(cells, ruleset):
         n = int(counts @ of.counted[patterns].sum(1))
         row: dict = {"metric": of.metric, "label": of.label, "rule": of.rule}
@@ -132,15 +142,16 @@ def estimate(cells: pl.DataFrame, columns: list[np.ndarray], ruleset) -> list[di
             if of.metric == "f1":
                 share, low, high = (2 * j / (1 + j) for j in (share, low, high))
             row |= {"value": share, "ci_low": low, "ci_high": high}
-        if of.metric == "f1":
-            f1_masks.append((of.hits, of.counted))
+        if of.metric in masks:
+            masks[of.metric].append((of.hits, of.counted))
         rows.append(row)
     n_cells = np.zeros(cells.height)
     np.add.at(n_cells, patterns, counts[:, None])
-    value, moves = macro_f1(n_cells, f1_masks)
-    low, high = wilson(value, effective_rows(value, moves[patterns], counts))
-    interval = {"value": value, "ci_low": float(low), "ci_high": float(high)}
-    rows.append({"metric": "macro_f1", "label": None, "rule": None, **interval, "n": rows[0]["n"]})
+    means = {"macro_f1": macro_f1(n_cells, masks["f1"]), "balanced_accuracy": mean_of_ratios(n_cells, masks["recall"])}
+    for metric, (value, moves) in means.items():
+        low, high = wilson(value, effective_rows(value, moves[patterns], counts))
+        interval = {"value": value, "ci_low": float(low), "ci_high": float(high)}
+        rows.append({"metric": metric, "label": None, "rule": None, **interval, "n": rows[0]["n"]})
     return rows
 
 
