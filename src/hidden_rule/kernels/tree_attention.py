@@ -55,7 +55,7 @@ class TreeAttentionFunction(torch.autograd.Function):
         native.call("softmax", weights, *seen, n_stretches, heads, n_query, n_key)
         output = torch.bmm(weights, values.flatten(0, 1)).view(queries.shape)
         ctx.save_for_backward(queries, keys, values, weights, *angles)
-        ctx.tree, ctx.scale, ctx.seen = tree, scale, seen
+        ctx.tree, ctx.scale, ctx.after = tree, scale, seen[1]
         return move(output, query.shape, plan.slots)
 
     @staticmethod
@@ -66,7 +66,7 @@ class TreeAttentionFunction(torch.autograd.Function):
         grad_output = move(grad.contiguous(), queries.shape, plan.slots_back).view(len(weights), -1, width)
         grad_values = torch.bmm(weights.transpose(1, 2), grad_output).view(keys.shape)
         grad_scores = torch.bmm(grad_output, values.flatten(0, 1).transpose(1, 2))
-        native.call("softmax_backward", weights, grad_scores, *ctx.seen, n_stretches, heads, n_query, n_key)
+        native.call("softmax_backward", weights, grad_scores, ctx.after, n_stretches, heads, n_query, n_key)
         grad_queries = torch.bmm(grad_scores, keys.flatten(0, 1)).view(queries.shape)
         grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries.view(len(weights), -1, width)).view(keys.shape)
         grad_query = rotate("rotate_backward", move(grad_queries, whole, plan.queries_back), *angles, ctx.scale)

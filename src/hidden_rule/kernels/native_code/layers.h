@@ -137,70 +137,83 @@ void NAME(move_rows)(const T *x, int64_t from, T *out, int64_t to, const int64_t
             } else if (last == first + 1) {
                 memcpy(target, x + NAME(place)(sources[first], h, from, heads, width), width * sizeof(T));
             } else {
-                for (int64_t block = 0; block < width; block += 64) {
-                    int64_t n = width - block < 64 ? width - block : 64;
-                    float sum[64] = {0};
+                int64_t block = 0;
+                for (; block + WIDE <= width; block += WIDE) { /* of a length that compilers know */
+                    float sum[WIDE] = {0};
                     for (int64_t s = first; s < last; s++) {
                         const T *source = x + NAME(place)(sources[s], h, from, heads, width) + block;
-#pragma omp simd
-                        for (int64_t j = 0; j < n; j++)
+                        for (int64_t j = 0; j < WIDE; j++)
                             sum[j] += LOAD(source[j]);
                     }
-                    for (int64_t j = 0; j < n; j++)
+                    for (int64_t j = 0; j < WIDE; j++)
                         target[block + j] = STORE(sum[j]);
+                }
+                for (; block < width; block++) {
+                    float sum = 0;
+                    for (int64_t s = first; s < last; s++)
+                        sum += LOAD(x[NAME(place)(sources[s], h, from, heads, width) + block]);
+                    target[block] = STORE(sum);
                 }
             }
         }
     }
 }
 
-/* Softmax in place over each row's columns first[row] … last[row], zero elsewhere; rows stand (stretch, head, query),
-   and first and last (stretch, query). */
+/* The columns up to `n` and to the end of a vector, of `keys` in all. */
+static inline int64_t NAME(whole_vectors)(int64_t n, int64_t keys)
+{
+    int64_t whole = (n + 31) / 32 * 32;
+    return whole < keys ? whole : keys;
+}
+
+/* Softmax in place over each row's columns from first[row] on and before last[row], zero elsewhere; rows stand (stretch,
+   head, query), and first and last (stretch, query). */
 void NAME(softmax)(T *scores, const int64_t *first, const int64_t *last, int64_t stretches, int64_t heads,
                    int64_t queries, int64_t keys)
 {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < stretches * heads * queries; i++) {
         int64_t query = i / (heads * queries) * queries + i % queries;
-        int64_t low = first[query], high = last[query];
+        int32_t low = first[query], high = last[query], end = NAME(whole_vectors)(high, keys);
         T *row = scores + i * keys;
         float most = -INFINITY, sum = 0, part[keys];
 #pragma omp simd reduction(max : most)
-        for (int64_t j = low; j < high; j++)
-            most = LOAD(row[j]) > most ? LOAD(row[j]) : most;
+        for (int32_t j = 0; j < end; j++) {
+            part[j] = j >= low && j < high ? LOAD(row[j]) : -INFINITY;
+            most = part[j] > most ? part[j] : most;
+        }
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = low; j < high; j++) {
-            part[j] = exponential(LOAD(row[j]) - most);
+        for (int32_t j = 0; j < end; j++) {
+            float power = exponential(part[j] - most);
+            part[j] = j >= low && j < high ? power : 0;
             sum += part[j];
         }
         float scale = 1.0f / sum;
-        memset(row, 0, low * sizeof(T));
 #pragma omp simd
-        for (int64_t j = low; j < high; j++)
+        for (int32_t j = 0; j < end; j++)
             row[j] = STORE(part[j] * scale);
-        memset(row + high, 0, (keys - high) * sizeof(T));
+        memset(row + end, 0, (keys - end) * sizeof(T));
     }
 }
 
 /* The gradient of the scores, in the place of `grad`, that of the weights. */
-void NAME(softmax_backward)(const T *weights, T *grad, const int64_t *first, const int64_t *last, int64_t stretches,
-                            int64_t heads, int64_t queries, int64_t keys)
+void NAME(softmax_backward)(const T *weights, T *grad, const int64_t *last, int64_t stretches, int64_t heads,
+                            int64_t queries, int64_t keys)
 {
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < stretches * heads * queries; i++) {
         int64_t query = i / (heads * queries) * queries + i % queries;
-        int64_t low = first[query], high = last[query];
-        const T *weight = weights + i * keys;
+        int64_t end = NAME(whole_vectors)(last[query], keys);
+        const T *weight = weights + i * keys; /* zero where masked */
         T *row = grad + i * keys;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = low; j < high; j++)
+        for (int64_t j = 0; j < end; j++)
             sum += LOAD(weight[j]) * LOAD(row[j]);
-        memset(row, 0, low * sizeof(T));
 #pragma omp simd
-        for (int64_t j = low; j < high; j++)
+        for (int64_t j = 0; j < end; j++)
             row[j] = STORE(LOAD(weight[j]) * (LOAD(row[j]) - sum));
-        memset(row + high, 0, (keys - high) * sizeof(T));
+        memset(row + end, 0, (keys - end) * sizeof(T));
     }
 }
 
