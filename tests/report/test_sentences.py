@@ -151,8 +151,10 @@ def comparison_sentences():
     seeds = {"of_seeds": [0.04, 0.05, 0.06], "test": "t_applications_seeds"}
     for one in (close, close | {"mde": 0.04}, close | {"difference": 0.005}, close | seeds):
         yield from caveats.detection_sentences("sft", [one], 1000)
-    yield from comparisons.family_sentences([pair, close, close | {"test": "t_families"}], 1)
-    yield from comparisons.family_sentences([pair | seeds, pair | {"test": "t_families_seeds"}], 3)
+    with_others = [{"condition_b": "baseline", "test": "t_families"}, {"condition_b": "logistic"}]
+    yield from comparisons.family_sentences([pair, *(close | other for other in with_others)], 1)
+    elsewhere = {"condition_a": "baseline", "condition_b": "logistic", "test": "t_families_seeds"}
+    yield from comparisons.family_sentences([pair | seeds, pair | elsewhere], 3)
     costs = costs_frame(
         [
             ("baseline", 0, "evaluate", 40.0, 0, 500, 1, "cpu"),
@@ -289,7 +291,14 @@ def reference_sentences():
         recall, precision = [(accuracy, accuracy), (accuracy, UNDEFINED), (None, None)][i % 3]
         of = rule_learning.OnHiddenRule(None, {name: recall}, {name: precision}, {name: 0.25})
         yield baselines.reference_sentence(name, what, accuracy, [of])
-    yield baselines.best_reference_sentence(["plain"], {"plain": accuracy})
+    kinds = {"plain": "logistic", "always": "constant"}
+    accuracies = dict.fromkeys([*kinds, "sft"], accuracy)
+    for relation, names, fields in [
+        ("better", ("plain",), set()), ("tied", ("plain", "always"), {"text"}), ("higher", ("always",), set())
+    ]:  # fmt: skip
+        matches = [baselines.Match(name, "sft", relation) for name in names]
+        yield from baselines.match_sentences(matches, "sft", kinds, accuracies, fields)
+    yield baselines.match_sentences([baselines.Match("plain", "sft", "tied")], "grpo", kinds, accuracies, set())[0]
     for part in (conditions, {"baseline": {}}):
         yield baselines.hidden_rule_note({"conditions": part})
 
