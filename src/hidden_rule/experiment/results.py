@@ -33,7 +33,16 @@ from hidden_rule.core.tables import (
 from hidden_rule.experiment.conditions import condition_settings, in_order, start_of
 from hidden_rule.experiment.layout import Layout
 from hidden_rule.experiment.reward_settings import COSTS, uses_costs
-from hidden_rule.experiment.runs import Estimate, Run, Setting, find_estimate, separate_rules, settings_of
+from hidden_rule.experiment.runs import (
+    Estimate,
+    Guess,
+    Run,
+    Setting,
+    find_estimate,
+    most_frequent,
+    separate_rules,
+    settings_of,
+)
 from hidden_rule.task.dataset import read_split, read_suites
 from hidden_rule.task.ruleset import load_ruleset
 
@@ -96,10 +105,12 @@ class Results:
         single: list[str | None] = [None] if self.ruleset.hidden_rules else []
         return [*self.separate_rules] or single
 
-    @property
-    def chance(self) -> float:
-        """Accuracy of answering at random where each label is right equally often."""
-        return 1 / len(self.ruleset.labels)
+    @cached_property
+    def chance(self) -> Guess:
+        """Accuracy of answering without looking: at random, or of a file of past decisions the most frequent label."""
+        if self.ruleset.is_observed:
+            return most_frequent(self.metrics, self.main)
+        return Guess(1 / len(self.ruleset.labels))
 
     @cached_property
     def conditions(self) -> list[str]:

@@ -53,6 +53,33 @@ def separate_rules(ruleset) -> list[str]:
     return names if len(names) > 1 else []
 
 
+class Guess(float):
+    """The accuracy of answering without looking at a case, and what that is called.
+
+    Where each label is right equally often: chance. In a file of past decisions: that of the most frequent label.
+    """
+
+    words: str
+
+    def __new__(cls, value: float, words: str = "chance") -> "Guess":
+        guess = super().__new__(cls, value)
+        guess.words = words
+        return guess
+
+
+def guess_words(value: float) -> str:
+    """What an accuracy of guessing is called."""
+    return value.words if isinstance(value, Guess) else "chance"
+
+
+def most_frequent(metrics: pl.DataFrame, setting: Setting) -> Guess:
+    """The accuracy of always giving the label that is most often right in a setting of table METRICS."""
+    of_labels = metrics.filter(metric="recall", **setting.columns)
+    counts = of_labels.group_by("label").agg(pl.col("n").max()).sort(["n", "label"], descending=[True, False])
+    label, n = counts.row(0)
+    return Guess(n / max(1, counts["n"].sum()), f"always answering {label}")
+
+
 def settings_of(metrics: pl.DataFrame) -> list[Setting]:
     """Each setting of table METRICS in which a split was answered; structured decoding and the holdout come first."""
     found = metrics.filter(pl.col("suite").is_in(SPLITS)).select("suite", "decoding").unique().rows()

@@ -7,7 +7,7 @@ import polars as pl
 
 from hidden_rule.experiment.display import DisplayedResults
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Setting, of_rule
+from hidden_rule.experiment.runs import Setting, guess_words, of_rule
 from hidden_rule.report.charts.style import (
     DASHED,
     Chart,
@@ -173,7 +173,9 @@ def interval_panel(results: Results, setting: Setting, panel: Panel) -> alt.Laye
 
 def chance_layers(chance: float, x: alt.X) -> list[alt.Chart]:
     """A dashed line at chance, and its name."""
-    line = alt.Chart(pl.DataFrame({"value": [chance], "text": [f"chance {chance:.0%}"]})).encode(x=x)
+    line = alt.Chart(pl.DataFrame({"value": [float(chance)], "text": [f"{guess_words(chance)} {chance:.0%}"]})).encode(
+        x=x
+    )
     return [
         line.mark_rule(color="#888", strokeDash=DASHED),
         line.mark_text(align="left", baseline="bottom", dx=4, y=-3, color="#666").encode(text="text:N"),

@@ -135,7 +135,7 @@ def cost_chart(results: Results) -> Chart:
         f"Accuracy, {results.main.words}; n = {n:,} applications; {seeds_in_words(seeds)}",
         f"Bar: 95% CI{'; thin line: fastest to slowest seed' if seeds.n_unique() > 1 else ''}",
         f"{time_in_words(results)}: mean over seeds, that of the condition's starts included",
-        "Grey line: Pareto front of the point estimates. Dashed: chance",
+        f"Grey line: Pareto front of the point estimates. Dashed: {results.chance.words}",
         *reference_notes(results),
         *busy_sentences(results.costs),
     ]

@@ -81,7 +81,7 @@ def label_chart(results: Results) -> Chart:
     cases = [(max(of.of(points)["n"], default=0), of.rule or "the hidden rule") for of in recalls]
     seeds = seeds_in_words(results.metrics["seed"].drop_nulls())
     notes = [
-        f"{results.main.words}; dot and bar: estimate and 95% CI; {seeds}; dashed: chance",
+        f"{results.main.words}; dot and bar: estimate and 95% CI; {seeds}; dashed: {results.chance.words}",
         ", ".join([f"n = {n:,} answers", *(f"{k:,} of them to cases of {rule}" for k, rule in cases)]),
     ]
     return finish(alt.vconcat(*rows, spacing=26).properties(title=title(HEADLINE, *notes)))

@@ -51,7 +51,8 @@ def learning_chart(results: Results) -> Chart:
         f"Validation accuracy, structured decoding; n = {results.config['data']['validation']:,} applications; "
         + seeds_in_words(seeds, "averaged"),
         "Band: 95% CI of the mean (Student's t over seeds)" if len(seeds) > 1 else "One seed: no interval over seeds",
-        "Dashed: chance. Training time: wall time, mean over seeds, that of the condition's starts included",
+        f"Dashed: {results.chance.words}. Training time: wall time, mean over seeds, that of the condition's starts "
+        "included",
         *busy_sentences(results.costs),
     ]
     return finish(alt.hconcat(*panels, spacing=30).properties(title=title(HEADLINE, *notes)))

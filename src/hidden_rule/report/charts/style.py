@@ -87,7 +87,7 @@ def nothing_to_show(headline: str, reason: str, results) -> Chart:
 
 def chance_rule(chance: float) -> alt.Chart:
     """A dashed line at `chance`, in the field `value`."""
-    return alt.Chart(pl.DataFrame({"value": [chance]})).mark_rule(color="#888", strokeDash=DASHED)
+    return alt.Chart(pl.DataFrame({"value": [float(chance)]})).mark_rule(color="#888", strokeDash=DASHED)
 
 
 def percent_tooltips(*fields: str) -> list[alt.Tooltip]:

@@ -31,7 +31,7 @@ def training_chart(results: Results) -> Chart:
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", results)
     curves = training_curves(histories)
     panels, notes = [], []
-    for heading, rows in panels_of(curves, [run.method for run in histories]).items():
+    for heading, rows in panels_of(curves, [run.method for run in histories], results.chance.words).items():
         metric, largest = rows["metric"][0], max(rows["value"].abs())
         if metric == "loss" and largest < ZERO_LOSS:
             notes.append(f"{heading}: zero up to rounding, not shown")
@@ -43,10 +43,10 @@ def training_chart(results: Results) -> Chart:
     return finish(alt.vconcat(*panels, spacing=22).properties(title=title(HEADLINE, note, *notes)))
 
 
-def panels_of(curves: pl.DataFrame, methods) -> dict[str, pl.DataFrame]:
-    """The rows of each panel that has any, by its heading."""
+def panels_of(curves: pl.DataFrame, methods, guess: str) -> dict[str, pl.DataFrame]:
+    """The rows of each panel that has any, by its heading; guess: what the accuracy of guessing is called."""
     found = {
-        "validation accuracy (structured decoding), dashed: chance": curves.filter(metric="validation_accuracy"),
+        f"validation accuracy (structured decoding), dashed: {guess}": curves.filter(metric="validation_accuracy"),
         "mean reward": curves.filter(metric="reward"),
     }
     found |= {f"loss, {method.upper()}": curves.filter(metric="loss", method=method) for method in methods}

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from hidden_rule.experiment.runs import guess_words
 from hidden_rule.report.text.comparisons import pair_of, rivals_of
-from hidden_rule.report.text.phrases import listing, points
+from hidden_rule.report.text.phrases import listing, percent, points
 from hidden_rule.statistics.intervals import seeds_needed
 
 FEASIBLE = 100  # times the test set, or training seeds: the largest study that is worth proposing
@@ -100,7 +101,8 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
     """The method, and what its numbers exclude.
 
     about: `model` (its id), `ruleset` (its file), `train` (applications that are trained on), each None if not known,
-    and `hidden_rules`, how many there are;
+    and `hidden_rules`, how many there are; of past decisions also `source` (their file) and `guess` (the accuracy of
+    the most frequent label);
     is_balanced: is each decision correct equally often? has_suites, has_free: were suites, and was free decoding,
     evaluated?
     """
@@ -118,6 +120,14 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
             f"Synthetic applications: they contain only what {about['ruleset']} specifies"
             + (", and decisions that are rare in practice are not rare here." if is_balanced else ".")
         )
+    if about.get("source"):
+        sentences += [
+            f"Past decisions ({about['source']}): accuracy is agreement with what was decided, which may not be what "
+            "was right.",
+            f"Labels are as frequent as in the file, and {guess_words(about['guess'])} is right for "
+            f"{percent(about['guess'])}: compare accuracy with that, and read balanced accuracy, macro-F1 and the "
+            "recall of each label beside it.",
+        ]
     if about.get("train"):
         shared = "" if n_seeds == 1 else f", shared by all {n_seeds} training seeds"
         sentences.append(

@@ -3,7 +3,7 @@
 import polars as pl
 
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Estimate, of_rule
+from hidden_rule.experiment.runs import Estimate, guess_words, of_rule
 from hidden_rule.report.text.comparisons import differs, turned
 from hidden_rule.report.text.evidence import on_hidden_rule
 from hidden_rule.report.text.phrases import interval, listing, p_text, percent, points, with_interval
@@ -50,9 +50,9 @@ def chance_sentence(line: str, kind: str, rows: list[dict], chance: float) -> st
     """Where a line that learned the policy nowhere is above chance."""
     above = [row for row in rows if policy_verdict(Estimate.of(row), chance) in ("learned", "partly")]
     if not above:
-        return f"{line} is nowhere significantly above chance ({percent(chance)})."
+        return f"{line} is nowhere significantly above {guess_words(chance)} ({percent(chance)})."
     doses = listing(dose(kind, row) for row in above)
-    return f"{line} is significantly above chance ({percent(chance)}) with {doses} {UNITS[kind]}."
+    return f"{line} is significantly above {guess_words(chance)} ({percent(chance)}) with {doses} {UNITS[kind]}."
 
 
 def noise_sentences(line: str, rows: list[dict], pairs: list[dict]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hidden_rule.experiment.runs import Estimate
+from hidden_rule.experiment.runs import Estimate, guess_words
 from hidden_rule.report.text.phrases import MANY, percent, with_interval
 
 LEARNED = 0.80  # learned: the interval lies at or above this share of correct answers
@@ -20,12 +20,12 @@ def policy_verdict(accuracy: Estimate, chance: float) -> str:
 
 def policy_sentence(condition: str, accuracy: Estimate, chance: float) -> str:
     """Did this condition learn the policy?"""
-    value, guess = with_interval(accuracy), percent(chance)
+    value, guess, at = with_interval(accuracy), percent(chance), guess_words(chance)
     return {
         "learned": f"{condition} learned the policy: accuracy {value}.",
-        "partly": f"{condition} learned part of the policy: accuracy {value}; chance: {guess}.",
-        "chance": f"{condition} is not significantly different from chance ({guess}): accuracy {value}.",
-        "below": f"{condition} is worse than chance ({guess}): accuracy {value}.",
+        "partly": f"{condition} learned part of the policy: accuracy {value}; {at}: {guess}.",
+        "chance": f"{condition} is not significantly different from {at} ({guess}): accuracy {value}.",
+        "below": f"{condition} is worse than {at} ({guess}): accuracy {value}.",
     }[policy_verdict(accuracy, chance)]
 
 
@@ -44,9 +44,9 @@ def policy_sentences(conditions, accuracies: dict[str, Estimate], chance: float)
         return [policy_sentence(name, accuracies[name], chance) for name in conditions]
     heads = {
         "learned": "Learned (accuracy)",
-        "partly": f"Partly learned (chance: {percent(chance)})",
-        "chance": "Not significantly different from chance",
-        "below": "Worse than chance",
+        "partly": f"Partly learned ({guess_words(chance)}: {percent(chance)})",
+        "chance": f"Not significantly different from {guess_words(chance)}",
+        "below": f"Worse than {guess_words(chance)}",
     }
     verdicts = {name: policy_verdict(accuracies[name], chance) for name in conditions}
     return in_groups(verdicts, heads, {name: percent(accuracies[name].value) for name in conditions})
