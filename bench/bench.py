@@ -24,8 +24,10 @@ import measure
 from measure import ROOT
 
 GRPO_PROMPTS = 16
+SFT_ROWS = {"sft": 16, "sft4": 4}
 ITEMS = {  # name: (what, unit)
     "sft": ("SFT, a step of 16 rows", "s a step"),
+    "sft4": ("SFT, a step of 4 rows, as in the default experiment", "s a step"),
     "grpo8": ("GRPO, G = 8", "s a prompt"),
     "grpo16": ("GRPO, G = 16", "s a prompt"),
     "grpo64": ("GRPO, G = 64", "s a prompt"),
@@ -84,14 +86,15 @@ def measure_training(name: str, arm: str, options) -> dict:
     from hidden_rule.models.hardware import peak_bytes
 
     setup = load(options.work, options.configfile, arm)
-    method = "sft" if name == "sft" else "grpo"
+    method = "sft" if name in SFT_ROWS else "grpo"
     config = setup.config
     settings = {**config[method], "epochs": 1}
-    prompts = settings["batch_size"]
-    if method == "grpo":
+    if method == "sft":
+        prompts = SFT_ROWS[name]
+    else:
         settings["group_size"] = int(name.removeprefix("grpo"))
         prompts = GRPO_PROMPTS if arm == "ours" else max(1, options.peer_rows // settings["group_size"])
-        settings |= {"batch_size": prompts, "micro_batch_size": prompts}
+    settings |= {"batch_size": prompts, "micro_batch_size": prompts}
     updates = 1 + (options.updates or UPDATES[method, arm])
     setup = setup.shortened(prompts * updates)
     if arm == "ours":
@@ -177,8 +180,9 @@ def profile_sft(options) -> dict:
     from torch.profiler import profile
 
     setup = load(options.work, options.configfile)
-    settings = {**setup.config["sft"], "epochs": 1}
-    setup = setup.shortened(2 * settings["batch_size"])
+    rows = SFT_ROWS["sft"]
+    settings = {**setup.config["sft"], "epochs": 1, "batch_size": rows, "micro_batch_size": rows}
+    setup = setup.shortened(2 * rows)
     with profile() as profiler:
         measure.train_ours(setup, "sft", settings, 2)
     seconds = dict.fromkeys([kind for kind, _ in KINDS] + ["rest"], 0.0)
@@ -282,7 +286,7 @@ def table(results: dict) -> str:
     settings, hardware = results["settings"], results["hardware"]
     gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"])
     n_trl = {name: results["items"][name]["trl"][0]["n_prompts"] for name in results["items"]}
-    subset = "; ".join(f"{name} {n}" for name, n in n_trl.items() if name != "sft")
+    subset = "; ".join(f"{name} {n}" for name, n in n_trl.items() if name not in SFT_ROWS)
     versions = ", ".join(f"{name} {results['versions'][name]}" for name in ("trl", "transformers", "torch"))
     lines += [
         "",
