@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +23,7 @@ from hidden_rule.report.documentation import busy_table
 )
 def test_what_of_a_turn_counts(monkeypatch, capsys, turn, steps_s, counted):
     clock = itertools.accumulate([0, *steps_s])
-    monkeypatch.setattr(busy.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(busy, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     lines = [json.dumps({"what": "other", **turn}), json.dumps({"what": "sft", **turn})]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
     for _ in busy.turns("sft"):
