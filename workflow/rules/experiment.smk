@@ -30,6 +30,7 @@ DATA_FILES = (
     if OWN_CASES
     else {"ruleset": config["ruleset"]}
 )
+CASES = [PATHS.split(split) for split in SPLITS] if OWN_CASES else []  # whose prompts the inspection measures
 EXPLORES_FREELY = config["decoding"] == "free"
 
 # Its conditions, and one run of each for every seed
@@ -136,6 +137,7 @@ SIDE_EFFECTS_SUMMARY = [PATHS.table("side_effects")] if MEASURED else []
 CHARTS = {  # category and label in Snakemake's own report
     "accuracy": ("Results", "accuracy by condition"),
     "forest": ("Results", "differences between conditions"),
+    **({"expected_cost": ("Results", "expected cost of mistakes")} if "decision_costs" in config else {}),
     "hidden_rule": ("Results", "recall and precision on the hidden rule"),
     "cost": ("Results", "accuracy against training time"),
     "confusion": ("Results", "confusion matrices"),

@@ -30,6 +30,7 @@ rule fetch_model:
 rule prepare_model:
     input:
         ruleset=config["ruleset"],
+        cases=CASES,
         fetched=rules.fetch_model.output.done if config["model"]["source"] == "hub" else [],
     output:
         manifest=MANIFEST,  # not update(): after a refusal Snakemake would take the file of before for this job's
@@ -58,6 +59,7 @@ rule inspect_model:
     input:
         model=MANIFEST,
         ruleset=config["ruleset"],
+        cases=CASES,
     output:
         inspection=INSPECTION,
     log:

@@ -16,6 +16,7 @@ with logged(snakemake.log[0]):
         from hidden_rule.models.inspection import Use, inspect_model, warn
 
         use_threads(snakemake.threads)
-        found = inspect_model(Use(BaseModel.of(manifest, snakemake.params.model), snakemake.input.ruleset, **settings))
+        base, cases = BaseModel.of(manifest, snakemake.params.model), tuple(snakemake.input.get("cases", ()))
+        found = inspect_model(Use(base, snakemake.input.ruleset, cases=cases, **settings))
         warn(found)
     write_findings(found, snakemake.output.inspection)

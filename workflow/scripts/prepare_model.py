@@ -13,5 +13,6 @@ with logged(snakemake.log[0]):
 
     use_threads(snakemake.threads)
     params = snakemake.params
-    use = Use(BaseModel.of(params.record, params.model), snakemake.input.ruleset, **params.inspected)
+    base, cases = BaseModel.of(params.record, params.model), tuple(snakemake.input.get("cases", ()))
+    use = Use(base, snakemake.input.ruleset, cases=cases, **params.inspected)
     prepare_and_inspect(params.model, params.base, use, snakemake.output.manifest)

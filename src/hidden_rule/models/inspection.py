@@ -22,6 +22,7 @@ from hidden_rule.core.errors import SETTING_FILES, UserError, one_line_errors
 from hidden_rule.core.files import read_json, write_text
 from hidden_rule.models.architecture import check_architecture
 from hidden_rule.models.base import BaseModel
+from hidden_rule.models.case_prompts import check_case_length, longest_prompt, read_cases
 from hidden_rule.models.chat_template import inspect_chat
 from hidden_rule.models.context import Blame, check_context, check_replies, context_length
 from hidden_rule.models.control_tokens import check_ruleset
@@ -49,6 +50,7 @@ class Use:
     limits: dict[str, int] = field(default_factory=dict)  # tokens of a freely written reply, by the setting
     oracle: bool = False  # whether some prompt states every rule
     examples: bool = False  # whether some prompt shows labelled cases
+    cases: tuple[str, ...] = ()  # the splits of a file of cases, whose prompts are all measured
 
     @property
     def settings(self) -> dict:
@@ -85,16 +87,23 @@ def inspect_lengths(use: Use, tokenizer, config) -> Inspected:
     if use.ruleset is None:
         return Inspected()
     ruleset, limits = load_ruleset(use.ruleset), use.limits
-    check_ruleset(tokenizer, use.ruleset, ruleset)
+    if use.cases:
+        cases = read_cases(use.cases, ruleset)
+        of_cases = longest_prompt(tokenizer, ruleset, cases, use.base.chat_template_kwargs)
+    check_ruleset(tokenizer, ruleset.source or use.ruleset, ruleset)
     replies = {label: len(encode_reply(tokenizer, label, ruleset.labels)) for label in ruleset.labels}
     check_replies(replies, limits)
     conversations = long_conversations(ruleset, use.oracle)
     prompts = encode_prompts(tokenizer, conversations, use.base.chat_template_kwargs, use.ruleset)
-    if use.examples:  # turns of user and assistant, which not every template takes; jobs measure them
-        shown = ruleset.decide(ruleset.draw(4, np.random.default_rng(0)))
+    if use.examples and (use.cases or not ruleset.is_observed):  # turns of user and assistant, which not every template takes; jobs measure them
+        drawn = ruleset.draw(4, np.random.default_rng(0))
+        shown = cases.head(4) if use.cases else ruleset.decide(drawn)
         shots = render_prompts(ruleset, shown.head(1), {"examples": len(shown)}, shown)
         encode_prompts(tokenizer, shots, use.base.chat_template_kwargs, use.ruleset)
     longest, n_reply = max(map(len, prompts)), max(replies.values())
+    if use.cases:
+        check_case_length(config, of_cases, max([n_reply, *limits.values()]), ruleset)
+        longest = max(longest, of_cases[0])
     check_context(config, prompts, n_reply, Blame.ruleset(use.ruleset))
     for key, n in limits.items():
         check_context(config, prompts, n, Blame(key, f"give at most {(limit or 0) - longest}"))

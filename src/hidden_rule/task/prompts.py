@@ -11,7 +11,7 @@ import polars as pl
 from hidden_rule.task.dataset import fill_equally
 from hidden_rule.task.replies import plain_text, render_reply, reply_words
 
-PLACEHOLDER = re.compile(r"\{(labels|rules|features)\}")
+PLACES = re.compile(r"\{([^{}]+)\}")  # labels, rules, features, or a column of a file; other braces stay
 
 
 def render_prompts(ruleset, frame: pl.DataFrame, prompt=None, examples: pl.DataFrame | None = None) -> list[list[dict]]:
@@ -80,13 +80,25 @@ def _plain_prompts(ruleset, frame: pl.DataFrame, all_rules: bool) -> list[list[d
     system = _fill(ruleset.system, parts)
     if all_rules and "{rules}" not in ruleset.system + ruleset.user:
         system = f"{system}\n\n{parts['rules']}"
+    named = _named_columns(ruleset, frame)
     return [
         [
             {"role": "system", "content": system},
-            {"role": "user", "content": _fill(ruleset.user, {**parts, "features": "\n".join(lines)})},
+            {"role": "user", "content": _fill(ruleset.user, {**parts, "features": "\n".join(lines)} | columns)},
         ]
-        for lines in _feature_lines(ruleset, frame)
+        for lines, columns in zip(_feature_lines(ruleset, frame), named, strict=True)
     ]
+
+
+def _named_columns(ruleset, frame: pl.DataFrame) -> list[dict[str, str]]:
+    """For each row the texts of the columns that the user's template names; of drawn cases there are none."""
+    found: list[dict[str, str]] = [{} for _ in range(len(frame))]
+    if ruleset.is_observed:
+        for feature in ruleset.features:
+            if (name := feature.column) in PLACES.findall(ruleset.user):
+                for texts, value in zip(found, frame[feature.name], strict=True):
+                    texts[name] = feature.as_text(value)
+    return found
 
 
 def _feature_lines(ruleset, frame: pl.DataFrame) -> list[list[str]]:
@@ -103,4 +115,4 @@ def _feature_lines(ruleset, frame: pl.DataFrame) -> list[list[str]]:
 
 def _fill(template: str, parts: dict[str, str]) -> str:
     """Replace the known placeholders in one pass, so that nothing inside a value is taken for a placeholder."""
-    return PLACEHOLDER.sub(lambda match: parts[match[1]], template)
+    return PLACES.sub(lambda match: parts.get(match[1], match[0]), template)

@@ -45,6 +45,7 @@ class Feature:
     median: float = 0.0
     sigma: float = 0.0
     observed: tuple = ()
+    column: str = ""  # of the file, where cases come from one
 
     @cached_property
     def decimals(self) -> int:

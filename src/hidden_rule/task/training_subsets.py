@@ -13,8 +13,12 @@ STREAM = 20  # of random numbers for `data.seed`; splits and suites have lower o
 CELL = ("label", "label_without_hidden")
 
 
-def vary(train: pl.DataFrame, labels, *, rows: int | None, noise: float, seed: int) -> pl.DataFrame:
+def vary(
+    train: pl.DataFrame, labels, *, rows: int | None, noise: float, seed: int, balanced: bool = True
+) -> pl.DataFrame:
     """`rows` of the training split (None: all), in its order, the label of a share `noise` of them replaced.
+
+    balanced: both are balanced as the split is; else, of a file of past decisions, both are drawn as labels come.
 
     A label is replaced by one of the other `labels`, all equally likely; the share is rounded to whole rows. All other
     columns, `fired_rule` among them, stay true.
@@ -23,8 +27,9 @@ def vary(train: pl.DataFrame, labels, *, rows: int | None, noise: float, seed: i
     frame = train.with_columns(
         pl.Series(name, draws[:, i]) for i, name in enumerate(["_keep", "_flip", "_other"])
     ).with_columns(_place=pl.int_range(pl.len()))
-    kept = balanced_order(frame, "_keep").head(len(train) if rows is None else rows).sort("_place")
-    flipped = balanced_order(kept, "_flip").head(round(noise * len(kept)))["_place"]
+    order = balanced_order if balanced else pl.DataFrame.sort
+    kept = order(frame, "_keep").head(len(train) if rows is None else rows).sort("_place")
+    flipped = order(kept, "_flip").head(round(noise * len(kept)))["_place"]
     names = list(labels)
     own = pl.col("label").replace_strict(names, range(len(names)), return_dtype=pl.Int64)
     other = (pl.col("_other") * (len(names) - 1)).floor().cast(pl.Int64)

@@ -11,6 +11,6 @@ def vary_training(train, ruleset_path, rows: int | None, noise: float, seed: int
     """Write the table at `train` with `rows` of its rows (None: all), a share `noise` of their labels replaced."""
     ruleset = load_ruleset(ruleset_path)
     split = read_split(train, ruleset)
-    varied = vary(split, ruleset.labels, rows=rows, noise=noise, seed=seed)
+    varied = vary(split, ruleset.labels, rows=rows, noise=noise, seed=seed, balanced=not ruleset.is_observed)
     write_table(varied, output, dataset_schema(ruleset))
     print(f"{len(varied)} of {len(split)} applications ({label_counts(varied)})")
