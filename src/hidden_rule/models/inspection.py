@@ -95,7 +95,8 @@ def inspect_lengths(use: Use, tokenizer, config) -> Inspected:
     check_replies(replies, limits)
     conversations = long_conversations(ruleset, use.oracle)
     prompts = encode_prompts(tokenizer, conversations, use.base.chat_template_kwargs, use.ruleset)
-    if use.examples and (use.cases or not ruleset.is_observed):  # turns of user and assistant, which not every template takes; jobs measure them
+    if use.examples and (use.cases or not ruleset.is_observed):
+        # turns of user and assistant, which not every template takes; jobs measure them
         drawn = ruleset.draw(4, np.random.default_rng(0))
         shown = cases.head(4) if use.cases else ruleset.decide(drawn)
         shots = render_prompts(ruleset, shown.head(1), {"examples": len(shown)}, shown)
