@@ -43,6 +43,7 @@ SHARED = ("model", "decoding", "data", "lora", "seeds", "evaluation")  # section
 CHARTS = {
     "accuracy": "Accuracy by condition with 95% CI, for each suite and decoding.",
     "forest": "Differences in accuracy of the planned comparisons with 95% CI; filled where significant.",
+    "expected_cost": "Expected cost of mistakes per 1,000 cases by condition with 95% CI; lower is better.",
     "hidden_rule": "Recall and precision on each hidden rule by condition with 95% CI.",
     "suites": "Generalization suites by condition with 95% CI; darker is better.",
     "cost": "Accuracy against training time with 95% CI, and the Pareto front.",

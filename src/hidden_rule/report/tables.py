@@ -8,12 +8,23 @@ import polars as pl
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting, defined
 from hidden_rule.report.text.label_findings import supervision_cells
-from hidden_rule.report.text.phrases import in_table, p_text, percent, points, signed
+from hidden_rule.report.text.phrases import (
+    amount,
+    amount_interval,
+    in_table,
+    p_text,
+    percent,
+    points,
+    signed,
+    signed_amount,
+)
 from hidden_rule.report.text.suites import NAMES, suite_rows
 from hidden_rule.report.text.training_runs import training_rows
 
 SUMMARY = {
     "accuracy": "accuracy",
+    "expected_cost": "cost per 1,000 cases",
+    "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "hidden_recall": "hidden rule: recall",
     "hidden_precision": "hidden rule: precision",
@@ -25,6 +36,7 @@ TESTS = {  # of COMPARISONS, in words
     "mcnemar_exact": "exact McNemar",
     "t_applications_seeds": "t (applications, seeds)",
     "t_families": "t (families)",
+    "z_applications": "z (applications)",
     "t_families_seeds": "t (families, seeds)",
 }
 REASONS = {  # of COLLAPSE, in words
@@ -37,6 +49,7 @@ REASONS = {  # of COLLAPSE, in words
     "recovered": "recovered",
     "no_signal": "equal rewards from the start",
 }
+COST = "expected_cost"  # the metric that is no share
 ON_RULES = ("hidden_recall", "hidden_precision", "conflict_recall")
 SEED_RANGE = "worst–best seed"
 NO_CASE = "no case"  # of a hidden rule that never fires
@@ -61,7 +74,7 @@ def summary_table(results: Results, setting: Setting) -> dict:
     """All metrics that are not of a label, a row a condition."""
     order, seeds = order_of(results), results.metrics["seed"].drop_nulls().n_unique()
     shown = metrics_shown(results)
-    rows = [[name, *(in_table(results.estimate(name, setting, metric)) for metric in shown)] for name in order]
+    rows = [[name, *(cell(metric, results.estimate(name, setting, metric)) for metric in shown)] for name in order]
     if seeds > 1:
         for row in rows:
             row.insert(2, seed_range(results.range_over_seeds(row[0], setting, "accuracy")))
@@ -82,12 +95,24 @@ def seed_range(ends: tuple[float, float] | None) -> str:
 
 
 def metrics_shown(results: Results) -> list[str]:
-    """The metrics of SUMMARY, without those on hidden rules where the ruleset has none."""
-    return [metric for metric in SUMMARY if results.rules_apart or metric not in ON_RULES]
+    """The metrics of SUMMARY, without those on hidden rules where the ruleset has none, and costs without costs."""
+    without = [*([] if results.rules_apart else ON_RULES), *([] if results.config.get("decision_costs") else [COST])]
+    if not results.ruleset.is_observed:  # labels are right equally often: it is accuracy
+        without.append("balanced_accuracy")
+    return [metric for metric in SUMMARY if metric not in without]
+
+
+def cell(metric: str, estimate: Estimate | None) -> str:
+    """An estimate of a metric of SUMMARY: a share in percent, or an amount."""
+    if metric != COST or estimate is None:
+        return in_table(estimate)
+    return f"{amount(estimate.value)} ({amount_interval(estimate.low, estimate.high)})"
 
 
 def heading(metric: str, results: Results, rule: str | None = None) -> str:
     """A metric of SUMMARY in words; of several hidden rules, of one or of all of them."""
+    if metric == COST:
+        return f"{SUMMARY[metric]}, {results.config['decision_costs']['unit']}"
     if rule:
         return SUMMARY[metric].replace("hidden rule", f"hidden rule {rule}")
     return SUMMARY[metric].replace("hidden rule", "hidden rules" if results.separate_rules else "hidden rule")
@@ -173,15 +198,18 @@ def comparison_table(results: Results, setting: Setting) -> dict:
         of_setting.to_dicts(),
         key=lambda r: (r["metric"], rules.index(r["rule"]), place[r["condition_a"]], place[r["condition_b"]]),
     ):
-        difference = f"{signed(r['difference'])} ({signed(r['ci_low'])} to {signed(r['ci_high'])})"
+        is_cost = r["metric"] == COST
+        write = signed_amount if is_cost else signed
+        difference = f"{write(r['difference'])} ({write(r['ci_low'])} to {write(r['ci_high'])})"
         p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
-        test = [TESTS[r["test"]], "–" if r["mde"] >= 1 else points(r["mde"]), f"{r['n']:,}"]
+        least = amount(r["mde"]) if is_cost else "–" if r["mde"] >= 1 else points(r["mde"])
+        test = [TESTS[r["test"]], least, f"{r['n']:,}"]
         what = heading(r["metric"], results, r["rule"])
         cells.append([f"{r['condition_a']} vs. {r['condition_b']}", what, difference, *p_values, *test])
     columns = [
         "conditions",
         "metric",
-        "first − second, points (95% CI)",
+        f"first − second, points{f' or {unit}' if (unit := unit_of(results)) else ''} (95% CI)",
         "p",
         "p (Holm)",
         "test",
@@ -189,6 +217,11 @@ def comparison_table(results: Results, setting: Setting) -> dict:
         "n",
     ]
     return table(f"{setting.words}: planned comparisons, paired differences", columns, cells)
+
+
+def unit_of(results: Results) -> str | None:
+    """What decision costs are in; None without any."""
+    return results.config["decision_costs"]["unit"] if results.config.get("decision_costs") else None
 
 
 def settings_table(results: Results) -> dict | None:
@@ -278,7 +311,8 @@ def policy_table(ruleset) -> dict:
     rows = [
         [i, rule.name, rule.when, rule.label, "yes" if rule.hidden else "no"] for i, rule in enumerate(ruleset.rules, 1)
     ]
-    rows.append([len(rows) + 1, "(otherwise)", "", ruleset.default, "no"])
+    if ruleset.default is not None:
+        rows.append([len(rows) + 1, "(otherwise)", "", ruleset.default, "no"])
     return table(
         "Decision rules: the first that applies decides", ["order", "rule", "when", "decision", "hidden"], rows, True
     )

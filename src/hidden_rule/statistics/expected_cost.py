@@ -43,8 +43,9 @@ class CostScheme:
     @classmethod
     def of(cls, costs: dict, ruleset) -> "CostScheme":
         """Of a config's completed `decision_costs`."""
-        labels = tuple(ruleset.labels)
-        return cls(labels, cost_matrix(labels, costs), costs.get("prevalence", {}), natural_frequencies(ruleset))
+        labels, named = tuple(ruleset.labels), costs.get("prevalence", {})
+        natural = None if set(named) == set(labels) else natural_frequencies(ruleset)
+        return cls(labels, cost_matrix(labels, costs), named, natural)
 
     def shares(self, observed: np.ndarray) -> np.ndarray | None:
         """The share (L,) of each label; None: the `observed` ones (L,), which vary as cases do."""

@@ -17,6 +17,7 @@ from hidden_rule.report.charts.calibration import calibration_chart
 from hidden_rule.report.charts.collapse import collapse_chart
 from hidden_rule.report.charts.confusion import confusion_chart
 from hidden_rule.report.charts.cost import cost_chart
+from hidden_rule.report.charts.expected_cost import expected_cost_chart
 from hidden_rule.report.charts.files import chart_bytes
 from hidden_rule.report.charts.forest import forest_chart
 from hidden_rule.report.charts.labels import label_chart
@@ -29,6 +30,7 @@ from hidden_rule.report.text.badges import ONE_SEED, SMOKE, badges
 CHARTS = {
     "accuracy": accuracy_chart,
     "forest": forest_chart,
+    "expected_cost": expected_cost_chart,
     "hidden_rule": hidden_rule_chart,
     "suites": suites_chart,
     "cost": cost_chart,

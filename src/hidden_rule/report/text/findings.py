@@ -7,10 +7,13 @@ the planned comparisons; intervals are not. Of a pair that was not planned, no d
 
 from hidden_rule.experiment.display import model_words
 from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.runs import guess_words
 from hidden_rule.report.text.baselines import match_sentences, matching_references, reference_sentence
 from hidden_rule.report.text.caveats import Weaknesses, change_sentences, method_sentences, scope_sentence
 from hidden_rule.report.text.comparisons import best_of, differs, rivals_of, significance_sentences, untested
 from hidden_rule.report.text.evidence import Evidence, gather, is_balanced
+from hidden_rule.report.text.expected_cost import cost_evidence, cost_headline
+from hidden_rule.report.text.expected_cost import cost_sentences as decision_cost_sentences
 from hidden_rule.report.text.label_findings import label_sentences
 from hidden_rule.report.text.phrases import listing, percent, with_interval
 from hidden_rule.report.text.rule_learning import (
@@ -51,7 +54,7 @@ def headline(
     none = f"No condition{aside}"
     best = best_of(order, accuracies)
     if policy_verdict(accuracies[best], chance) in ("chance", "below"):
-        return f"{none} is significantly better than chance ({percent(chance)})."
+        return f"{none} is significantly better than {guess_words(chance)} ({percent(chance)})."
     first = ranking(order, accuracies, comparisons, aside)
     tested = {rule: verdicts for rule, verdicts in hidden.items() if set(verdicts.values()) != {"unknown"}}
     if not tested:
@@ -113,6 +116,7 @@ def comparison_section(results: Results, found: Evidence) -> dict[str, list[str]
     return {
         "Significance": significance_sentences(found.best, found.pairs, found.n_seeds)
         or ["Only one condition: nothing to compare."],
+        "Cost of mistakes": decision_cost_sentences(cost_evidence(results), results),
         "Training cost": [*spent, *busy_sentences(results.costs)] if spent else [],
     }
 
@@ -188,6 +192,8 @@ def method_section(results: Results, found: Evidence) -> list[str]:
     config = results.config
     about = {"model": model_words(config["model"]), "ruleset": config["ruleset"], "train": config["data"]["train"]}
     about["hidden_rules"] = len(results.ruleset.hidden_rules)
+    if results.ruleset.is_observed:
+        about |= {"ruleset": None, "source": results.ruleset.source, "guess": results.chance}
     rules = results.separate_rules
     suites = config.get("suites", {}).get("kinds", ())
     sentences = method_sentences(
@@ -230,6 +236,8 @@ def conclude(results: Results) -> dict:
     answer = headline(found.contenders, found.accuracies, found.pairs, hidden, found.chance, aside)
     if found.beside:
         answer = beside_references(answer, results, found)
+    if expected := cost_evidence(results):
+        answer = f"{cost_headline(expected, found)} {answer}".strip()
     sections = {
         "Ranking, significance and cost": comparison_section(results, found),
         "What each condition learned": learning_section(results, found),

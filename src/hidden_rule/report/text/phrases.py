@@ -52,6 +52,25 @@ def signed(share: float) -> str:
     return ("+" if share >= 0 else "") + points(share)
 
 
+def amount(value: float) -> str:
+    """`1,240`, `41.2`, `0.034`: an amount in three digits and more, with a true minus sign."""
+    size = abs(shown(value))
+    text = (
+        f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 or size == 0 else f"{float(f'{value:.3g}'):g}"
+    )
+    return "0" if value == 0 else text.replace("-", "\N{MINUS SIGN}")
+
+
+def signed_amount(value: float) -> str:
+    """`+41.2` or `−41.2`: a difference of amounts."""
+    return ("+" if value >= 0 else "") + amount(value)
+
+
+def amount_interval(low: float, high: float) -> str:
+    """`36.0–47.1` of two amounts; `−3 to 12` where one is negative."""
+    return f"{amount(low)} to {amount(high)}" if low < 0 else f"{amount(low)}–{amount(high)}"
+
+
 def listing(words) -> str:
     """`a`, `a and b`, `a, b and c`."""
     words = list(words)
