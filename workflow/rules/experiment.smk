@@ -39,6 +39,7 @@ SETTINGS = EXPERIMENT.settings
 CLASSIFIERS = {name: of["reference"] for name, of in config["conditions"].items() if "reference" in of}
 RUNS = EXPERIMENT.runs
 TRAINED = EXPERIMENT.trained
+REWARD_FILES = list(dict.fromkeys(file for of in SETTINGS.values() for file in reward_file(of["settings"])))
 REWARDED = [run for run in TRAINED if "reward" in SETTINGS[run.condition]["settings"]]
 ASSESSED = EXPERIMENT.assessed  # their start tells what their first groups will hold
 VARIED = EXPERIMENT.varied

@@ -16,6 +16,7 @@ rule record_run:
         model=MANIFEST,
         inspection=INSPECTION,
         ruleset=config["ruleset"],
+        rewards=REWARD_FILES,
         adapters=[PATHS.adapter(run) / "adapter_model.safetensors" for run in TRAINED],
         costs=rules.summarize.output.costs,
     output:
@@ -30,7 +31,7 @@ rule record_run:
     params:
         config=config,
         code=code_of("record_run"),
-        content=content_of(config["ruleset"], "envs/requirements.txt"),
+        content=content_of(config["ruleset"], "envs/requirements.txt", *REWARD_FILES),
     message:
         "Record the provenance of the results"
     script:

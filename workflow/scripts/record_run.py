@@ -27,6 +27,7 @@ def record_run(results: Results, lock, model, provenance_path, config_path) -> N
         "packages": provenance.locked_packages(lock),
         "model": {**read_json(model[0]), "inspection": read_json(model[1])},
         "ruleset": {"path": config["ruleset"], "sha256": file_sha256(results.declared(config["ruleset"]))},
+        **provenance.reward_hashes(results),
         "data": provenance.data_hashes(results),
         "adapters": provenance.adapter_hashes(results),
         "hardware": provenance.hardware(),

@@ -16,6 +16,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256
 from hidden_rule.core.tables import read_table
 from hidden_rule.experiment.results import Results
+from hidden_rule.experiment.reward_settings import reward_file
 from hidden_rule.task.dataset import SPLITS
 
 
@@ -100,6 +101,13 @@ def data_hashes(results: Results) -> dict:
     names = [*SPLITS, "suites"] if results.has_suites else SPLITS
     paths = {name: results.declared(results.layout.split(name)) for name in names}
     return {name: {"sha256": file_sha256(path), "rows": read_table(path).height} for name, path in paths.items()}
+
+
+def reward_hashes(results: Results) -> dict[str, dict]:
+    """`rewards`: SHA-256 of each file that a reward is taken from, by its path; nothing where there is none."""
+    files = [file for of in results.settings.values() for file in reward_file(of["settings"])]
+    hashes = {file: file_sha256(results.declared(file)) for file in dict.fromkeys(files)}
+    return {"rewards": hashes} if hashes else {}
 
 
 def adapter_hashes(results: Results) -> dict[str, str]:
