@@ -130,7 +130,7 @@ def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """A typed column as texts: numbers as they are written shortest, times in ISO 8601, lists and structs as JSON."""
     column = pl.col(name)
     if dtype.is_nested():
-        return column.map_elements(str, return_dtype=pl.String)
+        return pl.when(column.is_not_null()).then(pl.struct(value=column).struct.json_encode())
     if dtype == pl.Binary:
         return column.cast(pl.String, strict=False)
     if dtype.is_float():
