@@ -65,6 +65,11 @@ def results_of(folder, world, ruleset=RULESET, **options) -> DisplayedResults:
     return displayed(results)
 
 
+def whole_headline(answer: dict) -> str:
+    """An answer's headline and what goes on from it."""
+    return " ".join([answer["headline"], *answer["lead"]])
+
+
 def conclude_world(folder, world, **options) -> dict:
     """The answer of `conclude` to a planted world."""
     return conclude(results_of(folder, world, **options))
@@ -74,4 +79,4 @@ def answer_of(folder, world, **options) -> tuple[str, dict[str, str]]:
     """The headline of a planted world, and the text under each heading (a title where there is none)."""
     answer = conclude_world(folder, world, **options)
     said = {heading or title: " ".join(lines) for title, parts in answer["sections"] for heading, lines in parts}
-    return answer["headline"], said | {"scope": answer["scope"]}
+    return whole_headline(answer), said | {"scope": answer["scope"]}

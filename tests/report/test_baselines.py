@@ -10,6 +10,7 @@ from hidden_rule.report.text import baselines as references
 from hidden_rule.report.text.findings import conclude
 from hidden_rule.report.text.rule_learning import OnHiddenRule
 from synthetic import WORLD, make_ruleset, write_results
+from worlds import whole_headline
 
 RULESET = make_ruleset(4)
 
@@ -31,7 +32,7 @@ def beside_references(tmp_path, world, references, against="sft"):
     beside = {name: {"method": None, **REFERENCES[name], **of, **sized} for name, of in references.items()}
     config = {"comparisons": {"against": against}}
     answer = conclude(write_results(tmp_path, RULESET, world | beside, config=config))
-    return answer["headline"], texts_of(answer)
+    return whole_headline(answer), texts_of(answer)
 
 
 NEEDED = (
@@ -44,14 +45,13 @@ def test_references_stand_apart(tmp_path):
     world = {name: WORLD[name] for name in ("baseline", "sft")}
     headline, parts = beside_references(tmp_path, world, {"plain": {"accuracy": 0.98}, "always": {"accuracy": 0.25}})
     assert headline.startswith(
-        "plain (gradient-boosted trees on the features, without a language model) is significantly more accurate than "
-        "sft: 9"
+        "plain (boosted trees on the features, no language model) is significantly more accurate than sft: 9"
     )
     assert f". {NEEDED}sft has the highest accuracy (references excluded), 9" in headline
     assert headline.endswith("The hidden rule was learned by sft.")  # the best reference stands first already
     policy, hidden, reached = parts["Policy"], parts["Hidden rule"], parts["References"]
     assert not {"plain", "always"} & set(f"{policy} {hidden}".split())
-    assert "plain (gradient-boosted trees on the features, without a language model): accuracy 9" in reached
+    assert "plain (boosted trees on the features, no language model): accuracy 9" in reached
     assert "always (most frequent decision of the training split): accuracy 2" in reached and "learned" not in reached
     differences = parts["Significance"]
     assert "plain outperforms sft by" in differences and "sft outperforms baseline by" in differences
@@ -89,7 +89,7 @@ def test_a_classifier_beside_trainings_that_fail(tmp_path):
     bad = {"accuracy": 0.25, "method": "sft"}
     failed = "No condition (references excluded) is significantly better than chance (25.0%)."
     headline, _ = beside_references(tmp_path, {"sft": bad}, {"plain": {"accuracy": 0.9}})
-    assert headline.startswith("plain (gradient-boosted trees ") and f" {NEEDED}{failed}" in headline
+    assert headline.startswith("plain (boosted trees ") and f" {NEEDED}{failed}" in headline
     headline, _ = beside_references(tmp_path, {"sft": bad}, {"plain": {"accuracy": 0.25}})
     assert headline.startswith(f"{failed} The most accurate reference is plain, 2")
 
@@ -97,7 +97,7 @@ def test_a_classifier_beside_trainings_that_fail(tmp_path):
 def test_a_reference_that_is_statistically_tied(tmp_path):
     headline, parts = beside_references(tmp_path, {"sft": WORLD["sft"]}, {"plain": {"accuracy": 0.88, "hidden": 0.95}})
     assert headline.startswith(
-        "plain (gradient-boosted trees on the features, without a language model) is statistically tied with sft: 9"
+        "plain (boosted trees on the features, no language model) is statistically tied with sft: 9"
     )
     assert f". {NEEDED}sft has the highest accuracy (references excluded), 9" in headline
     assert "are statistically tied" in parts["Significance"]
@@ -142,7 +142,7 @@ def test_how_a_headline_tells_of_several_references_of_one_and_of_the_most_frequ
 
     first, second = said({"number", "choice"}, "a", "b", "c")
     assert first == (
-        "b (gradient-boosted trees on the features, without a language model) is statistically tied with next, which "
+        "b (boosted trees on the features, no language model) is statistically tied with next, which "
         "is statistically tied with best: 95.0% (95% CI 95.0–95.0), against 89.0% (95% CI 87.0–91.0); likewise a and c."
     )
     assert f"{second} " == NEEDED
@@ -162,8 +162,8 @@ def test_references_alone(tmp_path):
     world = {name: REFERENCES[name] | of for name, of in world.items()}
     answer = conclude(write_results(tmp_path, RULESET, world, sizes=ON_FEATURES))
     parts = texts_of(answer)
-    assert answer["headline"].startswith("plain has the highest accuracy, ")
-    assert "excluded" not in answer["headline"] and "accurate reference" not in answer["headline"]
+    assert whole_headline(answer).startswith("plain has the highest accuracy, ")
+    assert "excluded" not in whole_headline(answer) and "accurate reference" not in whole_headline(answer)
     assert "Policy" not in parts
     assert "plain outperforms always" in parts["Significance"]
 
@@ -184,7 +184,7 @@ def test_what_a_reference_is_and_where_the_hidden_rule_stands():
     }  # fmt: skip
     assert references.describe_references({"conditions": conditions}) == {
         "oracle": "untrained model with all rules in the prompt",
-        "plain": "logistic regression on the features, without a language model",
+        "plain": "a linear classifier on the features, no language model",
         "shots": "sft with 8 example decisions in the prompt",
     }
     note = references.hidden_rule_note({"conditions": conditions})

@@ -49,7 +49,7 @@ def hold(name: str, text: str) -> None:
 
 def answer_text(answer: dict) -> str:
     """An answer as plain text: a line a sentence, under its headings."""
-    lines = [answer["headline"], "", answer["scope"]]
+    lines = [answer["headline"], *answer["lead"], "", answer["scope"]]
     for title, parts in answer["sections"]:
         lines += ["", f"# {title}"]
         for heading, sentences in parts:

@@ -95,7 +95,9 @@ def results_part(published: Path, *, beside_study: bool) -> str:
     results = displayed(read_published(published))
     warnings = [f"> **{badge.capitalize()}.**" for badge in badges(results)]
     lines = [*warnings, *([""] if warnings else [])]
-    lines += [f"**{conclude(results)['headline']}**", "", main_table(results, beside_study=beside_study)]
+    answer = conclude(results)
+    lines += [" ".join([f"**{answer['headline']}**", *answer["lead"]]), ""]
+    lines += [main_table(results, beside_study=beside_study)]
     if sentences := label_sentences(results):
         lines += ["", *(f"- {sentence}" for sentence in sentences)]
     if not beside_study and (suites := suites_table(results)):

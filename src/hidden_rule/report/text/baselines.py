@@ -9,8 +9,8 @@ from hidden_rule.report.text.rule_learning import OnHiddenRule
 
 CLASSIFIERS = {
     "constant": "most frequent decision of the training split",
-    "logistic": "logistic regression on the features, without a language model",
-    "boosting": "gradient-boosted trees on the features, without a language model",
+    "logistic": "a linear classifier on the features, no language model",
+    "boosting": "boosted trees on the features, no language model",
 }
 
 

@@ -207,7 +207,7 @@ def method_section(results: Results, found: Evidence) -> list[str]:
     return sentences + left_out_sentences(results.ruleset, suites, set(results.metrics["suite"]))
 
 
-def beside_references(answer: str, results: Results, found: Evidence) -> str:
+def beside_references(answer: str, results: Results, found: Evidence) -> list[str]:
     """The headline with the references: first a classifier that is as good as the best condition, else the best last.
 
     Where nothing is above chance, a classifier that is not either says no more than that.
@@ -222,11 +222,13 @@ def beside_references(answer: str, results: Results, found: Evidence) -> str:
     best = best_of(found.beside, found.accuracies)
     if best not in [match.reference for match in matches[:1]]:
         sentences.append(f"The most accurate reference is {best}, {with_interval(found.accuracies[best])}.")
-    return " ".join(sentences)
+    return sentences
 
 
 def conclude(results: Results) -> dict:
-    """The answer: `headline`, `scope`, and `sections`, a list of (title, list of (heading, sentences)).
+    """The answer: `headline`, `lead` (sentences that go on from it), `scope`, and `sections`.
+
+    Sections are a list of (title, list of (heading, sentences)).
 
     Sections whose tables an experiment does not have are left out.
     """
@@ -234,10 +236,10 @@ def conclude(results: Results) -> dict:
     aside = " (references excluded)" if found.beside else ""
     hidden = {of.rule: of.verdicts for of in found.hidden}
     answer = headline(found.contenders, found.accuracies, found.pairs, hidden, found.chance, aside)
-    if found.beside:
-        answer = beside_references(answer, results, found)
-    if expected := cost_evidence(results):
-        answer = f"{cost_headline(expected, found)} {answer}".strip()
+    sentences = beside_references(answer, results, found) if found.beside else [answer]
+    if (expected := cost_evidence(results)) and (cost := cost_headline(expected, found)):
+        sentences.insert(0, cost)
+    first, *lead = sentences
     sections = {
         "Ranking, significance and cost": comparison_section(results, found),
         "What each condition learned": learning_section(results, found),
@@ -246,7 +248,8 @@ def conclude(results: Results) -> dict:
         "Method and threats to validity": {"": method_section(results, found)},
     }
     return {
-        "headline": answer,
+        "headline": first,
+        "lead": lead,
         "scope": scope_sentence(found.n, found.n_seeds),
         "sections": [
             (title, [(heading, sentences) for heading, sentences in parts.items() if sentences])
