@@ -45,7 +45,7 @@ class TreeAttentionFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, angles, tree, scale, window):
         plan, (heads, width), groups = tree.plan, query.shape[1:], key.size(1)
-        n_stretches, n_query, n_key = *tree.queries.shape, tree.keys.size(1)
+        (n_stretches, n_query), n_key = tree.queries.shape, tree.keys.size(1)
         queries = move(rotate("rotate", query, *angles, scale), (n_stretches, heads, n_query, width), plan.queries)
         keys = move(rotate("rotate", key, *angles, 1.0), (n_stretches, groups, n_key, width), plan.keys)
         values = move(value, keys.shape, plan.keys)
