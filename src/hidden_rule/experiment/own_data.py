@@ -7,8 +7,9 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import fill_defaults, resolve
 from hidden_rule.experiment.faults import ConfigFaultError
 from hidden_rule.experiment.model_checks import check_path
+from hidden_rule.task.cases.faults import CaseSettingError
 from hidden_rule.task.cases.files import check_file
-from hidden_rule.task.cases.own import CaseSettingError, OwnCases, case_settings, read_own_cases
+from hidden_rule.task.cases.own import OwnCases, case_settings, read_own_cases
 from hidden_rule.task.dataset import SPLITS
 
 GENERAL = ("source", "seed", *SPLITS)  # settings of drawn cases too

@@ -65,10 +65,16 @@ def _check_prompts(config: dict, ruleset: Ruleset) -> None:
     for name, condition in config["conditions"].items():
         prompt, at = condition.get("prompt"), ("conditions", name)
         if prompt == "oracle":
+            if not ruleset.rules:
+                fault = f"the prompt of {name} tells every rule, and none is stated"
+                raise ConfigFaultError(
+                    (*at, "prompt"), fault, "name a file of rules in data.ruleset", (("data", "path"),)
+                )
             for i, rule in enumerate(ruleset.rules):
                 if not rule.says:
                     fault = f"is missing, and the prompt of {name} tells every rule"
-                    raise UserError(config["ruleset"], f"rules[{i}].says", fault, "say the rule in plain words")
+                    path = config["data"].get("ruleset", config["ruleset"])
+                    raise UserError(path, f"rules[{i}].says", fault, "say the rule in plain words")
         elif prompt and prompt["examples"] > (most := n_train // n_labels * n_labels):
             fault = f"{prompt['examples']} examples cannot be drawn evenly from {n_train} rows of {n_labels} labels"
             beside = (RULESET, ("data", "train"))

@@ -6,8 +6,9 @@ import sys
 from hidden_rule.core.errors import UserError, one_line_errors
 from hidden_rule.core.schemas import quoted
 from hidden_rule.task.cases.columns import read_columns
+from hidden_rule.task.cases.faults import CaseSettingError
 from hidden_rule.task.cases.files import open_cases
-from hidden_rule.task.cases.own import USUAL_SIZES, CaseSettingError, CaseSettings, contents_of, divided
+from hidden_rule.task.cases.own import USUAL_SIZES, CaseSettings, contents_of, divided
 from hidden_rule.task.cases.splits import SplitSettings
 from hidden_rule.task.prompts import render_prompts
 

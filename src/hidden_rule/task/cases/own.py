@@ -9,6 +9,7 @@ import polars as pl
 from hidden_rule.core.schemas import did_you_mean, quoted
 from hidden_rule.task.cases import findings
 from hidden_rule.task.cases.columns import Column, read_columns
+from hidden_rule.task.cases.faults import CaseSettingError
 from hidden_rule.task.cases.files import ROW, CaseFile, open_cases
 from hidden_rule.task.cases.labels import Labels, read_labels
 from hidden_rule.task.cases.splits import GROUP, SPLIT, TIME, SplitSettings, split_rows
@@ -27,14 +28,6 @@ TELLS_NOTHING = {
 }
 SYSTEM = 'Decide the case. Choose one of these decisions: {labels}.\nReply with JSON only: {"decision": "<LABEL>"}'
 WITH_RULES = "\nStated rules:\n{rules}"
-
-
-class CaseSettingError(Exception):
-    """A setting of `data` that does not fit the file: `key` of it, what is wrong, and what would be right."""
-
-    def __init__(self, key: str, fault: str, remedy: str):
-        super().__init__(key, fault, remedy)
-        self.key, self.fault, self.remedy = key, fault, remedy
 
 
 @dataclass(frozen=True)

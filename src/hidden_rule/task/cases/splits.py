@@ -11,6 +11,7 @@ import polars as pl
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import quoted
+from hidden_rule.task.cases.faults import CaseSettingError
 from hidden_rule.task.cases.files import ROW
 from hidden_rule.task.cases.findings import CASE
 from hidden_rule.task.dataset import SPLITS
@@ -40,8 +41,10 @@ def fitted_sizes(path, settings: SplitSettings, n_rows: int) -> dict[str, int]:
     left = n_rows - sum(asked.values())
     free = {split: settings.sizes[split] for split in SPLITS if split not in asked}
     if left < len(free):
-        fault = f"asks for {sum(asked.values()):,} rows in all, and {path} has {n_rows:,}"
-        raise UserError(None, f"data.{'/'.join(asked)}", fault, "give fewer, or leave them out")
+        total, largest = sum(asked.values()), max(asked, key=lambda split: asked[split])
+        splits = " and ".join(asked)
+        fault = f"{splits} ask for {total:,} rows, and {path} has {n_rows:,} in all"
+        raise CaseSettingError(largest, fault, f"give at most {max(2, asked[largest] + left - len(free)):,}")
     if left < sum(free.values()):
         total = sum(SHARES[split] for split in free)
         free = {split: max(1, int(left * SHARES[split] / total)) for split in free}
