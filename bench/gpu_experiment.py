@@ -20,14 +20,14 @@ import bench
 import measure
 from measure import ROOT
 
+GENTLER = {"learning_rate": 1.0e-4}  # as config.yaml has it after SFT
 CONDITIONS = (  # (name, method, start, decoding, settings that differ from the config's)
     ("baseline", None, None, None, {}),
     ("sft", "sft", None, None, {}),
     ("grpo", "grpo", None, "structured", {}),
-    ("sft_then_grpo", "grpo", "sft", "structured", {}),
+    ("sft_then_grpo", "grpo", "sft", "structured", GENTLER),
 )
-FREE = ("sft_then_grpo_free", "grpo", "sft", "free", {"epochs": 1})
-
+FREE = ("sft_then_grpo_free", "grpo", "sft", "free", {"epochs": 1, **GENTLER})
 
 SMALL = {"train": 64, "validation": 16, "test": 16, "holdout": 16}
 
