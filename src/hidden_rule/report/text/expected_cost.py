@@ -51,11 +51,11 @@ def cheapest(names, costs: dict[str, Estimate]) -> str:
     return min((name for name in names if name in costs), key=lambda name: costs[name].value)
 
 
-def cost_headline(of: CostEvidence, found: Evidence) -> str:
-    """Which condition costs least, and how the others compare; a reference that costs as little is named first."""
+def cost_headline(of: CostEvidence, found: Evidence) -> list[str]:
+    """Which condition costs least, and how the others compare; a reference that costs no more is named first."""
     contenders = [name for name in found.contenders if name in of.costs]
     if not contenders:
-        return ""
+        return []
     best, aside = cheapest(contenders, of.costs), " (references excluded)" if found.beside else ""
     rivals = {name for name, *_ in rivals_of(best, of.pairs)}
     unknown = untested(best, contenders, of.pairs)
@@ -69,8 +69,10 @@ def cost_headline(of: CostEvidence, found: Evidence) -> str:
     if unknown:
         parts.append(f"no planned comparison with {_listed(unknown)}")
     beside = [name for name in found.beside if name in of.costs and of.costs[name].value <= of.costs[best].value]
-    first = f"{cheapest(beside, of.costs)} costs no more: {of.words(cheapest(beside, of.costs))}. " if beside else ""
-    return f"{first}{'; '.join(parts)}."
+    ranking = "; ".join(parts) + "."
+    if not beside:
+        return [ranking]
+    return [f"{(first := cheapest(beside, of.costs))} costs no more than {best}: {of.words(first)}.", ranking]
 
 
 def _listed(names: list[str]) -> str:

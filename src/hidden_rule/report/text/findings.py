@@ -237,8 +237,8 @@ def conclude(results: Results) -> dict:
     hidden = {of.rule: of.verdicts for of in found.hidden}
     answer = headline(found.contenders, found.accuracies, found.pairs, hidden, found.chance, aside)
     sentences = beside_references(answer, results, found) if found.beside else [answer]
-    if (expected := cost_evidence(results)) and (cost := cost_headline(expected, found)):
-        sentences.insert(0, cost)
+    if expected := cost_evidence(results):
+        sentences = [*cost_headline(expected, found), *sentences]
     first, *lead = sentences
     sections = {
         "Ranking, significance and cost": comparison_section(results, found),
