@@ -170,7 +170,12 @@ def test_labels_overlap_neither_each_other_nor_points():
 
 @pytest.mark.parametrize(
     ("name", "lines"),
-    [("sft", ["sft"]), ("sft_then_grpo", ["sft_then_", "grpo"]), ("abcdefghijklmno", ["abcdefghij", "klmno"])],
+    [
+        ("sft", ["sft"]),
+        ("sft_then_grpo", ["sft_then_", "grpo"]),
+        ("Logistic regression", ["Logistic", "regression"]),
+        ("abcdefghijklmno", ["abcdefghij", "klmno"]),
+    ],
 )
-def test_long_names_break_after_underscores(name, lines):
+def test_long_names_break_after_underscores_and_spaces(name, lines):
     assert wrapped(name, 10) == lines

@@ -107,15 +107,15 @@ def legend_columns(names, width: int) -> int:
 
 
 def wrapped(name: str, size: int) -> list[str]:
-    """A name in lines of at most `size` characters, broken after underscores where that is possible."""
+    """A name in lines of at most `size` characters, broken after underscores and spaces where that is possible."""
     lines = [""]
-    for part in re.findall(r"[^_]*_+|[^_]+", name):
-        if lines[-1] and len(lines[-1]) + len(part) > size:
+    for part in re.findall(r"[^_ ]*[_ ]+|[^_ ]+", name):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > size:
             lines.append("")
         pieces = [part[i : i + size] for i in range(0, len(part), size)]
         lines[-1] += pieces[0]
         lines += pieces[1:]
-    return lines
+    return [whole for line in lines if (whole := line.rstrip())]
 
 
 def text_width(text: str, font_size: int = 12) -> int:
