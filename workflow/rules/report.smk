@@ -16,6 +16,7 @@ rule record_run:
         model=MANIFEST,
         inspection=INSPECTION,
         ruleset=config["ruleset"],
+        cases=list(DATA_FILES.values()) if OWN_CASES else [],
         rewards=REWARD_FILES,
         adapters=[PATHS.adapter(run) / "adapter_model.safetensors" for run in TRAINED],
         costs=rules.summarize.output.costs,

@@ -28,6 +28,7 @@ def record_run(results: Results, lock, model, provenance_path, config_path) -> N
         "model": {**read_json(model[0]), "inspection": read_json(model[1])},
         "ruleset": {"path": config["ruleset"], "sha256": file_sha256(results.declared(config["ruleset"]))},
         **provenance.reward_hashes(results),
+        **({"cases": own_files(results)} if results.ruleset.is_observed else {}),
         "data": provenance.data_hashes(results),
         "adapters": provenance.adapter_hashes(results),
         "hardware": provenance.hardware(),
@@ -37,6 +38,13 @@ def record_run(results: Results, lock, model, provenance_path, config_path) -> N
     _refuse_unknown(provenance_path, record)
     write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", provenance_path)
     write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), config_path)
+
+
+def own_files(results: Results) -> list[dict]:
+    """Path and hash of the file of cases, and of that of stated rules if there is one."""
+    data = results.config["data"]
+    paths = [data[key] for key in ("path", "ruleset") if key in data]
+    return [{"path": path, "sha256": file_sha256(results.declared(path))} for path in paths]
 
 
 def _refuse_unknown(provenance_path, record, key: str = "") -> None:

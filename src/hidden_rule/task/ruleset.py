@@ -240,7 +240,7 @@ def load_ruleset(path) -> Ruleset:
     schema = load_schema("ruleset.schema.yaml")
     document = read_yaml(path)
     if "observed_labels" in document:
-        return _observed(path, document)
+        return observed_ruleset(path, document)
     check_document(path, document, schema)
     document = fill_defaults(document, schema, schema)
     for feature in document["features"].values():  # `feature` is a choice of two schemas: fill the one of its kind
@@ -274,8 +274,8 @@ def observed_document(ruleset: Ruleset) -> dict:
     return document | {key: [asdict(item) for item in items] for key, items in parts.items()}
 
 
-def _observed(path, document: dict) -> Ruleset:
-    """The ruleset that `observed_document` wrote."""
+def observed_ruleset(path, document: dict) -> Ruleset:
+    """The ruleset of which `observed_document` made a document, which stands in the file `path`."""
     try:
         parts = {
             "features": tuple(Feature(**_with_tuples(spec)) for spec in document["features"]),

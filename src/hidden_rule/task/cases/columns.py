@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ MAX_CHOICES = 50
 MAX_CHOICE = 100  # characters of one
 MAX_DIGITS = 15  # of a number; longer ones are no numbers but codes
 DIGITS = 4  # that numbers with a fraction show at least, where the file has more
+MAX_SAMPLE = 200  # characters of a text
 SAMPLES = 100  # values of a column that stand for all of them
 IDENTIFIER = re.compile(r"(?i)(^|[\W_])(id|ids|uuid|guid|key|index|nr|number|reference|ref)$|[a-z]I[dD]$")
 
@@ -203,7 +205,7 @@ def _names_cases(file: CaseFile, name: str, n_distinct: int) -> bool:
 def _words(file: CaseFile, name: str, n: dict, is_text: bool) -> Column:
     """The column as choices, text or identifiers."""
     cell = pl.col(name).str.strip_chars()
-    about = {"name": name, "n_missing": n["null"], "n_distinct": n["distinct"], "values": cell}
+    about: dict[str, Any] = {"name": name, "n_missing": n["null"], "n_distinct": n["distinct"], "values": cell}
     if not n["cells"]:
         return Column(kind="empty", **about)
     if n["distinct"] == 1 and not n["null"] and not is_text:
@@ -217,5 +219,6 @@ def _words(file: CaseFile, name: str, n: dict, is_text: bool) -> Column:
         counted = file.cells.group_by(cell.alias("value")).len().collect(engine="streaming")
         counted = counted.drop_nulls("value").sort(["len", "value"], descending=[True, False])
         return Column(kind="choice", samples=tuple(counted["value"]), weights=tuple(counted["len"]), **about)
-    samples = file.cells.select(cell.alias("x")).drop_nulls().head(5).collect(engine="streaming")["x"]
+    shortened = cell.str.head(MAX_SAMPLE).alias("x")  # texts stand for others, and may be pages long
+    samples = file.cells.select(shortened).drop_nulls().head(5).collect(engine="streaming")["x"]
     return Column(kind="text", samples=tuple(samples), **about)

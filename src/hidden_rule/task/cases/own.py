@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -281,7 +282,12 @@ def _ruleset(settings: CaseSettings, columns: list[Column], labels: Labels, stat
 def _feature(column: Column, words: dict, only_text: bool) -> Feature:
     name = " ".join(column.name.replace("{", "(").replace("}", ")").split())
     text = words.get("text") or ("{value}" if only_text else f"{name}: {{value}}")
-    about = {"name": feature_name(column.name), "text": text, "unit": words.get("unit", ""), "column": column.name}
+    about: dict[str, Any] = {
+        "name": feature_name(column.name),
+        "text": text,
+        "unit": words.get("unit", ""),
+        "column": column.name,
+    }
     if column.kind == "number":
         step = 10.0**-column.decimals if column.decimals else 1
         low, high = (round(column.samples[i], column.decimals) for i in (0, -1))

@@ -93,7 +93,8 @@ class TextFile:
             raise UserError(self.path, None, "is empty", "give a file with a header and rows")
         names = self._names(header)
         unnamed = [i for i, name in enumerate(header) if not name]
-        first, n_rows = None, 0
+        first: str | None = None  # of row numbers
+        n_rows = 0
         for record in records:
             line = reader.line_num
             if len(record) != len(header):
@@ -153,7 +154,8 @@ class TextFile:
         start = stream.tell()
         head = "".join(line for line, _ in zip(stream, range(SNIFFED), strict=False))
         stream.seek(start)
-        given, scores = self.form.separator, {}
+        given = self.form.separator
+        scores: dict[tuple[str, bool], tuple[float, int, bool]] = {}
         for separator in [given] if given else SEPARATORS:
             for skips_blanks in (False, True):
                 widths = _widths(head, separator, skips_blanks)
