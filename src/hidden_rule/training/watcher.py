@@ -28,6 +28,7 @@ LOGGED = {
     "frac_reward_zero_std": "zero_signal_share",
     "invalid_share": "invalid_share",
 }
+CPU_BATCH = 64  # rows of validation computed at a time, as of evaluation by default
 SHARE_PREFIX = "predicted_share/"
 PART_PREFIX = "reward/"  # of a reward that has several
 IN_WORDS = {"loss": "the loss", "grad_norm": "the gradient norm", "reward": "the mean reward", "entropy": "the entropy"}
@@ -43,6 +44,8 @@ class Watcher(TrainerCallback):
 
     def __init__(self, start: Start, micro_batch_size: int, patience: int = 0):
         self.start, self.batch_size = start, 4 * micro_batch_size  # without gradients so many fit as well
+        if start.device.type == "cpu":  # more rows share more
+            self.batch_size = max(self.batch_size, CPU_BATCH)
         self.patience = patience
         self.rows: list[dict] = []
         self.n_tokens = 0
