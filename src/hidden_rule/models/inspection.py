@@ -103,7 +103,7 @@ def inspect_lengths(use: Use, tokenizer, config) -> Inspected:
         encode_prompts(tokenizer, shots, use.base.chat_template_kwargs, use.ruleset)
     longest, n_reply = max(map(len, prompts)), max(replies.values())
     if use.cases:
-        check_case_length(config, of_cases, max([n_reply, *limits.values()]), ruleset)
+        check_case_length(config, of_cases, n_reply, ruleset)
         longest = max(longest, of_cases[0])
     check_context(config, prompts, n_reply, Blame.ruleset(use.ruleset))
     for key, n in limits.items():

@@ -94,8 +94,9 @@ def _named_columns(ruleset, frame: pl.DataFrame) -> list[dict[str, str]]:
     """For each row the texts of the columns that the user's template names; of drawn cases there are none."""
     found: list[dict[str, str]] = [{} for _ in range(len(frame))]
     if ruleset.is_observed:
+        named = {*PLACES.findall(ruleset.user)} - {"labels", "rules", "features"}
         for feature in ruleset.features:
-            if (name := feature.column) in PLACES.findall(ruleset.user):
+            if (name := feature.column) in named:
                 for texts, value in zip(found, frame[feature.name], strict=True):
                     texts[name] = feature.as_text(value)
     return found

@@ -88,6 +88,7 @@ def open_cases(path, form: Form | None = None) -> Iterator[CaseFile]:
             raise UserError(path, None, "has a header and no rows", "give a file with cases")
         cells = pl.concat(parts, how="diagonal")
         columns = tuple(name for name in cells.collect_schema() if name not in (ROW, LINE))
+        _check_names(path, columns)
         yield CaseFile(str(path), columns, n_rows, cells, text.notes)
 
 
@@ -107,6 +108,13 @@ def _frame(rows: list[Row], before: int) -> pl.DataFrame:
     return pl.DataFrame(columns | numbers)
 
 
+def _check_names(path, columns: tuple[str, ...]) -> None:
+    """Names of columns can be shown, and are none of ours."""
+    for name in columns:
+        if not name.isprintable():
+            raise UserError(path, None, f"the name of column {name!r} holds a control character", "rename the column")
+
+
 def _parquet(path: str) -> CaseFile:
     remedy = "save it again, or as CSV in UTF-8"
     try:
@@ -121,6 +129,7 @@ def _parquet(path: str) -> CaseFile:
     names = {name: " ".join(name.split()) for name in schema}
     if len(set(names.values())) < len(names) or "" in names.values():
         raise UserError(path, None, "has a column without a name, or two of one name", "name each column")
+    _check_names(path, tuple(names.values()))
     cells = scan.select(_as_text(name, dtype).alias(names[name]) for name, dtype in schema.items())
     cells = cells.with_row_index(ROW, offset=1).with_columns(pl.col(ROW).cast(pl.Int64), pl.lit(0).alias(LINE))
     return CaseFile(path, tuple(names.values()), n_rows, cells)

@@ -22,6 +22,8 @@ from hidden_rule.task.ruleset import Feature, Ruleset
 from hidden_rule.task.ruleset_checks import RESERVED_COLUMNS
 
 USUAL_SIZES = {"train": 640, "validation": 160, "test": 160, "holdout": 1000}
+PLACE = "\x00place"  # of a case in its split
+OWN_PLACES = ("labels", "rules", "features")  # placeholders that are no columns
 TELLS_NOTHING = {
     "identifier": "an identifier: each case has its own",
     "constant": "the same in all cases",
@@ -190,7 +192,7 @@ def _chosen_columns(settings: CaseSettings, file: CaseFile, templates: dict) -> 
         if (name := getattr(settings, key)) is not None and name not in (*settings.features, *settings.text):
             aside[name] = f"data.{key}"
     template = templates.get("user", "{features}")
-    shown = [name for name in _placeholders(template) if name in file.columns]
+    shown = [name for name in _placeholders(template) if name in file.columns and name not in OWN_PLACES]
     if settings.label in shown:
         fault = "shows the label, which is to be decided"
         raise CaseSettingError("prompt.user", fault, f"leave {{{settings.label}}} out")
@@ -267,7 +269,7 @@ def _ruleset(settings: CaseSettings, columns: list[Column], labels: Labels, stat
     visible = [rule for rule in ruleset.rules if not rule.hidden]
     says_all = bool(visible) and all(rule.says for rule in visible)
     system = templates.get("system", SYSTEM + WITH_RULES * says_all)
-    known = {"labels", "rules", "features", *ruleset.feature_names, *(column.name for column in columns)}
+    known = {*OWN_PLACES, *ruleset.feature_names, *(column.name for column in columns)}
     for part, template in (("system", system), ("user", ruleset.user)):
         for name in _placeholders(template):
             if re.fullmatch(r"\w+", name) and name not in known:
@@ -332,14 +334,14 @@ def _check_ids(settings: CaseSettings, file: CaseFile) -> None:
 
 def _cases(file: CaseFile, columns: list[Column], labels: Labels, ruleset: Ruleset, rows: pl.Series) -> pl.DataFrame:
     """The cases of some rows, in their order: `application_id` is the row in the file, then features and label."""
-    order = pl.DataFrame({ROW: rows}).with_columns(place=pl.int_range(pl.len()))
+    order = pl.DataFrame({ROW: rows}).with_columns(pl.int_range(pl.len()).alias(PLACE))
     values = [
         column.values.cast(feature.dtype).alias(feature.name)
         for column, feature in zip(columns, ruleset.features, strict=True)
     ]
     frame = file.cells.join(order.lazy(), on=ROW, how="inner")
-    found = frame.select(pl.col(ROW).alias("application_id"), *values, labels.values.alias("label"), "place")
-    return found.collect(engine="streaming").sort("place").drop("place")
+    found = frame.select(pl.col(ROW).alias("application_id"), *values, labels.values.alias("label"), PLACE)
+    return found.collect(engine="streaming").sort(PLACE).drop(PLACE)
 
 
 def _decided(frame: pl.DataFrame, ruleset: Ruleset) -> pl.DataFrame:

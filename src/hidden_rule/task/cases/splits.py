@@ -40,6 +40,8 @@ def fitted_sizes(path, settings: SplitSettings, n_rows: int) -> dict[str, int]:
     asked = {split: settings.sizes[split] for split in SPLITS if split in settings.asked}
     left = n_rows - sum(asked.values())
     free = {split: settings.sizes[split] for split in SPLITS if split not in asked}
+    if n_rows < len(SPLITS):
+        raise UserError(path, None, f"has {n_rows} cases, and {len(SPLITS)} splits need one each", "give more cases")
     if left < len(free):
         total, largest = sum(asked.values()), max(asked, key=lambda split: asked[split])
         splits = " and ".join(asked)
@@ -223,7 +225,7 @@ def _by_column(path, cases: pl.DataFrame, settings: SplitSettings) -> tuple[dict
             lines.append(f"{part}: {n:,} of the {len(parts[whole]):,} rows of {whole}, by chance within each label")
             parts |= {whole: divided[whole], part: divided[part]}
     for split, wanted in settings.sizes.items():
-        if split in settings.asked and len(parts[split]) > wanted:
+        if len(parts[split]) > wanted:
             parts[split] = parts[split][np.sort(rng.permutation(len(parts[split]))[:wanted])]
     seen = parts["train"]
     for split in SPLITS[1:]:
