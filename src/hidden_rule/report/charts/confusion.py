@@ -9,6 +9,8 @@ from hidden_rule.report.charts.style import Chart, finish, panel_title, percent_
 from hidden_rule.statistics.confusion import INVALID, confusion_table
 
 ROW = 34  # px
+FEW = 12  # labels, up to which a cell has room for its number
+SIDE = 480  # px of a matrix of more
 
 
 def confusion_chart(results: Results) -> Chart:
@@ -33,12 +35,14 @@ def confusion_chart(results: Results) -> Chart:
 def matrix(rows: pl.DataFrame, condition: str, setting: Setting, results: Results) -> alt.LayerChart:
     """The matrix of one condition in one setting; rows: of `confusion_table`."""
     labels = results.labels
-    cell = max(34, min(58, width_of(results) // (2 * len(labels))))
+    is_small = len(labels) <= FEW
+    cell = max(34, min(58, width_of(results) // (2 * len(labels)))) if is_small else max(10, SIDE // len(labels))
+    font = alt.Undefined if is_small else min(10, cell - 2)
     has_invalid = rows.filter(predicted=INVALID)["n"].sum() > 0
     columns = [*labels, INVALID] if has_invalid else labels
     base = alt.Chart(rows.filter(pl.col("predicted").is_in(columns))).encode(
-        x=alt.X("predicted:N", sort=columns, title="predicted", axis=alt.Axis(labelAngle=-40)),
-        y=alt.Y("label:N", sort=labels, title="true decision"),
+        x=alt.X("predicted:N", sort=columns, title="predicted", axis=alt.Axis(labelAngle=-40, labelFontSize=font)),
+        y=alt.Y("label:N", sort=labels, title="true decision", axis=alt.Axis(labelFontSize=font)),
         tooltip=["label:N", "predicted:N", "n:Q", *percent_tooltips("share")],
     )
     shade = alt.Color("share:Q", scale=alt.Scale(domain=[0, 1], scheme="blues"), legend=None)
@@ -46,4 +50,5 @@ def matrix(rows: pl.DataFrame, condition: str, setting: Setting, results: Result
     cells = base.mark_rect(stroke="white").encode(color=shade)
     numbers = base.mark_text(fontSize=11).encode(text=alt.Text("share:Q", format=".0%"), color=ink)
     heading = panel_title(condition, subtitle=f"{setting.words}, n = {rows['n'].sum():,}")
-    return (cells + numbers).properties(width=alt.Step(cell), height=alt.Step(ROW), title=heading)
+    layers = alt.layer(cells, numbers) if is_small else alt.layer(cells)
+    return layers.properties(width=alt.Step(cell), height=alt.Step(ROW if is_small else cell), title=heading)
