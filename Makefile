@@ -6,6 +6,7 @@
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
 # make bench     how fast it is beside plain TRL: results/published/bench.json
 # make verify    is a results folder as it was written? RESULTS=results/laptop
+# make find-rules   is there a rule in it that nobody wrote down? DATA=claims.csv LABEL=decision, see docs/rules.md
 # make inspect-model   what is a model asked, and would it be asked rightly? MODEL=folder-or-Hub-id, see docs/architectures.md
 # make inspect   what does a file of past decisions hold? DATA=claims.csv LABEL=decision, see docs/own-data.md
 # make publish   RESULTS (results/seeds) -> results/published, and the tables of README and docs
@@ -19,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify inspect inspect-model publish bench clean
+.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify inspect find-rules inspect-model publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -84,6 +85,10 @@ verify: setup
 
 inspect: setup
 	@$(BIN)/python -m hidden_rule.task.cases.inspect '$(DATA)' $(if $(LABEL),--label '$(LABEL)') \
+	  $(if $(TEXT),--text '$(TEXT)') $(if $(RULESET),--ruleset '$(RULESET)')
+
+find-rules: setup
+	@$(BIN)/python -m hidden_rule.statistics.search_file '$(DATA)' $(if $(LABEL),--label '$(LABEL)') \
 	  $(if $(TEXT),--text '$(TEXT)') $(if $(RULESET),--ruleset '$(RULESET)')
 
 inspect-model: setup

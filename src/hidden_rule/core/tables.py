@@ -158,7 +158,7 @@ SUPERVISION = pl.Schema(  # a row a training; docs/label-curves.md has the formu
 RULES = pl.Schema(  # rules found in decisions that the stated rules do not explain; statistics/rule_search.py
     {  # type: ignore[arg-type] # types, and a list of one
         "kind": pl.String,  # rule: a candidate | all: every case | rest: those that no proposed rule covers
-        "name": pl.String,  # of a proposed rule, for a ruleset
+        "name": pl.String,  # of a proposed rule for a single label, as in a ruleset
         "verdict": pl.String,  # proposed | unsupported
         "when": pl.String,  # SQL predicate
         "label": pl.String,  # the decision; where there are several, the most frequent

@@ -1,6 +1,7 @@
 """The report's section on rules: those found in the decisions, and those that each condition decides by."""
 
 import itertools
+from statistics import fmean
 
 import polars as pl
 
@@ -53,11 +54,14 @@ def found_sentences(candidates: list[dict], whole: dict, rest: dict) -> list[str
     if not whole["n"]:
         return ["Too few cases to look for rules."]
     departing = f"{whole['n_departures']:,} of {whole['n']:,} cases ({percent(whole['n_departures'] / whole['n'])})"
-    sentences = [
-        f"{departing} are decided otherwise than stated; {whole['n_found_on']:,} others were searched for why."
-    ]
+    sentences = [f"{departing} are decided otherwise than stated; {whole['n_found_on']:,} others were searched."]
     proposed = [of for of in candidates if of["verdict"] == "proposed"]
     for of in proposed:
+        if not of["single_label"]:
+            sentences.append(
+                f"Where {of['says']}, decisions depart to several labels: {', '.join(of['departures_to'])}."
+            )
+            continue
         as_known = f", which is the hidden rule {of['hidden_rule']}" if (of["overlap"] or 0) >= SAME else ""
         sentences.append(f"Found: {of['says']} → {of['label']}{as_known}.")
     if proposed and rest["n"]:
@@ -107,14 +111,11 @@ def fidelity_table(results: Results) -> dict:
     for name in order_of(results):
         of = runs.filter(condition=name)
         if len(of):
-            n, share = int(of["n_answers"][0]), [of["fidelity"].min(), of["fidelity"].max()]
-            one = in_table(Estimate(of["fidelity"][0], of["fidelity_low"][0], of["fidelity_high"][0], n))
-            shown = (
-                one
-                if len(of) == 1
-                else f"{percent(of['fidelity'].mean())} ({percent(share[0])} to {percent(share[1])})"
-            )
-            rows.append([name, shown, percent(of["most_frequent"].mean()), f"{n:,}"])
+            shares, n = of["fidelity"].to_list(), int(of["n_answers"][0])
+            one = in_table(Estimate(shares[0], of["fidelity_low"][0], of["fidelity_high"][0], n))
+            many = f"{percent(fmean(shares))} ({percent(min(shares))} to {percent(max(shares))})"
+            most = percent(fmean(of["most_frequent"].to_list()))
+            rows.append([name, one if len(of) == 1 else many, most, f"{n:,}"])
     several = ", mean and range over seeds" if len(set(runs["seed"])) > 1 else " and 95% CI"
     columns = ["condition", "fidelity", "most frequent answer", "answers"]
     return table(f"Share of answers that the extracted rules predict{several}, cross-validated", columns, rows)
@@ -158,7 +159,7 @@ def form_of(rule: list[dict]) -> tuple:
 
 
 def mean_of(rules: list[list[dict]], column: str) -> float:
-    return sum(rule[0][column] for rule in rules) / len(rules)
+    return fmean(rule[0][column] for rule in rules)
 
 
 def rule_cells(name: str, rules: list[list[dict]], n_seeds: int) -> list[str]:

@@ -65,9 +65,9 @@ class Decisions:
         return mask
 
     def corrects(self, label: str, covered: np.ndarray) -> bool:
-        """Whether a rule for `label` on the covered cases makes more decisions right than it makes wrong."""
+        """Whether most of the decisions that a rule for `label` changes among the covered cases become right."""
         changed = covered & (self.stated != label)
-        return bool((self.label[changed] == label).sum() > (~self.departs[changed]).sum())
+        return bool(2 * (self.label[changed] == label).sum() > changed.sum())
 
     def labels(self) -> list[str]:
         """The labels that decisions depart to."""
@@ -85,7 +85,7 @@ class Candidate:
 
 
 def best_for(decisions: Decisions, label: str, depth: int = 0) -> Found | None:
-    """The best rule for one label that makes more decisions right than wrong.
+    """The best rule for one label, of those that make most of the decisions right that they change.
 
     Where the best one only finds where the label is frequent, the search goes on among its cases, and among the others.
     """

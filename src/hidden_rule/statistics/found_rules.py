@@ -8,8 +8,8 @@ HEAD = "rules: # before those that are stated: the first rule that holds decides
 
 
 def proposed_rules(found: pl.DataFrame) -> pl.DataFrame:
-    """The rows of table RULES of proposed rules with a label, in their order."""
-    return found.filter(pl.col("label").is_not_null(), kind="rule", verdict="proposed")
+    """The rows of table RULES of proposed rules for a single label, in their order."""
+    return found.filter(pl.col("name").is_not_null(), kind="rule", verdict="proposed")
 
 
 def as_yaml(found: pl.DataFrame) -> str:
@@ -42,7 +42,7 @@ def report_lines(found: pl.DataFrame) -> list[str]:
 
 def candidate_line(of: dict) -> str:
     """A candidate with its evidence, on one line."""
-    shown = f"{of['verdict']}: {of['when']} -> {of['label'] or 'no label'}"
+    shown = f"{of['verdict']}: {of['when']} -> {of['label'] if of['single_label'] else 'several labels'}"
     evidence = [f"{of['n']:,} cases that it was not found on"]
     if of["precision"] is not None:
         evidence.append(f"precision {percent_of(of['precision'], of['ci_low'], of['ci_high'])}")

@@ -71,7 +71,7 @@ class NumberColumn:
 
     def cost(self, selector: Selector) -> float:
         """Nats that it takes to say which selector it is, of all that this column has."""
-        return math.log(2 * len(self.distinct) + 1)
+        return math.log(2 * len(self.distinct) + 2)
 
     def mask(self, selector: Selector) -> np.ndarray:
         """(N,) where the selector holds."""
@@ -101,7 +101,7 @@ class NumberColumn:
             for absent in (Missing(self.name), Missing(self.name, negated=True)):
                 covered = rows & self.mask(absent)
                 gain = target.gain(covered.sum(), target.positive[covered].sum())
-                found.append(Proposal(absent, float(gain) - self.cost(absent), n_tried))
+                found.insert(0, Proposal(absent, float(gain) - self.cost(absent), n_tried))  # the simpler of equal ones
         return max(found, key=lambda proposal: proposal.score, default=None)
 
     def ranks(self, target: Target) -> np.ndarray:

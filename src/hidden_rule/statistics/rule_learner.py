@@ -25,7 +25,7 @@ from hidden_rule.statistics.rule_columns import (
 from hidden_rule.statistics.selectors import Bound, OneOf, Selector
 
 MAX_SELECTORS = 4  # of a rule
-STARTS = 4  # nodes of a tree that are improved
+STARTS = 3  # nodes of a tree that are improved
 TREE_DEPTH = 4
 
 
@@ -54,7 +54,7 @@ class RuleLearner:
         if not self.columns or not MIN_COVERED <= self.target.n_positive < len(self.target.positive):
             return None
         found = [self._climb(start) for start in [(), *self._proposed()]]
-        score, selectors = max(found, key=lambda of: of[0])
+        score, selectors = max(found, key=lambda of: round(of[0], 6))  # of equal ones the first
         return Found(selectors, score, self.n_tried) if score > 0 else None
 
     # --- the score ---

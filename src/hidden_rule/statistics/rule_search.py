@@ -25,7 +25,7 @@ from hidden_rule.statistics.intervals import holm, wilson
 from hidden_rule.statistics.rule_columns import columns_of
 from hidden_rule.statistics.selectors import holds, predicate_of, words_of
 
-SHUFFLES = 99
+SHUFFLES = 49
 LEVEL = 0.05
 MAX_RULES = 8
 MAX_CASES = 60_000  # of which the rules are found and measured; of more a sample
@@ -77,7 +77,7 @@ def judge(rows: list[dict], taken: set[str]) -> None:
         by_chance = (row["n_as_good"] + 1) / (row["n_shuffles"] + 1) > LEVEL
         supported = row.pop("corrects") and p_value <= LEVEL and not by_chance
         row["verdict"] = "proposed" if supported else "unsupported"
-        row["name"] = next(names) if row["verdict"] == "proposed" else None
+        row["name"] = next(names) if supported and row["single_label"] else None
 
 
 def in_turn(searched: Decisions):
@@ -142,7 +142,7 @@ class Measured:
             **lift_columns(hits, covered),
             "n_tried": candidate.n_tried,
             "p_value": stratified_p(positive, covered, of.stated, of.stated != candidate.label),
-            "corrects": n > 0 and label is not None and of.corrects(label, covered),
+            "corrects": 2 * len(departures) > n if candidate.label == ANY else of.corrects(candidate.label, covered),
         }
 
     def known_as(self, when: str, label: str | None) -> dict:

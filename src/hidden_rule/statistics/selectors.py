@@ -137,7 +137,7 @@ def roundest(low: float, high: float) -> Decimal:
         return Decimal(0)
     a, b = Decimal(repr(float(low))), Decimal(repr(float(high)))
     middle = (a + b) / 2
-    exponent = max(abs(a), abs(b)).adjusted()
+    exponent = max(abs(a), abs(b)).adjusted() + 1
     while exponent >= LEAST_EXPONENT:
         for step in (Decimal(10) ** exponent, Decimal(5).scaleb(exponent - 1), Decimal(2).scaleb(exponent - 1)):
             multiples = range(math.ceil(a / step), math.floor(b / step) + 1)

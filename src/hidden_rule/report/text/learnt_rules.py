@@ -1,6 +1,7 @@
 """Sentences on the rules that conditions decide by, beside the policy's."""
 
 import itertools
+from statistics import fmean
 
 import polars as pl
 
@@ -68,7 +69,7 @@ def without_rules(name: str, rows: pl.DataFrame, seeds: set) -> list[str]:
     """On runs in whose answers no rule was found; rows: theirs, one each."""
     same = rows.filter(pl.col("precision") >= CONSTANT)
     sentences = [
-        f"{name} answers {label or 'with invalid replies'} in {percent(of['precision'].mean())} of cases"
+        f"{name} answers {label or 'with invalid replies'} in {percent(fmean(of['precision'].to_list()))} of cases"
         f"{in_seeds(set(of['seed']), seeds)}."
         for (label,), of in same.group_by("label", maintain_order=True)
     ]
@@ -154,8 +155,8 @@ def unmentioned_sentences(name: str, rows: pl.DataFrame, seeds: set) -> list[str
     if aside.is_empty():
         return []
     by_place = aside.unique(["seed", "place"])
-    share = by_place.group_by("seed").agg(share=pl.col("n").sum() / pl.col("n_answers").first())["share"].max()
+    shares = by_place.group_by("seed").agg(share=pl.col("n").sum() / pl.col("n_answers").first())["share"].to_list()
     features = listing(sorted(set(aside["feature"])))
     up_to = "up to " if len(seeds) > 1 else ""
     where = in_seeds(set(aside["seed"]), seeds)
-    return [f"{name} decides {up_to}{percent(share)} of cases by what no rule mentions: {features}{where}."]
+    return [f"{name} decides {up_to}{percent(max(shares))} of cases by what no rule mentions: {features}{where}."]
