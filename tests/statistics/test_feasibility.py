@@ -12,6 +12,8 @@ from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.training_runs import feasibility_sentences, without_mixed_rewards
 from hidden_rule.statistics import feasibility
 from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset
+from hidden_rule.task.reward_file import OwnReward, plain_reply
+from hidden_rule.task.rewards import OwnRewards, TableRewards
 from synthetic import make_ruleset
 
 REWARD = {"correct": 100, "wrong": -50}
@@ -63,6 +65,43 @@ def test_near_credit_by_hand():
     assert by[B]["signal_share"] == pytest.approx(1 - 0.04 - 0.64)
     plain = feasibility.assess(frame, NONE, 2, REWARD)
     assert feasibility.assess(frame, NONE, 2, {**REWARD, "near": {"A": {"B": -50}}}) == plain  # as any wrong one
+
+
+SHARES = pl.DataFrame(
+    [("A", "r", 0.5, 0.5, 0.3, 0.2), ("B", "r", 0.2, 0.5, 0.2, 0.3)],
+    schema=["label", "fired_rule", "p", "p_A", "p_B", "p_C"],
+    orient="row",
+)
+
+
+@pytest.mark.parametrize("near", [{}, {"A": {"B": 20}}, {"A": {"B": 20, "C": 20}, "B": {"A": -50}}])
+def test_a_table_is_assessed_as_its_points_are(near):
+    points = {**REWARD, "near": near}
+    for size in (2, 8):
+        by_points = feasibility.assess(SHARES, NONE, size, points)
+        by_table = feasibility.assess(SHARES, NONE, size, TableRewards("ABC", points))
+        assert by_table == [pytest.approx(row) for row in by_points]
+
+
+def test_a_reward_that_depends_on_the_case_by_hand():
+    def reward(replies, cases):
+        return [
+            case["size"] * (reply == plain_reply(case["label"])) for reply, case in zip(replies, cases, strict=True)
+        ]
+
+    cases = [{"size": 3, "label": "B"}, {"size": 10, "label": "A"}]
+    rewards = OwnRewards(OwnReward("x.py", "reward", reward), "ABC", cases)
+    found = by_subset(feasibility.assess(SHARES.with_columns(case=pl.Series([1, 0])), NONE, 2, rewards))
+    assert (found[A]["reward"], found[B]["reward"]) == (pytest.approx(10 * 0.5), pytest.approx(3 * 0.2))
+    assert found[A]["signal_share"] == pytest.approx(1 - 0.5**2 - 0.5**2)
+    samples = pl.DataFrame(
+        [(7, "B", "r", plain_reply(label), label, 0) for label in "BBAC"],
+        schema=["application_id", "label", "fired_rule", "reply", "predicted", "case"],
+        orient="row",
+    )
+    (row, *_) = feasibility.assess_drawn(samples, NONE, 2, rewards)
+    assert (row["reward"], row["p_right"]) == (1.5, 0.5)
+    assert row["signal_share"] == pytest.approx(1 - 2 / 6)  # of 6 pairs two earn the same: both right, both wrong
 
 
 @pytest.mark.parametrize("group_size", [2, 8, 64])
