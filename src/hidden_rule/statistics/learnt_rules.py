@@ -32,6 +32,8 @@ INVALID = ""  # stands for an invalid reply
 def all_learnt_rules(results: Results) -> pl.DataFrame:
     """Table LEARNT_RULES of all runs of an experiment, from their answers to the splits under one decoding."""
     decoding, splits = answered_splits(results.config)
+    if not splits:
+        return pl.DataFrame(schema=LEARNT_RULES)
     cases = pl.concat([results.split(split).with_columns(suite=pl.lit(split)) for split in splits])
     cases = cases.sample(min(len(cases), MAX_CASES), seed=0)
     columns = columns_of(cases, results.ruleset)
