@@ -191,7 +191,9 @@ def test_identifiers_are_told_from_values(tmp_path):
             "ratio": [i / 7 for i in range(n)],
             "customer_id": [i // 2 * 100 for i in range(n)],
             "story": [f"the case of {i}" for i in range(n)],
-            "paid": [i % 7 for i in range(n)],
+            "paid": [i * 13 % 59 for i in range(n)],
+            "age": [20 + i * 7 % 61 for i in range(n)],
+            "policy_number": [i * i for i in range(n)],
         }
     )
     frame.write_parquet(tmp_path / "cases.parquet")
@@ -199,7 +201,8 @@ def test_identifiers_are_told_from_values(tmp_path):
         kinds = {name: column.kind for name, column in read_columns(file, file.columns).items()}
     assert kinds == {
         "claim_id": "identifier", "row": "identifier", "code": "identifier", "amount": "number", "ratio": "number",
-        "customer_id": "identifier", "story": "text", "paid": "number",
+        "customer_id": "identifier", "story": "text", "paid": "number", "age": "number",
+        "policy_number": "identifier",
     }  # fmt: skip
 
 

@@ -17,7 +17,8 @@ MAX_DIGITS = 15  # of a number; longer ones are no numbers but codes
 DIGITS = 4  # that numbers with a fraction show at least, where the file has more
 MAX_SAMPLE = 200  # characters of a text
 SAMPLES = 100  # values of a column that stand for all of them
-IDENTIFIER = re.compile(r"(?i)(^|[\W_])(id|ids|uuid|guid|key|index|nr|number|reference|ref)$|[a-z]I[dD]$")
+IDENTIFIER = re.compile(r"(?i:(^|[\W_])(id|ids|uuid|guid)$)|[a-z]I[dD]$")
+NUMBERED = re.compile(r"(?i)(^|[\W_])(key|index|nr|no|number|reference|ref)$")  # names of identifiers, or of amounts
 
 SIGNED = r"^[+-]?"
 PLAIN = SIGNED + r"(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
@@ -185,7 +186,8 @@ def _decimals(values: pl.Series) -> int:
 
 def _with_samples(file: CaseFile, column: Column) -> Column:
     """A number column with its samples; a whole number that only counts or names the cases is an identifier."""
-    numbers = file.select(column.values.alias("x"))["x"].drop_nulls().sort()
+    in_order = file.select(column.values.alias("x"))["x"].drop_nulls()
+    numbers = in_order.sort()
     places = np.unique(np.linspace(0, len(numbers) - 1, SAMPLES).round().astype(int))
     kind = "number"
     if column.n_distinct == 1 and not column.n_missing:
@@ -193,13 +195,15 @@ def _with_samples(file: CaseFile, column: Column) -> Column:
     elif not numbers.dtype.is_float() and _names_cases(file, column.name, column.n_distinct):
         kind = "identifier"
     elif not numbers.dtype.is_float() and column.n_distinct == file.n_rows >= 20:  # do they count the cases?
-        kind = "identifier" if numbers[-1] - numbers[0] < 1.5 * file.n_rows else "number"
+        counts = in_order.is_sorted() or in_order.is_sorted(descending=True)
+        kind = "identifier" if counts and numbers[-1] - numbers[0] < 1.5 * file.n_rows else "number"
     return replace(column, kind=kind, samples=tuple(numbers.gather(places).unique().sort().to_list()))
 
 
 def _names_cases(file: CaseFile, name: str, n_distinct: int) -> bool:
     """Whether a column is an identifier by its name and by how many values differ."""
-    return file.n_rows > 1 and n_distinct >= file.n_rows / 2 and IDENTIFIER.search(name) is not None
+    named = n_distinct >= file.n_rows / 2 and IDENTIFIER.search(name) is not None
+    return file.n_rows > 1 and (named or (n_distinct == file.n_rows and NUMBERED.search(name) is not None))
 
 
 def _words(file: CaseFile, name: str, n: dict, is_text: bool) -> Column:

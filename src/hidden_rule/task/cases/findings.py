@@ -58,7 +58,7 @@ def label_lines(labels: Labels, n_rows: int) -> list[str]:
 def repeat_lines(found: Repeats) -> list[str]:
     lines = []
     if n := found.n_cases - found.n_distinct:
-        lines.append(f"{n:,} of {found.n_cases:,} cases repeat another one; equal cases stay in one split")
+        lines.append(f"{n:,} of {found.n_cases:,} cases repeat another one")
     if found.n_contradicted:
         lines.append(
             f"{found.n_contradicted:,} cases have an equal one with another label: "

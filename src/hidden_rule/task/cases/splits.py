@@ -1,7 +1,8 @@
 """Which cases of a file are trained on and which measure: by chance within each label, by group, by time, by column.
 
-Equal cases never stand in two splits, nor do cases of one group. Shares of labels are those of the file, unless a
-balanced training split is asked for. Rows that no split needs are left unused, which is said.
+Equal cases never stand in two splits, unless nearly all cases repeat others; nor do cases of one group. Shares of
+labels are those of the file, unless a balanced training split is asked for. Rows that no split needs are left unused,
+which is said.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ NAMES = {  # of a column that says which split a case is in
     "dev": "validation", "test": "test", "testing": "test", "eval": "test", "holdout": "holdout",
 }  # fmt: skip
 GROUP, TIME, SPLIT = "\x00group", "\x00time", "\x00split"
+FEW_DISTINCT = 0.25  # of the cases; fewer different ones cannot be kept apart
 MIN_OF_LABEL = len(SPLITS)  # cases, so that each split can have one
 
 
@@ -58,6 +60,10 @@ def split_rows(path, cases: pl.DataFrame, settings: SplitSettings) -> tuple[dict
 
     cases: ROW, CASE and `label` of every row, and GROUP, TIME or SPLIT if the user names a column for it.
     """
+    n_distinct, repeated = cases[CASE].n_unique(), []
+    if n_distinct < FEW_DISTINCT * len(cases):
+        cases = cases.with_columns(pl.col(ROW).cast(pl.UInt64).alias(CASE))
+        repeated = [f"there are {n_distinct:,} different cases: equal ones stand in several splits"]
     if SPLIT in cases.columns:
         found, lines = _by_column(path, cases, settings)
     elif TIME in cases.columns:
@@ -77,7 +83,7 @@ def split_rows(path, cases: pl.DataFrame, settings: SplitSettings) -> tuple[dict
     if unused:
         lines.append(f"{unused:,} of {len(cases):,} cases are in no split: raise data.train, … to use more")
     rng = np.random.default_rng([settings.seed, 1])
-    return {split: found[split][ROW][rng.permutation(len(found[split]))] for split in SPLITS}, lines
+    return {split: found[split][ROW][rng.permutation(len(found[split]))] for split in SPLITS}, [*lines, *repeated]
 
 
 def _by_chance(path, cases: pl.DataFrame, settings: SplitSettings) -> tuple[dict[str, pl.DataFrame], list[str]]:
