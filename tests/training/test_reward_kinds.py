@@ -58,7 +58,7 @@ def test_a_function_that_pays_points_trains_as_points_do(train, tiny_jobs, estim
     )
     assert own["reward"] == points["reward"]
     assert all((by_own[key] == weight).all() for key, weight in by_points.items())
-    assert own["reward/form"] == [-50, -50] and "reward/form" not in points
+    assert own["reward/form"] == pytest.approx([-50, -50]) and "reward/form" not in points
     assert [sum(parts) for parts in zip(own["reward/form"], own["reward/right"], strict=True)] == pytest.approx(
         own["reward"]
     )
