@@ -26,6 +26,7 @@ from hidden_rule.task.predicates import compared_literals
 MAX_RULES = 12
 MAX_CASES = 5_000  # of more a sample
 OFTEN = 0.5  # of the most frequent answer: so often at least is the policy's default answered to stand last
+DECODINGS = ("structured", "free")  # the first under which splits are answered counts
 INVALID = ""  # stands for an invalid reply
 
 
@@ -57,12 +58,8 @@ def all_learnt_rules(results: Results) -> pl.DataFrame:
 def answered_splits(config: dict) -> tuple[str, list[str]]:
     """The decoding, structured if there are splits that are answered so, and these splits."""
     evaluation = config["evaluation"]
-    of = {decoding: [split for split in SPLITS if split in evaluation[decoding]] for decoding in evaluation_order()}
+    of = {decoding: [split for split in SPLITS if split in evaluation[decoding]] for decoding in DECODINGS}
     return next(((decoding, splits) for decoding, splits in of.items() if splits), ("structured", []))
-
-
-def evaluation_order() -> tuple[str, str]:
-    return ("structured", "free")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ SHUFFLES = 49
 LEVEL = 0.05
 MAX_RULES = 8
 MAX_CASES = 60_000  # of which the rules are found and measured; of more a sample
-MAX_SEARCHED = 10_000  # more are left to measure
+MAX_SEARCHED = 5_000  # more are left to measure
 EXACT_UP_TO = 5_000  # covered cases; beyond, the normal approximation
 ANY = "\N{BULLET} any other decision"  # no label can be this: it is that of departures to whatever label
 
