@@ -60,7 +60,8 @@ def split_rows(path, cases: pl.DataFrame, settings: SplitSettings) -> tuple[dict
 
     cases: ROW, CASE and `label` of every row, and GROUP, TIME or SPLIT if the user names a column for it.
     """
-    n_distinct, repeated = cases[CASE].n_unique(), []
+    n_distinct = cases[CASE].n_unique()
+    repeated: list[str] = []
     if n_distinct < FEW_DISTINCT * len(cases):
         cases = cases.with_columns(pl.col(ROW).cast(pl.UInt64).alias(CASE))
         repeated = [f"there are {n_distinct:,} different cases: equal ones stand in several splits"]
