@@ -9,6 +9,7 @@
 # make find-rules   is there a rule in it that nobody wrote down? DATA=claims.csv LABEL=decision, see docs/rules.md
 # make inspect-model   what is a model asked, and would it be asked rightly? MODEL=folder-or-Hub-id, see docs/architectures.md
 # make inspect   what does a file of past decisions hold? DATA=claims.csv LABEL=decision, see docs/own-data.md
+# make new       a ruleset to edit, and an experiment with it: NAME=mine; of past decisions also DATA=claims.csv LABEL=decision
 # make publish   RESULTS (results/seeds) -> results/published, and the tables of README and docs
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +21,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify inspect find-rules inspect-model publish bench clean
+.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify inspect find-rules inspect-model new publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -82,6 +83,9 @@ lock: setup
 
 verify: setup
 	$(BIN)/python -m hidden_rule.core.manifest $(RESULTS)
+
+new: setup
+	@$(BIN)/python -m hidden_rule.experiment.new $(if $(DATA),--data '$(DATA)') $(if $(LABEL),--label '$(LABEL)') -- '$(NAME)'
 
 inspect: setup
 	@$(BIN)/python -m hidden_rule.task.cases.inspect '$(DATA)' $(if $(LABEL),--label '$(LABEL)') \

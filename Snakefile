@@ -6,6 +6,7 @@
 #
 # `snakemake` runs this file. It reads config.yaml, then the files named by --configfile.
 
+import atexit
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from hidden_rule.core.compat_snakemake import config_files, config_words, plans_jobs
 from hidden_rule.core.errors import SETTING_FILES, UserError, one_line_errors
-from hidden_rule.core.files import check_times
+from hidden_rule.core.files import check_times, modified
 from hidden_rule.core.paths import ROOT
 from hidden_rule.core.versions import check_versions
 from hidden_rule.experiment.config import read_experiment
@@ -58,6 +59,17 @@ rule all:
         rules.prepare_model.output,
         rules.write_manifest.output,
         rules.write_manifest.input,  # every file: one that is missing is made again, though all that follows is there
+
+
+# The last line of a run that came to its end names the report. Snakemake handles no success of a dry run, nor where
+# nothing was to be done; a run that was asked for something else writes neither file. Its own last words come after.
+FINAL = [rules.write_report.output.page, *rules.write_manifest.output]
+WRITTEN = modified(*FINAL)
+
+
+onsuccess:
+    if modified(*FINAL) != WRITTEN:
+        atexit.register(print, f"report: {FINAL[0]}", file=sys.stderr)
 
 
 with one_line_errors():

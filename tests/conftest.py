@@ -29,6 +29,7 @@ class Checkout:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.said = ""  # by the latest `run`
         files = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, check=True, capture_output=True, text=True,
@@ -57,6 +58,7 @@ class Checkout:
         """`snakemake`, which has to end well."""
         done = self.snakemake(*arguments)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        self.said = done.stderr
 
     def planned(self, *arguments: str) -> set[str]:
         """The messages of the jobs that would run."""

@@ -22,6 +22,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.statistics.expected_cost import CostScheme
 from hidden_rule.statistics.metrics import summarize_predictions
+from hidden_rule.task.nouns import APPLICATION
 
 
 def named_ruleset(labels, rules, n_hidden: int = 1) -> SimpleNamespace:
@@ -43,7 +44,8 @@ def make_ruleset(n_labels: int = 4, prefix: str = "LABEL", n_hidden: int = 1) ->
         for i, label in enumerate(labels[:-1])
     ]
     facts = {"labels": labels, "default": labels[-1], "rules": rules, "hidden_rules": rules[:n_hidden]}
-    return SimpleNamespace(**facts, features=(), paraphrases=(), decoys=(), published=None, is_observed=False)
+    about = {"published": None, "is_observed": False, "case": APPLICATION}
+    return SimpleNamespace(**facts, **about, features=(), paraphrases=(), decoys=())
 
 
 def make_truth(ruleset, n: int, first_id: int = 0) -> pl.DataFrame:

@@ -9,6 +9,7 @@ import pytest
 from hidden_rule.experiment.runs import Run, Setting
 from hidden_rule.report.text.shortcuts import of_seeds, shortcut_sentences
 from hidden_rule.statistics.shortcuts import deciding_feature, explained, levels
+from hidden_rule.task.nouns import APPLICATION
 from synthetic import make_ruleset
 
 LABELS = make_ruleset(2).labels
@@ -69,7 +70,10 @@ def test_shortcuts_in_words():
     rows = FEATURES.with_columns(suite=pl.lit("holdout"), decoding=pl.lit("structured"), label=BY_BOTH).lazy()
     results = SimpleNamespace(
         main=Setting("holdout", "structured"),
-        ruleset=SimpleNamespace(feature_names=["noise", "size", "colour"]),
+        ruleset=SimpleNamespace(
+            features=[SimpleNamespace(name=name, kind="choice") for name in ("noise", "size", "colour")],
+            case=APPLICATION,
+        ),
         has_split=lambda name: True,
         split=lambda name: FEATURES,
         trained=[run for run in answers if run.method],

@@ -98,6 +98,7 @@ def test_another_policy_and_model_run_and_no_code_knows_this_one(smoke, tiny_man
         "  shots: {prompt: {examples: 3}, start_from: sft}}\n"
     )
     smoke.run(*SMOKE, str(overlay))
+    assert smoke.said.splitlines()[-1] == "report: results/parcels/report.html"
     labels = list(load_ruleset(ROOT / "tests/rulesets/parcels.yaml").labels)
     for condition, seed in itertools.product(["sft", "logistic", "told", "shots"], [0, 7]):
         path = smoke.folder / f"results/parcels/predictions/{condition}/seed{seed}.parquet"

@@ -58,6 +58,17 @@ def check_times(*paths) -> None:
                 raise UserError(path, None, fault, "set the clock right; docs/faults.md says what else helps")
 
 
+def modified(*paths) -> list[int | None]:
+    """When each file was written, in nanoseconds; None where there is none."""
+    found: list[int | None] = []
+    for path in paths:
+        try:
+            found.append(os.stat(path).st_mtime_ns)
+        except OSError:
+            found.append(None)
+    return found
+
+
 def sync(path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

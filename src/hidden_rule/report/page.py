@@ -67,6 +67,7 @@ def build_report(results: Results, output, svgs=()) -> dict:
         "badges": badges(results),
         "answer": conclude(results),
         "setting": results.main.words,
+        "nouns": results.ruleset.case,
         "several": several_seeds(results),
         "charts": [embed_chart(path, output, alternative(results, Path(path).stem)) for path in svgs],
         "side_effects": side_effects_page.section(results),

@@ -12,6 +12,7 @@ import polars as pl
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, of_rule
 from hidden_rule.report.text.phrases import in_table, listing, percent, points
+from hidden_rule.task.nouns import APPLICATION, CaseNouns
 
 KINDS = {"passage": "ordinary text", "instruction": "reference answers to ordinary instructions"}
 PROBES = {  # probe: its name, and its column in tables
@@ -109,7 +110,7 @@ def oracle_sentence(of: dict) -> str:
     return sentence
 
 
-def sentences(summary: pl.DataFrame, order) -> list[str]:
+def sentences(summary: pl.DataFrame, order, nouns: CaseNouns) -> list[str]:
     """The section's sentences; order: the trained conditions that were measured."""
     every = {name: pooled(summary, name) for name in order}
     lines = [cost_sentence(name, of) for name, of in every.items()]
@@ -117,7 +118,7 @@ def sentences(summary: pl.DataFrame, order) -> list[str]:
         rules: list[str | None] = [*rules_of(summary)] or [None]
         for rule in rules:
             lines += [leak_sentence(name, pooled(summary, name, rule), rule) for name in order]
-        lines += [oracle_sentence(every[order[0]]), CAVEAT]
+        lines += [oracle_sentence(every[order[0]]), CAVEAT.replace(APPLICATION.many, nouns.many)]
     return lines
 
 
@@ -197,16 +198,16 @@ def replies_table(leaks: pl.DataFrame, order) -> dict:
 def section(results: Results) -> dict | None:
     """What the section's template shows; None where side effects were not measured."""
     summary, leaks = results.side_effects, results.leaks
-    return None if summary is None or leaks is None else section_of(summary, leaks)
+    return None if summary is None or leaks is None else section_of(summary, leaks, results.ruleset.case)
 
 
-def section_of(summary: pl.DataFrame, leaks: pl.DataFrame) -> dict:
+def section_of(summary: pl.DataFrame, leaks: pl.DataFrame, nouns: CaseNouns = APPLICATION) -> dict:
     """The section made of SIDE_EFFECTS_SUMMARY and LEAKS of all conditions."""
     order = summary["condition"].unique(maintain_order=True).to_list()
     asked = was_asked(pooled(summary, order[0]))
     of_probes = [one for rule in [None, *rules_of(summary)] for one in leaks_tables(summary, order, rule)]
     return {
-        "sentences": sentences(summary, order),
+        "sentences": sentences(summary, order, nouns),
         "tables": [texts_table(summary, order), *(of_probes if asked else [])],
         "several_rules": bool(rules_of(summary)),
         "replies": replies_table(leaks, order) if asked else None,

@@ -20,6 +20,7 @@ from hidden_rule.report.text.phrases import (
 )
 from hidden_rule.report.text.suites import NAMES, suite_rows
 from hidden_rule.report.text.training_runs import training_rows
+from hidden_rule.task.nouns import APPLICATION
 
 SUMMARY = {
     "accuracy": "accuracy",
@@ -203,7 +204,7 @@ def comparison_table(results: Results, setting: Setting) -> dict:
         difference = f"{write(r['difference'])} ({write(r['ci_low'])} to {write(r['ci_high'])})"
         p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
         least = amount(r["mde"]) if is_cost else "–" if r["mde"] >= 1 else points(r["mde"])
-        test = [TESTS[r["test"]], least, f"{r['n']:,}"]
+        test = [TESTS[r["test"]].replace(APPLICATION.many, results.ruleset.case.many), least, f"{r['n']:,}"]
         what = heading(r["metric"], results, r["rule"])
         cells.append([f"{r['condition_a']} vs. {r['condition_b']}", what, difference, *p_values, *test])
     columns = [
@@ -295,7 +296,8 @@ def feasibility_table(results: Results) -> dict | None:
             cells.append(
                 [f"{name} (start: {rows[0]['start']})", words[kind], *reply, *(shares.get(g, "–") for g in sizes)]
             )
-    columns = ["condition", "applications", "correct", "invalid", "mean reward", *(f"G = {g}" for g in sizes)]
+    many = results.ruleset.case.many
+    columns = ["condition", many, "correct", "invalid", "mean reward", *(f"G = {g}" for g in sizes)]
     return table("Before RL training: correct replies, and groups of G with mixed rewards", columns, cells)
 
 

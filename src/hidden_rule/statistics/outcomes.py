@@ -55,7 +55,7 @@ def load_outcomes(predictions: Mapping[Run, object], labels) -> Iterator[Outcome
                 continue
             ids, of_run = _codes(scans[run], cells, setting)
             if (repeated := ids[1:][ids[1:] == ids[:-1]]).size:
-                raise UserError(path, ", ".join(setting), f"application {repeated[0]} occurs twice", REBUILD)
+                raise UserError(path, ", ".join(setting), f"application_id {repeated[0]} occurs twice", REBUILD)
             tables.append(_Table(path, ids, truth[of_run]))
             _check_same(tables[-1], tables[0], ", ".join(setting))
             codes.setdefault(run.condition, {})[run.seed] = of_run
@@ -88,10 +88,10 @@ def _check_same(table: _Table, reference: _Table, where: str) -> None:
     """Raise a UserError unless `table` has the same applications as `reference`, and the same truth about them."""
     if not np.array_equal(table.ids, reference.ids):
         differing = np.setxor1d(table.ids, reference.ids)
-        fault = f"{len(differing)} applications differ from those in {reference.path} (one is {differing[0]})"
+        fault = f"{len(differing)} cases differ from those in {reference.path} (one is {differing[0]})"
         raise UserError(table.path, where, fault, REBUILD)
     if (other := np.flatnonzero(table.truth != reference.truth)).size:
-        fault = f"application {table.ids[other[0]]} has another truth than in {reference.path}"
+        fault = f"application_id {table.ids[other[0]]} has another truth than in {reference.path}"
         raise UserError(table.path, where, fault, REBUILD)
 
 

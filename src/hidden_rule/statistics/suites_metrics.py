@@ -60,7 +60,7 @@ def families_of(outcomes, members: pl.DataFrame) -> Families:
     """How the answered applications form families; if they are not those of `members` it is a UserError."""
     members = members.sort("application_id")
     if not np.array_equal(members["application_id"].to_numpy(), outcomes.ids):
-        fault = f"the applications answered are not those of the table of suites ({len(outcomes.ids)}, {len(members)})"
+        fault = f"the cases answered are not those of the table of suites ({len(outcomes.ids)}, {len(members)})"
         raise UserError("predictions", ", ".join(outcomes.setting), fault, "delete them and run again")
     starts = np.flatnonzero(members["family"].to_numpy() == members["application_id"].to_numpy())
     reference = np.repeat(starts, np.diff([*starts, len(members)]))

@@ -21,7 +21,7 @@ def build_dataset(ruleset_path, sizes: dict[str, int], seed: int, paths: dict) -
     ruleset = load_ruleset(ruleset_path)
     for split, frame in draw_splits(ruleset, sizes, seed, source=ruleset_path).items():
         write_table(frame, paths[split], dataset_schema(ruleset))
-        print(f"{split}: {len(frame)} applications ({label_counts(frame)})")
+        print(f"{split}: {len(frame)} {ruleset.case.many} ({label_counts(frame)})")
 
 
 def build_own_dataset(data: dict, paths: dict, ruleset_path) -> None:
@@ -39,4 +39,4 @@ def build_own_dataset(data: dict, paths: dict, ruleset_path) -> None:
     ruleset = load_ruleset(ruleset_path)
     for split, frame in own.splits.items():
         write_table(frame, paths[split], dataset_schema(ruleset))
-        print(f"{split}: {len(frame)} cases ({label_counts(frame)})")
+        print(f"{split}: {len(frame)} {ruleset.case.many} ({label_counts(frame)})")

@@ -13,6 +13,6 @@ def build_suites(ruleset_path, settings: dict, seed: int, train, suites) -> None
     write_table(frame, suites, suites_schema(ruleset))
     for kind in settings["kinds"]:
         rows = frame.filter(suite=kind)
-        print(f"{kind}: {rows['family'].n_unique()} families, {len(rows)} applications")
+        print(f"{kind}: {rows['family'].n_unique()} families, {len(rows)} {ruleset.case.many}")
         if rows["family"].n_unique() < settings["size"]:
             print(f"{kind}: {ruleset_path} allows no more, and suites.size asks for {settings['size']}")

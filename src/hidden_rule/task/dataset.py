@@ -118,7 +118,8 @@ def _draw_split(ruleset, name: str, size: int, rng, taken: pl.DataFrame | None, 
         if not quota:
             found = sum(n for cell, n in kept.items() if cell[0] == label)
             fault = (
-                f"data.{name} needs {wanted[label]} applications decided {label}, and only {found} distinct ones exist"
+                f"data.{name} needs {wanted[label]} {ruleset.case.many} decided {label}, "
+                f"and only {found} distinct ones exist"
             )
             raise UserError(source, "features", fault, f"lower data.{name}, or widen the features that lead to {label}")
     quota = reduce(dict.__or__, quotas.values())

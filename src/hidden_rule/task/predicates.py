@@ -7,6 +7,7 @@ import polars as pl
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean
+from hidden_rule.task.nouns import APPLICATION, CaseNouns
 
 # fmt: off
 FUNCTIONS = {  # of SQL, that answer for one row at a time and always alike; the others are refused
@@ -53,7 +54,7 @@ def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) ->
             raise UserError(path, key, f"unknown feature {column}", remedy)
     if not columns:
         raise UserError(path, key, "names no feature", f"compare a feature, one of {', '.join(features)}")
-    _check_row_wise(path, key, when, features)
+    _check_row_wise(path, key, when, features, ruleset.case)
     _check_choices(path, key, when, features)
     try:
         answers = sample.select(answer=predicate)
@@ -65,8 +66,8 @@ def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) ->
         fault = f"gives {answers['answer'].dtype}, not true or false"
         raise UserError(path, key, fault, "compare the feature with a value")
     if not answers.equals(one_by_one):
-        fault = "depends on other applications (an aggregate)"
-        raise UserError(path, key, fault, "judge one application at a time")
+        fault = f"depends on other {ruleset.case.many} (an aggregate)"
+        raise UserError(path, key, fault, f"judge one {ruleset.case.one} at a time")
 
 
 def _is_keyword(name: str) -> bool:
@@ -82,7 +83,7 @@ def operations(when: str) -> int:
     return sum(bool(OPERATION.fullmatch(token)) for token in SQL_TOKEN.findall(when))
 
 
-def check_answers(path, key: str, rule, cases: pl.DataFrame) -> None:
+def check_answers(path, key: str, rule, cases: pl.DataFrame, nouns: CaseNouns = APPLICATION) -> None:
     """A rule has an answer for each of `cases`, by arithmetic that holds.
 
     Whole numbers are multiplied within 64 bits, beyond which they would start again from below zero; no rule fires
@@ -91,7 +92,7 @@ def check_answers(path, key: str, rule, cases: pl.DataFrame) -> None:
     try:
         answers = cases.select(rule.predicate).to_series()
     except FAILURES as error:
-        fault = f"cannot be evaluated for some applications ({_first_line(error)})"
+        fault = f"cannot be evaluated for some {nouns.many} ({_first_line(error)})"
         raise UserError(path, key, fault, "divide by what is never 0, and take TRY_CAST for CAST") from None
     tokens = {token.lower() for token in SQL_TOKEN.findall(rule.when)}
     as_text = {"cast", "try_cast", "concat", "concat_ws", ":", "|"}  # 5 and 5.0 are two texts
@@ -114,7 +115,7 @@ def _parts(expression: pl.Expr) -> list[pl.Expr]:
     return [expression, *(part for inner in expression.meta.pop() for part in _parts(inner))]
 
 
-def _check_row_wise(path, key: str, when: str, features: dict) -> None:
+def _check_row_wise(path, key: str, when: str, features: dict, nouns: CaseNouns) -> None:
     """No function that looks at other rows, at the clock or at chance."""
     words = [token for token in SQL_TOKEN.findall(when) if token[0] not in "'\"`"]
     for word, after in zip(words, [*words[1:], ""], strict=True):
@@ -125,9 +126,10 @@ def _check_row_wise(path, key: str, when: str, features: dict) -> None:
             )
             raise UserError(path, key, f"{word} differs from day to day", remedy)
         if name in ("over", "select") and (word not in features or after == "("):
-            raise UserError(path, key, f"{word} looks at other applications", "judge one application at a time")
+            fault = f"{word} looks at other {nouns.many}"
+            raise UserError(path, key, fault, f"judge one {nouns.one} at a time")
         if after == "(" and (word[0].isalpha() or word[0] == "_") and name not in FUNCTIONS:
-            fault = f"{word} is not a function of one application"
+            fault = f"{word} is not a function of one {nouns.one}"
             raise UserError(
                 path, key, fault, did_you_mean(name, sorted(FUNCTIONS), "use comparisons, AND, OR, NOT, IN")
             )

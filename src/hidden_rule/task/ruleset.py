@@ -14,6 +14,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import fill_defaults, load_schema
 from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.task.disclosure import check_secrets
+from hidden_rule.task.nouns import APPLICATION, CASE, CaseNouns, nouns_of
 from hidden_rule.task.predicates import FAILURES
 from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings, decimals_of
 
@@ -170,6 +171,7 @@ class Ruleset:
     published: PublishedFigures | None = None
     observed_labels: tuple[str, ...] = ()  # of a file of past decisions, whose cases and labels these rules go with
     source: str = ""  # that file's path
+    case: CaseNouns = APPLICATION  # what a case is called
 
     @property
     def is_observed(self) -> bool:
@@ -212,7 +214,7 @@ class Ruleset:
                 label_without_hidden=_first(visible, lambda rule: rule.label, self.default),
             )
         except FAILURES as error:  # on a case so rare that no check met it
-            fault = f"a rule cannot be evaluated for some application ({str(error).splitlines()[0][:120]})"
+            fault = f"a rule cannot be evaluated for some {self.case.one} ({str(error).splitlines()[0][:120]})"
             raise UserError(
                 f"ruleset {self.name}", "rules", fault, "divide by what is never 0, and take TRY_CAST for CAST"
             ) from None
@@ -256,6 +258,7 @@ def load_ruleset(path) -> Ruleset:
         paraphrases=tuple(Wording(**spec) for spec in document["paraphrases"]),
         decoys=tuple(Wording(**spec) for spec in document["decoys"]),
         published=PublishedFigures(**document["published"]) if "published" in document else None,
+        case=nouns_of(document, APPLICATION),
     )
     check_policy(path, ruleset)
     check_secrets(path, ruleset)
@@ -268,10 +271,11 @@ def observed_document(ruleset: Ruleset) -> dict:
     document = {
         field.name: getattr(ruleset, field.name)
         for field in fields(Ruleset)
-        if field.name not in ("features", "rules", "published", "paraphrases", "decoys")
+        if field.name not in ("features", "rules", "published", "paraphrases", "decoys", "case")
     }
     parts = {"features": ruleset.features, "rules": ruleset.rules}
-    return document | {key: [asdict(item) for item in items] for key, items in parts.items()}
+    lists = {key: [asdict(item) for item in items] for key, items in parts.items()}
+    return document | lists | {"case": asdict(ruleset.case)}
 
 
 def observed_ruleset(path, document: dict) -> Ruleset:
@@ -280,6 +284,7 @@ def observed_ruleset(path, document: dict) -> Ruleset:
         parts = {
             "features": tuple(Feature(**_with_tuples(spec)) for spec in document["features"]),
             "rules": tuple(Rule(**spec) for spec in document["rules"]),
+            "case": nouns_of(document, CASE),
         }
         return Ruleset(**_with_tuples(document) | parts)
     except (KeyError, TypeError) as error:

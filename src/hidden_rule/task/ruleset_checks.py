@@ -11,6 +11,7 @@ import polars as pl
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean, dotted, first_fault
 from hidden_rule.task.disclosure import words_of
+from hidden_rule.task.nouns import APPLICATION, nouns_of
 from hidden_rule.task.predicates import check_answers, check_predicate, critical_points, operations, trigger_values
 
 RESERVED_COLUMNS = (
@@ -89,7 +90,8 @@ def _check_labels(path, document: dict) -> None:
     at = {rule["label"]: f"rules[{i}].label" for i, rule in reversed(list(enumerate(document["rules"])))}
     at.setdefault(document["default"], "default")
     if len(at) < 2:
-        raise UserError(path, "rules", f"every application is {document['default']}", "give at least two labels")
+        one = nouns_of(document, APPLICATION).one
+        raise UserError(path, "rules", f"every {one} is {document['default']}", "give at least two labels")
     for label, other in itertools.permutations(at, 2):
         if other.casefold().startswith(label.casefold()):
             raise UserError(path, at[label], f"{label} is a prefix of {other}", "rename one of them")
@@ -109,7 +111,8 @@ def _check_templates(path, document: dict) -> None:
     if "{features}" in document["prompt"]["system"]:
         raise UserError(path, "prompt.system", "holds {features}", "move it to prompt.user; system is shared by all")
     if document["prompt"]["user"].count("{features}") != 1:
-        raise UserError(path, "prompt.user", "must hold {features} once", "write {features} where the application goes")
+        one = nouns_of(document, APPLICATION).one
+        raise UserError(path, "prompt.user", "must hold {features} once", f"write {{features}} where the {one} goes")
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ def check_policy(path, ruleset) -> None:
         check_predicate(path, f"rules[{i}].when", rule.when, ruleset, sample)
     cases = pl.concat([critical_points(ruleset), ruleset.draw(20_000, np.random.default_rng(0))])
     for i, rule in enumerate(ruleset.rules):
-        check_answers(path, f"rules[{i}].when", rule, cases)
+        check_answers(path, f"rules[{i}].when", rule, cases, ruleset.case)
     decided = ruleset.decide(cases)
     fired = set(decided["fired_rule"].unique())
     for i, rule in enumerate(ruleset.rules):
@@ -134,7 +137,7 @@ def check_policy(path, ruleset) -> None:
             continue
         holds = decided.filter(rule.predicate)
         if holds.is_empty():
-            fault, remedy = "holds for no application", "mend the predicate or widen the features' ranges"
+            fault, remedy = f"holds for no {ruleset.case.one}", "mend the predicate or widen the features' ranges"
         else:
             above = [r.name for r in ruleset.rules[:i] if r.name in set(holds["fired_rule"])]
             fault = (
@@ -143,7 +146,7 @@ def check_policy(path, ruleset) -> None:
             remedy = "move the rule up, narrow those above, or remove it"
         raise UserError(path, f"rules[{i}].when", f"rule {rule.name} {fault}", remedy)
     if "default" not in fired:
-        raise UserError(path, "default", "no application is left for it", "narrow the rules")
+        raise UserError(path, "default", f"no {ruleset.case.one} is left for it", "narrow the rules")
     if ruleset.hidden_rules and decided.filter(pl.col("label") != pl.col("label_without_hidden")).is_empty():
         i = ruleset.rules.index(ruleset.hidden_rules[0])
         fault = "the hidden rules change no decision: there is nothing to learn from them"

@@ -13,4 +13,4 @@ def vary_training(train, ruleset_path, rows: int | None, noise: float, seed: int
     split = read_split(train, ruleset)
     varied = vary(split, ruleset.labels, rows=rows, noise=noise, seed=seed, balanced=not ruleset.is_observed)
     write_table(varied, output, dataset_schema(ruleset))
-    print(f"{len(varied)} of {len(split)} applications ({label_counts(varied)})")
+    print(f"{len(varied)} of {len(split)} {ruleset.case.many} ({label_counts(varied)})")

@@ -55,7 +55,7 @@ def accuracy_chart(results: Results) -> Chart:
             setting,
             Panel(
                 "accuracy",
-                f"{setting.words} ({sample_size(results, 'accuracy', setting)} applications)",
+                f"{setting.words} ({sample_size(results, 'accuracy', setting)} {results.ruleset.case.many})",
                 width_of(results),
                 published=published_figures(results, "accuracy") if setting == results.main else {},
                 chance=results.chance,

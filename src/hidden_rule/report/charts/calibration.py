@@ -37,7 +37,7 @@ def calibration_chart(results: Results) -> Chart:
         panels.append(diagram([""] * (lines - len(head)) + head, colours[name], p, right))
     n = len(next(iter(found.values()))[0])
     notes = [
-        f"{results.main.words}; n = {n:,} applications; {seeds_in_words(results.seeds)}",
+        f"{results.main.words}; n = {n:,} {results.ruleset.case.many}; {seeds_in_words(results.seeds)}",
         "Point: accuracy of answers of similar probability, with its 95% CI. Dashed: perfect calibration",
         "ECE: expected calibration error, the mean distance of the points from the dashed line",
     ]

@@ -132,7 +132,7 @@ def cost_chart(results: Results) -> Chart:
     of_seeds = results.metrics.filter(pl.col("seed").is_not_null(), metric="accuracy", **results.main.columns)
     seeds, n = of_seeds["seed"], max(of_seeds["n"])
     notes = [
-        f"Accuracy, {results.main.words}; n = {n:,} applications; {seeds_in_words(seeds)}",
+        f"Accuracy, {results.main.words}; n = {n:,} {results.ruleset.case.many}; {seeds_in_words(seeds)}",
         f"Bar: 95% CI{'; thin line: fastest to slowest seed' if seeds.n_unique() > 1 else ''}",
         f"{time_in_words(results)}: mean over seeds, that of the condition's starts included",
         f"Grey line: Pareto front of the point estimates. Dashed: {results.chance.words}",

@@ -52,7 +52,8 @@ def expected_cost_chart(results: Results) -> Chart:
     layers.append(text.encode(x=alt.X("ci_high:Q", **along), text="text:N"))
     words = seeds_in_words(of_seeds["seed"], "pooled, small dots: single seeds")
     notes = [
-        f"{results.main.words}; n = {max(of_seeds['n']):,} applications, weighted by prevalence; lower is better",
+        f"{results.main.words}; n = {max(of_seeds['n']):,} {results.ruleset.case.many}, weighted by prevalence; "
+        "lower is better",
         f"Dot and bar: estimate and 95% CI; {words}",
         *reference_notes(results),
     ]

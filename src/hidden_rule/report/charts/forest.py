@@ -88,7 +88,8 @@ def forest_chart(results: Results) -> Chart:
     adjusted = f" after Holm correction for {n_pairs} planned comparisons" if n_pairs > 1 else ""
     some = [] if pooled.height == n_pairs else [f"Pairs with {pooled['right'][0]} only; comparisons.parquet has all"]
     notes = [
-        f"Accuracy, {results.main.words}; n = {max(of_seeds['n']):,} applications; {seeds_in_words(of_seeds['seed'])}"
+        f"Accuracy, {results.main.words}; n = {max(of_seeds['n']):,} {results.ruleset.case.many}; "
+        + seeds_in_words(of_seeds["seed"])
         + (", ticks: single seeds" if of_seeds["seed"].n_unique() > 1 else ""),
         *some,
         "Point and bar: accuracy of the right condition minus that of the left one, with its 95% CI",

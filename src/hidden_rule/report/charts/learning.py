@@ -48,7 +48,8 @@ def learning_chart(results: Results) -> Chart:
     ]
     seeds = {run.seed for run in results.trained}
     notes = [
-        f"Validation accuracy, structured decoding; n = {results.config['data']['validation']:,} applications; "
+        "Validation accuracy, structured decoding; "
+        f"n = {results.config['data']['validation']:,} {results.ruleset.case.many}; "
         + seeds_in_words(seeds, "averaged"),
         "Band: 95% CI of the mean (Student's t over seeds)" if len(seeds) > 1 else "One seed: no interval over seeds",
         f"Dashed: {results.chance.words}. Training time: wall time, mean over seeds, that of the condition's starts "

@@ -7,6 +7,7 @@ from hidden_rule.experiment.runs import guess_words
 from hidden_rule.report.text.comparisons import pair_of, rivals_of
 from hidden_rule.report.text.phrases import listing, percent, points
 from hidden_rule.statistics.intervals import seeds_needed
+from hidden_rule.task.nouns import APPLICATION, CaseNouns
 
 FEASIBLE = 100  # times the test set, or training seeds: the largest study that is worth proposing
 
@@ -17,7 +18,7 @@ def rounded_up(n: float) -> int:
     return math.ceil(n / unit) * unit
 
 
-def detection_sentences(best: str, pairs: list[dict], n_applications: int) -> list[str]:
+def detection_sentences(best: str, pairs: list[dict], n_applications: int, nouns: CaseNouns = APPLICATION) -> list[str]:
     """The sample that would detect the difference between the best condition and each that is statistically tied.
 
     pairs: pooled comparisons with `of_seeds`, the differences under each seed, and `n_compared`, the number of planned
@@ -40,7 +41,7 @@ def detection_sentences(best: str, pairs: list[dict], n_applications: int) -> li
         else:
             half_width = (row["ci_high"] - row["ci_low"]) / 2
             needed = seeds_needed(row["of_seeds"], half_width, lead, row["n_compared"], FEASIBLE)
-        have, unit = (n_applications, "applications") if n_seeds == 1 else (n_seeds, "training seeds")
+        have, unit = (n_applications, nouns.many) if n_seeds == 1 else (n_seeds, "training seeds")
         if needed is None:
             undetectable.append((name, max(lead, 0.0)))
         elif needed <= have:
@@ -73,13 +74,19 @@ class Weaknesses:
     one_seed: bool  # of training
 
 
-def change_sentences(best: str | None, pairs: list[dict], n_applications: int, weaknesses: Weaknesses) -> list[str]:
+def change_sentences(
+    best: str | None,
+    pairs: list[dict],
+    n_applications: int,
+    weaknesses: Weaknesses,
+    nouns: CaseNouns = APPLICATION,
+) -> list[str]:
     """What could change the result.
 
     best: the best condition, None if none is above chance; pairs: as `detection_sentences` takes them.
     """
     failed, rising, equal = weaknesses.failed, weaknesses.rising, weaknesses.equal_rewards
-    sentences = detection_sentences(best, pairs, n_applications) if best else []
+    sentences = detection_sentences(best, pairs, n_applications, nouns) if best else []
     if weaknesses.one_seed:
         sentences.append("More training seeds: with a single seed, the variation between seeds is unknown.")
     if failed and best:
@@ -100,24 +107,25 @@ def change_sentences(best: str | None, pairs: list[dict], n_applications: int, w
 def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balanced, has_suites, has_free) -> list[str]:
     """The method, and what its numbers exclude.
 
-    about: `model` (its id), `ruleset` (its file), `train` (applications that are trained on), each None if not known,
-    and `hidden_rules`, how many there are; of past decisions also `source` (their file) and `guess` (the accuracy of
-    the most frequent label);
+    about: `model` (its id), `ruleset` (its file), `train` (cases that are trained on), each None if not known,
+    `hidden_rules`, how many there are, and `nouns`, what a case is called; of past decisions also `source` (their file)
+    and `guess` (the accuracy of the most frequent label);
     is_balanced: is each decision correct equally often? has_suites, has_free: were suites, and was free decoding,
     evaluated?
     """
+    many = about.get("nouns", APPLICATION).many
     meaning = {0: "the policy or a shortcut", 1: "the meaning of the hidden rule or its wording"}
     several = "the meaning of the hidden rules or their wording"
     even = " and balanced across decisions" if is_balanced else ""
     sentences = [
-        f"All conditions are evaluated on the same {n_applications:,} applications, unseen in training{even}; an "
+        f"All conditions are evaluated on the same {n_applications:,} {many}, unseen in training{even}; an "
         "invalid reply counts as wrong."
     ]
     if about.get("model"):
         sentences.append(f"One base model, {about['model']}: others may give different results.")
     if about.get("ruleset"):
         sentences.append(
-            f"Synthetic applications: they contain only what {about['ruleset']} specifies"
+            f"Synthetic {many}: they contain only what {about['ruleset']} specifies"
             + (", and decisions that are rare in practice are not rare here." if is_balanced else ".")
         )
     if about.get("source"):
@@ -131,7 +139,7 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
     if about.get("train"):
         shared = "" if n_seeds == 1 else f", shared by all {n_seeds} training seeds"
         sentences.append(
-            f"One training set of {about['train']:,} applications{shared}; another draw may give different results."
+            f"One training set of {about['train']:,} {many}{shared}; another draw may give different results."
         )
     sentences.append(
         "Hyperparameters are those of the configuration; how they were chosen lies outside this experiment, and other "
@@ -145,11 +153,11 @@ def method_sentences(about: dict, n_applications: int, n_seeds: int, *, is_balan
     return sentences
 
 
-def scope_sentence(n_applications: int, n_seeds: int) -> str:
+def scope_sentence(n_applications: int, n_seeds: int, nouns: CaseNouns = APPLICATION) -> str:
     """What the intervals cover."""
     if n_seeds == 1:
         return (
-            f"95% confidence intervals (CI) over {n_applications:,} applications. One training seed: variation between "
+            f"95% confidence intervals (CI) over {n_applications:,} {nouns.many}. One training seed: variation between "
             "seeds is not included."
         )
-    return f"95% confidence intervals (CI) over {n_applications:,} applications and {n_seeds} training seeds."
+    return f"95% confidence intervals (CI) over {n_applications:,} {nouns.many} and {n_seeds} training seeds."

@@ -7,6 +7,7 @@ Nothing is said of the others.
 from collections import defaultdict
 
 from hidden_rule.report.text.phrases import MANY, interval, listing, p_text, points
+from hidden_rule.task.nouns import APPLICATION, CaseNouns
 
 ALPHA = 0.05  # two conditions differ: adjusted p below this, and an interval of the difference without zero
 
@@ -86,7 +87,9 @@ def group_sentence(of: str, comparisons: list[dict]) -> str:
     return f"{who} by {by} points (each {p})."
 
 
-def significance_sentences(best: str, comparisons: list[dict], n_seeds: int) -> list[str]:
+def significance_sentences(
+    best: str, comparisons: list[dict], n_seeds: int, nouns: CaseNouns = APPLICATION
+) -> list[str]:
     """What was found of the planned comparisons, those of the best condition first, and the tests.
 
     Where all pairs were compared, those of the best condition answer which is best, and the others are left to tables.
@@ -99,7 +102,7 @@ def significance_sentences(best: str, comparisons: list[dict], n_seeds: int) -> 
         sentences += difference_sentences(against, others)
     else:
         sentences += [difference_sentence(row) for row in others]
-    return sentences + family_sentences(comparisons, n_seeds)
+    return sentences + family_sentences(comparisons, n_seeds, nouns)
 
 
 def pair_of(row: dict) -> tuple[str, str]:
@@ -162,15 +165,15 @@ def detectable_sentence(mde: float | None) -> str:
     return f" Minimum detectable difference: {points(mde)} points (80% power)."
 
 
-def family_sentences(comparisons: list[dict], n_seeds: int) -> list[str]:
+def family_sentences(comparisons: list[dict], n_seeds: int, nouns: CaseNouns = APPLICATION) -> list[str]:
     """Which comparisons were planned, and the tests behind their p-values; nothing where there are none."""
     if not comparisons:
         return []
     tests = {
         "mcnemar_exact": "exact McNemar test (one training seed)",
-        "t_applications_seeds": f"t-test over applications and {n_seeds} training seeds",
-        "t_families": "t-test over families of applications (one training seed)",
-        "t_families_seeds": f"t-test over families of applications and {n_seeds} training seeds",
+        "t_applications_seeds": f"t-test over {nouns.many} and {n_seeds} training seeds",
+        "t_families": f"t-test over families of {nouns.many} (one training seed)",
+        "t_families_seeds": f"t-test over families of {nouns.many} and {n_seeds} training seeds",
     }
     used = listing(dict.fromkeys(tests[row["test"]] for row in comparisons))
     if len(comparisons) == 1:

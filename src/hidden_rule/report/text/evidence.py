@@ -89,7 +89,7 @@ def on_hidden_rule(results: Results, order: list[str], rule: str | None) -> OnHi
     for name, recall in recalls.items():
         of_others = (results.estimate(name, results.main, "hidden_recall", other) for other in alike)
         base_rates[name] = recall.n / (n[name] - sum(of.n for of in of_others if of)) if recall else 0.0
-    return OnHiddenRule(rule, recalls, precisions, base_rates)
+    return OnHiddenRule(rule, recalls, precisions, base_rates, results.ruleset.case)
 
 
 def gather(results: Results) -> Evidence:

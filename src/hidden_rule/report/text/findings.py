@@ -114,7 +114,7 @@ def comparison_section(results: Results, found: Evidence) -> dict[str, list[str]
     is_alternative = found.best in found.above
     spent = cost_sentences(found.best, found.own_pairs, known, found.above) if is_alternative else []
     return {
-        "Significance": significance_sentences(found.best, found.pairs, found.n_seeds)
+        "Significance": significance_sentences(found.best, found.pairs, found.n_seeds, results.ruleset.case)
         or ["Only one condition: nothing to compare."],
         "Cost of mistakes": decision_cost_sentences(cost_evidence(results), results),
         "Training cost": [*spent, *busy_sentences(results.costs)] if spent else [],
@@ -158,7 +158,7 @@ def training_section(results: Results) -> dict[str, list[str]]:
     return {
         "Reward signal at the start": []
         if feasibility is None
-        else feasibility_sentences(feasibility, group_sizes(results)),
+        else feasibility_sentences(feasibility, group_sizes(results), results.ruleset.case),
         "Collapse": [] if collapse is None else collapse_sentences(collapse)
         + unanswered_sentences(results)
         + stopped_sentences(results.histories),
@@ -184,14 +184,14 @@ def change_section(results: Results, found: Evidence) -> list[str]:
         one_seed=found.n_seeds == 1 and bool(results.trained),
     )
     best = found.best if found.best in found.above else None
-    return change_sentences(best, found.own_pairs, found.n, weaknesses)
+    return change_sentences(best, found.own_pairs, found.n, weaknesses, results.ruleset.case)
 
 
 def method_section(results: Results, found: Evidence) -> list[str]:
     """The method, and what the numbers exclude."""
     config = results.config
     about = {"model": model_words(config["model"]), "ruleset": config["ruleset"], "train": config["data"]["train"]}
-    about["hidden_rules"] = len(results.ruleset.hidden_rules)
+    about |= {"hidden_rules": len(results.ruleset.hidden_rules), "nouns": results.ruleset.case}
     if results.ruleset.is_observed:
         about |= {"ruleset": None, "source": results.ruleset.source, "guess": results.chance}
     rules = results.separate_rules
@@ -250,7 +250,7 @@ def conclude(results: Results) -> dict:
     return {
         "headline": first,
         "lead": lead,
-        "scope": scope_sentence(found.n, found.n_seeds),
+        "scope": scope_sentence(found.n, found.n_seeds, results.ruleset.case),
         "sections": [
             (title, [(heading, sentences) for heading, sentences in parts.items() if sentences])
             for title, parts in sections.items()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hidden_rule.experiment.runs import Estimate, guess_words
 from hidden_rule.report.text.phrases import MANY, percent, with_interval
+from hidden_rule.task.nouns import APPLICATION, CaseNouns
 
 LEARNED = 0.80  # learned: the interval lies at or above this share of correct answers
 MISSED = 0.20  # the hidden rule is missed: the interval of its recall lies at or below this
@@ -75,7 +76,8 @@ class OnHiddenRule:
     rule: str | None  # None: all of them, or the only one
     recalls: dict[str, Estimate | None]  # None where no hidden rule fires
     precisions: dict[str, Estimate | None]  # None where no answer claims it
-    base_rates: dict[str, float]  # share of the applications on which it fires
+    base_rates: dict[str, float]  # share of the cases on which it fires
+    nouns: CaseNouns = APPLICATION
 
     def verdict(self, name: str) -> str:
         return hidden_verdict(self.recalls[name], self.precisions[name], self.base_rates[name])
@@ -105,7 +107,7 @@ def hidden_clause(name: str, of: OnHiddenRule) -> str:
         "no_evidence": f"shows no evidence of {what}: {found}, {doubt}",
         "over_applied": f"over-applies {what}: {correct}, {found}",
         "partly": f"partly learned {what}: {found}, {correct}",
-        "unknown": f"{what} applies to no application here and is untested",
+        "unknown": f"{what} applies to no {of.nouns.one} here and is untested",
     }[of.verdict(name)]
 
 
@@ -119,12 +121,13 @@ def hidden_sentences(conditions, rules: list[OnHiddenRule]) -> list[str]:
         said = [f"{name} {'; '.join(hidden_clause(name, of) for of in tested)}." for name in conditions if tested]
     else:
         said = [sentence for of in tested for sentence in verdict_sentences(conditions, of)]
-    return said + [untested_sentence(of.rule) for of in rules if of.untested]
+    return said + [untested_sentence(of) for of in rules if of.untested]
 
 
-def untested_sentence(rule: str | None) -> str:
+def untested_sentence(of: OnHiddenRule) -> str:
     """That a hidden rule fires nowhere."""
-    return f"{f'Rule {rule}' if rule else 'The hidden rule'} applies to no application here and is untested."
+    what = f"Rule {of.rule}" if of.rule else "The hidden rule"
+    return f"{what} applies to no {of.nouns.one} here and is untested."
 
 
 def verdict_sentences(conditions, of: OnHiddenRule) -> list[str]:
@@ -135,7 +138,7 @@ def verdict_sentences(conditions, of: OnHiddenRule) -> list[str]:
         "partly": "Partly learned",
         "no_evidence": "No evidence, as precision is not significantly above the base rate",
         "missed": "Not learned",
-        "unknown": "Untested, as it applies to no application here",
+        "unknown": f"Untested, as it applies to no {of.nouns.one} here",
     }
     if of.rule:
         heads = {verdict: f"Rule {of.rule}, {head[0].lower()}{head[1:]}" for verdict, head in heads.items()}

@@ -43,6 +43,6 @@ def shortcut_sentences(results: Results) -> list[str]:
     return [
         f"{feature.replace('_', ' ').capitalize()} alone predicts "
         f"{listing(of_seeds(name, shares, set(results.seeds)) for name, shares in of_feature.items())}; a rule based "
-        f"on it alone is correct for at most {percent(right_shares[feature])} of these applications."
+        f"on it alone is correct for at most {percent(right_shares[feature])} of these {results.ruleset.case.many}."
         for feature, of_feature in found.items()
     ]

@@ -8,17 +8,22 @@ from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.phrases import MANY, listing, percent, signed
 from hidden_rule.statistics.collapse import MIN_STEPS, RARE
 from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset, verdict
+from hidden_rule.task.nouns import APPLICATION, CaseNouns
 
 
-def feasibility_sentence(condition: str, start: str, group_size: int, of: dict[Subset, dict]) -> str:
+def feasibility_sentence(
+    condition: str, start: str, group_size: int, of: dict[Subset, dict], nouns: CaseNouns = APPLICATION
+) -> str:
     """The reward signal of the first groups of an RL training; `of`: a row of FEASIBILITY for each subset."""
-    sentence = mixed_rewards_sentence(condition, start, group_size, of)
+    sentence = mixed_rewards_sentence(condition, start, group_size, of, nouns)
     if of[OVERALL]["p_invalid"] == 0:
         return sentence
     return f"{sentence} {percent(of[OVERALL]['p_invalid'])} of the replies are invalid."
 
 
-def mixed_rewards_sentence(condition: str, start: str, group_size: int, of: dict[Subset, dict]) -> str:
+def mixed_rewards_sentence(
+    condition: str, start: str, group_size: int, of: dict[Subset, dict], nouns: CaseNouns = APPLICATION
+) -> str:
     """The share of the first groups with mixed rewards, and of those that contain a correct reply."""
     judged, seldom = verdict(of)
     mixed = f"{percent(of[OVERALL]['signal_share'])} of the first groups of {group_size} have mixed rewards"
@@ -30,13 +35,13 @@ def mixed_rewards_sentence(condition: str, start: str, group_size: int, of: dict
         return f"{name}: {mixed}, and most groups of each decision contain a correct reply."
     single = [subset for subset in seldom if subset.kind == "rule"]
     named = [subset for subset in seldom if subset != HIDDEN or not single]  # of several rules each is named
-    shares = [f"{percent(of[subset]['right_share'])} for {subset_words(subset)}" for subset in named]
+    shares = [f"{percent(of[subset]['right_share'])} for {subset_words(subset, nouns)}" for subset in named]
     return f"{name}: {mixed}; groups with a correct reply to reinforce are rare ({', '.join(shares)})."
 
 
-def subset_words(subset: Subset) -> str:
-    """A subset of applications in a sentence."""
-    kinds = {"overall": "all applications", "hidden": "the hidden rule", "rule": f"the hidden rule {subset.name}"}
+def subset_words(subset: Subset, nouns: CaseNouns) -> str:
+    """A subset of cases in a sentence."""
+    kinds = {"overall": f"all {nouns.many}", "hidden": "the hidden rule", "rule": f"the hidden rule {subset.name}"}
     return kinds.get(subset.kind, str(subset.name))
 
 
@@ -54,7 +59,9 @@ def first_groups(table: pl.DataFrame, group_sizes: dict[str, int]) -> dict[str, 
     return found
 
 
-def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
+def feasibility_sentences(
+    table: pl.DataFrame, group_sizes: dict[str, int], nouns: CaseNouns = APPLICATION
+) -> list[str]:
     """A sentence for each condition that GRPO trains, or for several whose first groups are the same.
 
     group_sizes: of each condition.
@@ -62,7 +69,7 @@ def feasibility_sentences(table: pl.DataFrame, group_sizes: dict[str, int]) -> l
     same: dict[str, tuple[tuple, list[str]]] = {}
     for name, shares in first_groups(table, group_sizes).items():
         same.setdefault(repr(shares), (shares, []))[1].append(name)
-    return [feasibility_sentence(listing(names), *shares) for shares, names in same.values()]
+    return [feasibility_sentence(listing(names), *shares, nouns) for shares, names in same.values()]
 
 
 def without_mixed_rewards(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:

@@ -18,6 +18,7 @@ from hidden_rule.task.cases.stated_rules import StatedRules, check_rules, read_s
 from hidden_rule.task.cases.text_files import Form
 from hidden_rule.task.cases.times import read_times
 from hidden_rule.task.dataset import SPLITS, dataset_schema
+from hidden_rule.task.nouns import CASE
 from hidden_rule.task.ruleset import Feature, Ruleset
 from hidden_rule.task.ruleset_checks import RESERVED_COLUMNS
 
@@ -263,6 +264,7 @@ def _ruleset(settings: CaseSettings, columns: list[Column], labels: Labels, stat
         user=templates.get("user", "{features}"),
         observed_labels=tuple(labels.counts),
         source=settings.path,
+        case=CASE,
     )
     if stated:
         ruleset = with_rules(ruleset, stated)

@@ -9,6 +9,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, quoted
 from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.task.disclosure import check_secrets
+from hidden_rule.task.nouns import nouns_of
 from hidden_rule.task.predicates import check_answers, check_predicate, operations
 from hidden_rule.task.ruleset import Rule, Ruleset
 from hidden_rule.task.ruleset_checks import MAX_OPERATIONS
@@ -81,6 +82,7 @@ def with_rules(ruleset: Ruleset, stated: StatedRules) -> Ruleset:
         description=" ".join(document.get("description", "").split()) or ruleset.description,
         rules=rules,
         default=document.get("default"),
+        case=nouns_of(document, ruleset.case),
     )
 
 
@@ -97,7 +99,7 @@ def check_rules(stated: StatedRules, ruleset: Ruleset, cases: pl.DataFrame, own_
     sample = shown.head(CHECKED_ONE_BY_ONE)
     for i, rule in enumerate(ruleset.rules):
         check_predicate(stated.path, f"rules[{i}].when", rule.when, ruleset, sample)
-        check_answers(stated.path, f"rules[{i}].when", rule, shown)
+        check_answers(stated.path, f"rules[{i}].when", rule, shown, ruleset.case)
     for part, template in (("system", ruleset.system), ("user", ruleset.user)):
         for i, rule in enumerate(ruleset.rules):
             if "{rules}" in template and not rule.hidden and not rule.says:

@@ -1,0 +1,107 @@
+"""`make new`: what it writes runs as it is; what it refuses is one line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hidden_rule.core.errors import UserError
+from hidden_rule.experiment.config import read_experiment
+from hidden_rule.experiment.new import check_name, new_experiment, nouns_from
+from hidden_rule.task.nouns import CaseNouns
+from hidden_rule.task.ruleset import load_ruleset
+from hidden_rule.task.suites import why_not
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where a user is: with the default experiment, and folders for more."""
+    for name in ("config.yaml", "rulesets/fincorp.yaml", "experiments/smoke.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_new_policy_is_complete(folder):
+    lines = new_experiment("motor-claims")
+    config = read_experiment(["config.yaml", "experiments/motor-claims.yaml"]).config
+    ruleset = load_ruleset(config["ruleset"])
+    assert (config["experiment"], config["ruleset"]) == ("motor-claims", "rulesets/motor-claims.yaml")
+    assert (ruleset.case.one, ruleset.case.many) == ("claim", "claims")
+    assert [why_not(ruleset, kind) for kind in config["suites"]["kinds"]] == [None] * 7
+    assert sum(line.startswith("prompt ") for line in lines) == 6
+    (frequencies,) = [line for line in lines if line.startswith("labels of 20,000 drawn claims: ")]
+    assert all(f"{label} " in frequencies for label in ruleset.labels)
+    commands = [line.strip() for line in lines if line.startswith("  snakemake")]
+    assert len(commands) == 2 and all("--configfile experiments/motor-claims.yaml" in line for line in commands)
+
+
+def test_a_file_of_cases_of_any_spelling(folder):
+    """Columns and labels of quotes, braces, colons and emoji: the files are read as they are written."""
+    rows = [f'{i},{20 + i % 60},"it\'s {i % 3}",{"✅ yes" if i % 60 < 30 else "no: #1"}' for i in range(200)]
+    Path("past.csv").write_text("\n".join(['id,{age}: #,"Car ""Type""",décision 😀', *rows]), encoding="utf-8")
+    lines = new_experiment("yes", "past.csv", "décision 😀")
+    config = read_experiment(["config.yaml", "experiments/yes.yaml"]).config
+    assert config["experiment"] == "yes" and config["data"]["ruleset"] == "rulesets/yes.yaml"
+    assert (config["data"]["path"], config["data"]["label"]) == ("past.csv", "décision 😀")
+    assert "labels of 200 cases of past.csv: ✅ yes 55.0%, no: #1 45.0%" in lines
+    assert sum(line.startswith("prompt ") for line in lines) == 6
+    text = Path("rulesets/yes.yaml").read_text(encoding="utf-8")
+    commented = text.replace("rules: []\n# rules:\n#   - ", "rules:\n  - ")
+    assert commented != text  # the rule in the comment holds as it stands
+    Path("rulesets/yes.yaml").write_text(commented, encoding="utf-8")
+    assert read_experiment(["config.yaml", "experiments/yes.yaml"]).config["data"]["ruleset"] == "rulesets/yes.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("", "make new: NAME: is missing"),
+        ("../evil", "make new: NAME: '../evil' is no name"),
+        ("Claims", "is no name; use at most 40 small letters and digits, a letter first"),
+        ("a" * 41, "is no name"),
+        ("con", "is not valid"),
+        ("published", "results/published is no experiment's folder"),
+        ("fincorp", "rulesets/fincorp.yaml exists, and is not overwritten"),
+        ("smoke", "experiments/smoke.yaml exists, and is not overwritten"),
+        ("laptop", "config.yaml is the experiment laptop"),
+    ],
+)
+def test_names_that_are_refused(folder, name, fault):
+    with pytest.raises(UserError) as error:
+        check_name(name, Path())
+    assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "fault"),
+    [
+        ("nowhere.csv", "d", "nowhere.csv: no such file; check the path"),
+        ("a.csv", None, "make new: LABEL: which column of a.csv holds the decision?"),
+        ("a.csv", "c", "make new: LABEL: a.csv has no column 'c'"),
+    ],
+)
+def test_data_that_is_refused_leaves_nothing_behind(folder, data, label, fault):
+    Path("a.csv").write_text("a,b\n" + "1,x\n2,y\n" * 20)
+    with pytest.raises(UserError) as error:
+        new_experiment("mine", data, label)
+    assert str(error.value).startswith(fault)
+    assert not Path("rulesets/mine.yaml").exists() and not Path("experiments/mine.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "many"),
+    [
+        ("claims", "claim", "claims"),
+        ("motor_policies", "policy", "policies"),
+        ("mine", "case", "cases"),
+        ("status", "case", "cases"),
+        ("time-series", "case", "cases"),
+        ("nos", "case", "cases"),
+    ],
+)
+def test_nouns_from_a_name(name, one, many):
+    assert nouns_from(name) == CaseNouns(one, many)
