@@ -95,5 +95,5 @@ def test_the_dry_run_lists_the_jobs(tmp_path):
     done = Checkout(tmp_path).snakemake(*shlex.split(command)[1:4])
     assert done.returncode == 0, done.stderr[-2000:]
     for rule in ("build_dataset", "train", "find_rules", "write_report"):
-        assert re.search(rf"^{rule}\s+\d", done.stdout, re.MULTILINE), rule
+        assert re.search(rf"^{rule}\s+\d", done.stdout + done.stderr, re.MULTILINE), rule
     assert not (tmp_path / "results" / "claims-file").exists()
