@@ -273,7 +273,7 @@ def observed_document(ruleset: Ruleset) -> dict:
         for field in fields(Ruleset)
         if field.name not in ("features", "rules", "published", "paraphrases", "decoys", "case")
     }
-    parts = {"features": ruleset.features, "rules": ruleset.rules}
+    parts: dict[str, tuple[Any, ...]] = {"features": ruleset.features, "rules": ruleset.rules}
     lists = {key: [asdict(item) for item in items] for key, items in parts.items()}
     return document | lists | {"case": asdict(ruleset.case)}
 
