@@ -66,7 +66,7 @@ def feasibility_sentences(
 
     group_sizes: of each condition.
     """
-    same: dict[str, tuple[tuple, list[str]]] = {}
+    same: dict[str, tuple[tuple[str, int, dict], list[str]]] = {}
     for name, shares in first_groups(table, group_sizes).items():
         same.setdefault(repr(shares), (shares, []))[1].append(name)
     return [feasibility_sentence(listing(names), *shares, nouns) for shares, names in same.values()]
