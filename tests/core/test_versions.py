@@ -61,7 +61,7 @@ PACKAGE = Path(versions.__file__).parents[1]
 
 
 DOCUMENTED = {"_fields"}  # of Python's syntax trees
-OWN = {"_declared", "_of", "_table"}  # of `experiment.results.Results`, which `experiment.display` extends
+OWN = {"_costs", "_declared", "_of", "_table"}  # of `experiment.results.Results`, which `experiment.display` extends
 
 
 def private_names(path: Path) -> set[str]:

@@ -17,6 +17,7 @@ from hidden_rule.report import side_effects_page as side_effects_report
 from hidden_rule.report.page import build_report, render_report
 from hidden_rule.statistics import side_effects_summary
 from hidden_rule.task import ordinary_text as texts
+from hidden_rule.task.nouns import APPLICATION
 from synthetic import WORLD, make_ruleset, write_results
 from tiny_models import tiny_model
 
@@ -110,7 +111,9 @@ BLIND = {"trained": (0.25, 0.0), "base": (0.25, 0.0), "oracle": (0.25, 0.75)}
 
 
 def sentences(change, who, n_seeds=1):
-    return side_effects_report.sentences(side_effects_summary.summarize(*made(change, who=who, n_seeds=n_seeds)), "ab")
+    return side_effects_report.sentences(
+        side_effects_summary.summarize(*made(change, who=who, n_seeds=n_seeds)), "ab", APPLICATION
+    )
 
 
 @pytest.mark.parametrize("n_seeds", [1, 3])
@@ -137,7 +140,7 @@ def test_a_probe_that_cannot_see_a_rule_in_the_prompt_is_said_to_be_blind():
 def test_no_hidden_rule_no_word_of_leaks():
     summary = side_effects_summary.summarize(*made(0.4))
     assert summary.schema == SIDE_EFFECTS_SUMMARY
-    assert len(side_effects_report.sentences(summary, "ab")) == 2
+    assert len(side_effects_report.sentences(summary, "ab", APPLICATION)) == 2
     shown = side_effects_report.section_of(summary, LEAKS.to_frame())
     assert len(shown["tables"]) == 1 and shown["replies"] is None
 

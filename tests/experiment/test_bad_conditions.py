@@ -162,7 +162,7 @@ CONFIG = [
         "overlay.yaml: conditions.a.with.train_rows: 641 is more than data.train (640); give at most 640",
     ),
     (
-        "conditions: {a: {method: sft, sweep: {train_rows: [32, 8]}}}",
+        "conditions: {a: {method: sft, sweep: {train_rows: [32, 2]}}}",
         (
             "overlay.yaml: conditions.a.sweep.train_rows[1]: 8 rows do not fill a batch (sft.batch_size is 16); "
             "give at least 16"
@@ -184,10 +184,10 @@ CONFIG = [
         ),
     ),
     (
-        "conditions: {a: {method: sft, with: {steps: 100}}}",
+        "conditions: {a: {method: sft, with: {steps: 400}}}",
         (
-            "overlay.yaml: conditions.a.with.steps: 100 steps are 2.5 passes over 640 rows (40 steps each); "
-            "take 80 or 120"
+            "overlay.yaml: conditions.a.with.steps: 400 steps are 2.5 passes over 640 rows (160 steps each); "
+            "take 320 or 480"
         ),
     ),
     (

@@ -16,7 +16,12 @@ CONFIG = [
         "grpo: {reward: {corect: 1}}",
         "overlay.yaml: grpo.reward.corect: unknown key; did you mean correct?",
     ),
-    ("data: {zzz: 1}", "overlay.yaml: data.zzz: unknown key; known: seed, train, test, validation, holdout"),
+    (
+        "data: {zzz: 1}",
+        "overlay.yaml: data.zzz: unknown key; known: source, seed, train, test, validation, holdout, path, label, "
+        "labels, id, text, features, group, time, split, balance, ruleset, prompt, cut_texts, encoding, separator, "
+        "decimal, asked",
+    ),
     (
         "sft: {group_size: 8}",
         (

@@ -15,9 +15,9 @@ from hidden_rule.experiment.config import load_config, read_experiment
         # 160 steps of a warm-up of 1,000 end at 16% of the rate
         (
             "sft: {warmup_steps: 1000}",
-            "sft: warmup_steps is 1000 and training has 160 steps: the learning rate ends at 0.00032",
+            "sft: warmup_steps is 1000 and training has 640 steps: the learning rate ends at 0.00128",
         ),
-        ("sft: {warmup_steps: 159}", None),
+        ("sft: {warmup_steps: 639}", None),
         (
             "decoding: free\ngrpo: {reward: {wrong: 0, invalid: 0.5}}",
             "grpo: reward.invalid (0.5) exceeds reward.wrong (0)",

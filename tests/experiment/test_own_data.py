@@ -51,8 +51,11 @@ def test_an_overlays_ruleset_states_rules_of_the_cases(read, tmp_path):
 
 
 FAULTS = {  # lines of the overlay: the error after the overlay's name
-    "no label": (["data: {source: file, path: '{folder}/cases.csv'}"], "data.label: is missing"),
-    "no path": (["data: {source: file, label: decision}"], "data.path: is missing"),
+    "no label": (
+        ["data: {source: file, path: '{folder}/cases.csv'}"],
+        "data.source: conflicts with data.label: is missing",
+    ),
+    "no path": (["data: {source: file, label: decision}"], "data.source: conflicts with data.path: is missing"),
     "no file": (["data: {source: file, path: none.csv, label: decision}"], "data.path: none.csv: no such file"),
     "no such column": ([NAMED.replace("decision", "decison")], "data.label: "),
     "no source": (

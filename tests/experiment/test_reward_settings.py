@@ -96,7 +96,8 @@ BAD = [
     ("grpo: {reward: decision_costs}", "grpo.reward: is decision_costs, and the config has none; add decision_costs"),
     (
         "grpo: {reward: decision_costs}\ndecision_costs: {costs: {REJECT_RISK: {STANDARD_LOAN: 0}}}",
-        "grpo.reward: is decision_costs, and STANDARD_LOAN costs nothing where REJECT_RISK is right: it earns as much; let",
+        "grpo.reward: is decision_costs, and STANDARD_LOAN costs nothing where REJECT_RISK is right: it earns as much; "
+        "let",
     ),
     (
         "grpo: {reward: decision_costs}\ndecision_costs: {invalid: 0}",
@@ -114,11 +115,23 @@ BAD = [
     ("conditions: {grpo: {with: {reward: {file: {none}}}}}", "conditions.grpo.with.reward.file: "),
     ("grpo: {reward: {file: {good}, function: rewards}}", "good.py: has no function 'rewards'; did you mean reward?"),
     ("grpo: {reward: {file: {flat}}}", "flat.py:1: reward(): pays 0 for the right reply"),
-    ("decision_costs: {costs: {REJECT: {STANDARD_LOAN: 1}}}", "decision_costs.costs.REJECT: no decision is called 'REJECT'"),
-    ("decision_costs: {costs: {REJECT_RISK: {STANDARD: 1}}}", "decision_costs.costs.REJECT_RISK.STANDARD: no decision is"),
+    (
+        "decision_costs: {costs: {REJECT: {STANDARD_LOAN: 1}}}",
+        "decision_costs.costs.REJECT: no decision is called 'REJECT'",
+    ),
+    (
+        "decision_costs: {costs: {REJECT_RISK: {STANDARD: 1}}}",
+        "decision_costs.costs.REJECT_RISK.STANDARD: no decision is",
+    ),
     ("decision_costs: {REJECT: {STANDARD_LOAN: 1}}", "decision_costs.costs.REJECT: no decision is called 'REJECT'"),
-    ("decision_costs: {costs: {REJECT_RISK: {REJECT_RISK: 1}}}", "REJECT_RISK.REJECT_RISK: is the right decision itself"),
-    ("decision_costs: {costs: {REJECT_RISK: {STANDARD_LOAN: -1}}}", "STANDARD_LOAN: -1 is out of range; give at least 0"),
+    (
+        "decision_costs: {costs: {REJECT_RISK: {REJECT_RISK: 1}}}",
+        "REJECT_RISK.REJECT_RISK: is the right decision itself",
+    ),
+    (
+        "decision_costs: {costs: {REJECT_RISK: {STANDARD_LOAN: -1}}}",
+        "STANDARD_LOAN: -1 is out of range; give at least 0",
+    ),
     ("decision_costs: {costs: {REJECT_RISK: {STANDARD_LOAN: x}}}", "STANDARD_LOAN: must be a number, is 'x'"),
     ("decision_costs: {costs: {REJECT_RISK: {STANDARD_LOAN: '5'}}}", "STANDARD_LOAN: must be a number, is '5'"),
     ("decision_costs: {costs: {REJECT_RISK: 5}}", "costs.REJECT_RISK: must be a mapping of keys to values"),

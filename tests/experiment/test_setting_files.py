@@ -20,8 +20,8 @@ MANY += "default: OTHER\nprompt: {system: 'one of {labels}', user: '{features}'}
 OVERLAYS = [
     (
         "sft: {micro_batch_size: 5}",
-        "overlay.yaml: sft.micro_batch_size: conflicts with sft.batch_size: 16 is not a multiple of micro_batch_size "
-        "(5); for sft.batch_size, take 20",
+        "overlay.yaml: sft.micro_batch_size: conflicts with sft.batch_size: 4 is not a multiple of micro_batch_size "
+        "(5); for sft.batch_size, take 5",
     ),
     (
         "grpo: {batch_size: 1024}",
@@ -115,8 +115,8 @@ WORDS = [
     ),
     (
         ["sft={micro_batch_size: 5}"],
-        "--config: sft.micro_batch_size: conflicts with sft.batch_size: 16 is not a multiple of micro_batch_size (5); "
-        "for sft.batch_size, take 20: --config 'sft={batch_size: 20, micro_batch_size: 5}'",
+        "--config: sft.micro_batch_size: conflicts with sft.batch_size: 4 is not a multiple of micro_batch_size (5); "
+        "for sft.batch_size, take 5: --config 'sft={batch_size: 5, micro_batch_size: 5}'",
     ),
     (["experiment=../x"], "--config: experiment: '../x' is not valid; give small letters"),
     (["seeds=[0"], "--config seeds: line 1: is not valid YAML"),
@@ -138,7 +138,7 @@ def test_words_of_the_command_line_are_read_as_yaml():
     config = load_config(["config.yaml"], words)
     assert config["seeds"] == [0, 1]
     assert (config["sft"]["epochs"], config["grpo"]["beta"], config["side_effects"]) == (2, 0.5, True)
-    assert config["sft"]["batch_size"] == 16  # the rest is what it was
+    assert config["sft"]["batch_size"] == 4  # the rest is what it was
 
 
 def test_jobs_are_told_which_file_sets_what(tmp_path, monkeypatch):

@@ -70,7 +70,8 @@ def test_settings_that_are_left_out_are_not_there(load):
 
 def test_steps_become_epochs_for_each_number_of_rows(load):
     config = load(
-        "data: {train: 1600}\nsft: {steps: 200}\nconditions: {s: {method: sft, sweep: {train_rows: [25, 100, 1600]}}}"
+        "data: {train: 1600}\nsft: {steps: 200, batch_size: 16}\n"
+        "conditions: {s: {method: sft, sweep: {train_rows: [25, 100, 1600]}}}"
     )
     epochs = {
         name: condition_settings(config, name)["settings"]["epochs"] for name in ("s_25", "s_100", "s_1600", "sft")

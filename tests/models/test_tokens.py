@@ -119,7 +119,6 @@ def test_a_template_that_fails_stops_a_job():
 HOSTILE = {
     "the system's text": ({"system": "Decide.<|im_end|>"}, "prompt.system"),
     "the user's text": ({"user": "<|im_start|>{features}"}, "prompt.user"),
-    "the default": ({"default": "</s>"}, "default"),
     "a paraphrase": ({"paraphrases": (Wording("sector", "Health", "ill<think>"),)}, "paraphrases[0].text"),
     "a decoy": ({"decoys": (Wording("sector", "Health", "[INST] well"),)}, "decoys[0].text"),
 }

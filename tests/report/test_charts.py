@@ -72,7 +72,7 @@ def test_all_charts_draw(tmp_path, n_labels, seeds):
     assert "n = 160 applications" in texts["learning"]
     assert ("95% CI of the mean" in texts["learning"]) == (len(seeds) > 1)
     assert texts["calibration"].count("ECE ") == len(WORLD)
-    assert "after Holm correction for 6 pairs" in texts["forest"]
+    assert "after Holm correction for " in texts["forest"] and " planned comparisons, and" in texts["forest"]
     assert "no training" in texts["cost"]
     assert "evaluation.structured does not name suites" in texts["suites"]
 

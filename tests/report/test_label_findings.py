@@ -9,6 +9,7 @@ from test_labels import ROWS, ROWS_METRICS, metrics_of, supervision_of
 from hidden_rule.core.tables import COMPARISONS
 from hidden_rule.experiment.runs import Setting, find_estimate
 from hidden_rule.report.text.label_findings import label_sentences, supervision_cells
+from hidden_rule.task.nouns import APPLICATION
 
 MAIN = Setting("holdout", "structured")
 NAMES = {"s_0": 0.0, "s_5": 0.05, "s_20": 0.2}  # a line of noise: conditions and their shares of wrong labels
@@ -28,7 +29,7 @@ def sentences(metrics, supervision, pairs=()):
         chance=0.25,
         separate_rules=[],
         rules_apart=[None],
-        ruleset=SimpleNamespace(hidden_rules=[]),
+        ruleset=SimpleNamespace(hidden_rules=[], case=APPLICATION),
         estimate=lambda *of: find_estimate(metrics, *of),
     )
     return label_sentences(results)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from hidden_rule.core.tables import METRICS, SUPERVISION
-from hidden_rule.experiment.runs import Setting
+from hidden_rule.experiment.runs import Guess, Setting
 from hidden_rule.report.charts.labels import label_chart
 from hidden_rule.statistics.label_curves import curve_points, rising
 
@@ -85,7 +85,7 @@ def test_points_are_joined_where_the_axis_rises_with_the_labels():
 
 def drawn(tmp_path, metrics, supervision, width=300):
     """The text of the chart."""
-    shown = {"metrics": metrics, "supervision": supervision, "main": MAIN, "chance": 0.25}
+    shown = {"metrics": metrics, "supervision": supervision, "main": MAIN, "chance": Guess(0.25)}
     results = SimpleNamespace(**shown, separate_rules=[], rules_apart=[None], config={"charts": {"width": width}})
     label_chart(results).save(str(tmp_path / "labels.svg"))
     return "".join(ElementTree.parse(tmp_path / "labels.svg").getroot().itertext())

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import yaml
 
+from conftest import ROOT
 from hidden_rule.core.costs import with_nulls
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256, write_text
@@ -27,7 +28,7 @@ def inputs(tmp_path, monkeypatch):
         "lock.txt": "polars==0.1 \\\n    --hash=sha256:00\nno-such-package==1\n",
         "manifest.json": '{"id": "tiny", "licence": null, "inspection": {"settings": {}}}',
         "inspection.json": '{"facts": {"context length": 64}, "warnings": []}',
-        "ruleset.yaml": "name: x\n",
+        "ruleset.yaml": (ROOT / "rulesets" / "fincorp.yaml").read_text(encoding="utf-8"),
     }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     config = {"seeds": [0], "experiment": "x", "ruleset": "ruleset.yaml", "conditions": {"sft": {"method": "sft"}}}
