@@ -164,8 +164,8 @@ CONFIG = [
     (
         "conditions: {a: {method: sft, sweep: {train_rows: [32, 2]}}}",
         (
-            "overlay.yaml: conditions.a.sweep.train_rows[1]: 8 rows do not fill a batch (sft.batch_size is 16); "
-            "give at least 16"
+            "overlay.yaml: conditions.a.sweep.train_rows[1]: 2 rows do not fill a batch (sft.batch_size is 4); "
+            "give at least 4"
         ),
     ),
     (

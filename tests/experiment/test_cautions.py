@@ -15,7 +15,7 @@ from hidden_rule.experiment.config import load_config, read_experiment
         # 160 steps of a warm-up of 1,000 end at 16% of the rate
         (
             "sft: {warmup_steps: 1000}",
-            "sft: warmup_steps is 1000 and training has 640 steps: the learning rate ends at 0.00128",
+            "sft: warmup_steps is 1000 and training has 640 steps: the learning rate ends at 0.0013",
         ),
         ("sft: {warmup_steps: 639}", None),
         (

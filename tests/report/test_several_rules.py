@@ -23,6 +23,7 @@ from hidden_rule.report.text.rule_learning import OnHiddenRule, hidden_sentences
 from hidden_rule.report.text.suites import SUITES, suite_findings, suite_rows
 from hidden_rule.statistics import feasibility
 from hidden_rule.statistics.side_effects_summary import summarize
+from hidden_rule.task.nouns import APPLICATION
 from synthetic import EFFECTS, leaks_of, make_ruleset
 from worlds import ONE_OF_TWO, SEVERAL, results_of
 
@@ -160,7 +161,7 @@ def test_the_base_rate_of_a_rule_leaves_out_the_cases_of_others_with_its_label()
     rules = [SimpleNamespace(name=name, label=label) for name, label in zip("abc", "XXY", strict=True)]
     results = SimpleNamespace(
         main=MAIN,
-        ruleset=SimpleNamespace(hidden_rules=rules),
+        ruleset=SimpleNamespace(hidden_rules=rules, case=APPLICATION),
         estimate=lambda name, setting, metric, rule=None: Estimate(0.5, 0.4, 0.6, n.get((metric, rule), 60)),
     )
     rates = {rule: on_hidden_rule(results, ["x"], rule).base_rates["x"] for rule in (None, *"abc")}
@@ -205,7 +206,9 @@ def test_learning_curves_of_each_hidden_rule(monkeypatch):
     metrics = with_rules(metrics_of({"base": 0.25, "s_25": 0.5, "s_100": 0.9, "s_400": 0.7, "g_25": 0.2, "g_400": 0.4}))
     results = SimpleNamespace(
         metrics=metrics, supervision=ROWS, main=MAIN, chance=0.25, separate_rules=["a", "b"], rules_apart=["a", "b"],
-        ruleset=SimpleNamespace(hidden_rules=[SimpleNamespace(name=name, label=name) for name in "ab"]),
+        ruleset=SimpleNamespace(
+            hidden_rules=[SimpleNamespace(name=name, label=name) for name in "ab"], case=APPLICATION
+        ),
         comparisons=pl.DataFrame(schema=COMPARISONS),
         estimate=lambda *of: find_estimate(metrics, *of), config={"charts": {"width": 300}},
     )  # fmt: skip
