@@ -10,7 +10,7 @@ from test_sentences import TEMPLATE, answer_text, hold, page_text
 
 from hidden_rule.core.tables import COMPARISONS, FEASIBILITY, METRICS, write_table
 from hidden_rule.experiment.results import Results
-from hidden_rule.experiment.runs import Estimate, Setting, find_estimate
+from hidden_rule.experiment.runs import Estimate, Guess, Setting, find_estimate
 from hidden_rule.report import side_effects_page, tables
 from hidden_rule.report.charts.build import render_charts
 from hidden_rule.report.charts.labels import label_chart
@@ -205,7 +205,7 @@ def with_rules(metrics):
 def test_learning_curves_of_each_hidden_rule(monkeypatch):
     metrics = with_rules(metrics_of({"base": 0.25, "s_25": 0.5, "s_100": 0.9, "s_400": 0.7, "g_25": 0.2, "g_400": 0.4}))
     results = SimpleNamespace(
-        metrics=metrics, supervision=ROWS, main=MAIN, chance=0.25, separate_rules=["a", "b"], rules_apart=["a", "b"],
+        metrics=metrics, supervision=ROWS, main=MAIN, chance=Guess(0.25), separate_rules=["a", "b"], rules_apart=["a", "b"],
         ruleset=SimpleNamespace(
             hidden_rules=[SimpleNamespace(name=name, label=name) for name in "ab"], case=APPLICATION
         ),

@@ -268,7 +268,10 @@ def busy_table(results: dict) -> str:
 
 def busy(published: Path) -> str:
     """Training and evaluation beside other programs."""
-    return busy_table(json.loads((published / "busy.json").read_text(encoding="utf-8")))
+    path = published / "busy.json"
+    return (
+        busy_table(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else "No measurement is published."
+    )
 
 
 TABLES = {
