@@ -205,7 +205,8 @@ def with_rules(metrics):
 def test_learning_curves_of_each_hidden_rule(monkeypatch):
     metrics = with_rules(metrics_of({"base": 0.25, "s_25": 0.5, "s_100": 0.9, "s_400": 0.7, "g_25": 0.2, "g_400": 0.4}))
     results = SimpleNamespace(
-        metrics=metrics, supervision=ROWS, main=MAIN, chance=Guess(0.25), separate_rules=["a", "b"], rules_apart=["a", "b"],
+        metrics=metrics, supervision=ROWS, main=MAIN, chance=Guess(0.25),
+        separate_rules=["a", "b"], rules_apart=["a", "b"],
         ruleset=SimpleNamespace(
             hidden_rules=[SimpleNamespace(name=name, label=name) for name in "ab"], case=APPLICATION
         ),

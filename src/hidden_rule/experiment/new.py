@@ -80,9 +80,9 @@ def new_experiment(name: str, data: str | None = None, label: str | None = None,
 def check_name(name: str, folder: Path) -> None:
     """`name` can name a file, a ruleset and an experiment, and names none yet; UserError if not."""
     if not NAME.fullmatch(name) or len(name) > MAX_NAME:
-        fault = f"{quoted(name)} is no name" if name else "is missing"
+        reason = f"{quoted(name)} is no name" if name else "is missing"
         remedy = f"use at most {MAX_NAME} small letters and digits, a letter first, - or _ between words: NAME=claims"
-        raise UserError(MAKE, "NAME", fault, remedy)
+        raise UserError(MAKE, "NAME", reason, remedy)
     schema = load_schema("config.schema.yaml")
     if fault := first_fault(name, schema["properties"]["experiment"], schema):
         raise UserError(MAKE, "NAME", fault[1], fault[2])

@@ -86,7 +86,7 @@ def tell_tales(file: CaseFile, columns: list[Column], labels: Labels, seed: int 
     if len(judged) < 10:
         return []
     most = known["label"].mode().sort()[0]
-    error = float((judged["label"] != most).mean())  # type: ignore[arg-type]
+    error = float((judged["label"] != most).mean())
     found = []
     for i, column in enumerate(columns):
         given = known.select(x=f"c{i}", label="label"), judged.select(x=f"c{i}", label="label")
@@ -101,7 +101,8 @@ def _looked_up(known: pl.DataFrame, judged: pl.DataFrame, otherwise: str) -> flo
     counted = known.group_by("x", "label").len().sort(["len", "label"], descending=[True, False])
     best = counted.unique("x", keep="first", maintain_order=True).select("x", answer="label")
     answered = judged.join(best, on="x", how="left", nulls_equal=True)
-    return float((answered["answer"].fill_null(otherwise) == answered["label"]).mean())  # type: ignore[arg-type]
+    right = answered.filter(pl.col("answer").fill_null(otherwise) == pl.col("label"))
+    return right.height / max(1, answered.height)
 
 
 def _nearest(known: pl.DataFrame, judged: pl.DataFrame) -> float:

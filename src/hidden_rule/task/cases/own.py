@@ -325,9 +325,9 @@ def _keys(settings: CaseSettings, file: CaseFile, columns: list[Column], labels:
 
 def _check_ids(settings: CaseSettings, file: CaseFile) -> None:
     """No two cases have one identifier."""
-    ids = pl.col(settings.id)
-    twice = file.cells.group_by(ids.alias("id")).agg(n=pl.len(), rows=pl.col(ROW).sort().head(2))
-    twice = twice.filter(pl.col("n") > 1).collect(engine="streaming")
+    ids = pl.col(str(settings.id))
+    counted = file.cells.group_by(ids.alias("id")).agg(n=pl.len(), rows=pl.col(ROW).sort().head(2))
+    twice = counted.filter(pl.col("n") > 1).collect(engine="streaming")
     if twice.height:
         first, second = min(twice["rows"].to_list())
         fault = f"{settings.path}: rows {first} and {second} have the same {settings.id}"

@@ -50,8 +50,8 @@ def fitted_sizes(path, settings: SplitSettings, n_rows: int) -> dict[str, int]:
         fault = f"{splits} ask for {total:,} rows, and {path} has {n_rows:,} in all"
         raise CaseSettingError(largest, fault, f"give at most {max(2, asked[largest] + left - len(free)):,}")
     if left < sum(free.values()):
-        total = sum(SHARES[split] for split in free)
-        free = {split: max(1, int(left * SHARES[split] / total)) for split in free}
+        share = sum(SHARES[split] for split in free)
+        free = {split: max(1, int(left * SHARES[split] / share)) for split in free}
     return {split: asked.get(split, free.get(split, 0)) for split in SPLITS}
 
 
@@ -205,7 +205,7 @@ def _at_a_change(times: pl.Series, starts: list[int]) -> list[int]:
     """Each place moved to the nearest at which the time changes: cases of one time stand in one split."""
     changes = np.flatnonzero((times != times.shift(1)).fill_null(True).to_numpy())
     changes = np.append(changes, len(times))
-    moved = []
+    moved: list[int] = []
     for start in starts:
         nearest = changes[np.argmin(np.abs(changes - start))]
         moved.append(int(max(nearest, moved[-1] if moved else 0)))

@@ -46,8 +46,8 @@ def read_stated_rules(path: str, columns, labels) -> StatedRules:
     names: list[str] = []
     for i, rule in enumerate(document["rules"]):
         if rule["name"] == "default" or rule["name"] in names:
-            fault = "means that no rule fired" if rule["name"] == "default" else "stands twice"
-            raise UserError(path, f"rules[{i}].name", f"{rule['name']!r} {fault}", "give another name")
+            reason = "means that no rule fired" if rule["name"] == "default" else "stands twice"
+            raise UserError(path, f"rules[{i}].name", f"{rule['name']!r} {reason}", "give another name")
         names.append(rule["name"])
     stated = {f"rules[{i}].label": rule["label"] for i, rule in enumerate(document["rules"])}
     stated |= {"default": document["default"]} if "default" in document else {}
@@ -118,14 +118,14 @@ def rule_lines(ruleset: Ruleset, cases: pl.DataFrame) -> list[str]:
         if fired.is_empty():
             lines.append(f"rule {rule.name} decides none of {len(cases):,} cases: check its predicate and its place")
             continue
-        agree = (fired["label"] == rule.label).mean()
+        agree = fired.filter(label=rule.label).height / fired.height
         lines.append(f"rule {rule.name} decides {len(fired):,} cases, of which {agree:.1%} are labelled {rule.label}")
     if ruleset.rules:
         silent = cases.filter(fired_rule="default")
         if ruleset.default is None:
             lines.append(f"no rule is stated for {len(silent):,} of {len(cases):,} cases")
         elif len(silent):
-            agree = (silent["label"] == ruleset.default).mean()
+            agree = silent.filter(label=ruleset.default).height / silent.height
             of_them = f"of which {agree:.1%} are labelled {ruleset.default}"
             lines.append(f"the default decides {len(silent):,} cases, {of_them}")
     return lines
