@@ -9,12 +9,14 @@ SUMMARY = {"Compute metrics and pairwise comparisons"}
 CHARTS = {"Render the charts"}
 REPORT = {"Write the report"}
 PROVENANCE = {"Record the provenance of the results"}
-AGGREGATED = SUMMARY | CHARTS | REPORT | PROVENANCE
+EXTRACT = {"Extract the rules that each condition decides by"}
+AGGREGATED = SUMMARY | EXTRACT | CHARTS | REPORT | PROVENANCE
 COLLAPSE = {"Check RL for collapse"}
 INSPECT = {"Inspect the base model: SmolLM2-135M-Instruct"}
 PREPARE = {"Prepare the base model: SmolLM2-135M-Instruct"} | INSPECT
 SUITES = {"Build the diagnostic suites"}
-DATA = SUITES | {"Generate balanced applications and split them"}
+SEARCH = {"Search the decisions for rules that are not stated"}
+DATA = SUITES | {"Build the splits"} | SEARCH
 TRAIN = {
     "sft": "Train sft with sft, seed 0",
     "grpo": "Train grpo with grpo, seed 0",

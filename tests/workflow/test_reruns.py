@@ -25,6 +25,7 @@ from smoke_jobs import (
     PROVENANCE,
     REPORT,
     RL,
+    SEARCH,
     SUITES,
     SUMMARY,
     evaluated,
@@ -176,7 +177,7 @@ STATEMENTS = [  # what runs again after an expression of a module or a script ha
     (f"{PACKAGE}/experiment/conditions.py", COLLAPSE | AGGREGATED),
     (f"{PACKAGE}/experiment/sweep.py", set()),  # of the config alone: what it changes there is in params
     (f"{PACKAGE}/task/ordinary_text.py", set()),  # nothing here asks for side effects
-    (f"{PACKAGE}/statistics/intervals.py", AGGREGATED),
+    (f"{PACKAGE}/statistics/intervals.py", SEARCH | AGGREGATED),
     (f"{PACKAGE}/report/charts/build.py", CHARTS | REPORT),
     (f"{PACKAGE}/report/publish.py", set()),
     ("workflow/scripts/train_sft.py", retrained("sft", "sft_then_grpo")),
