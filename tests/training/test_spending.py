@@ -67,6 +67,5 @@ def test_positions_of_an_evaluation_are_those_of_its_prompts(tiny_jobs, tmp_path
     )
     evaluate(evaluation)
     cost = read_costs(evaluation.output.cost).row(0, named=True)
-    print(cost)
     assert cost["n_steps"] is None and cost["step_s"] is None
     assert cost["idle_s"] > 0 and cost["flops"] > 0

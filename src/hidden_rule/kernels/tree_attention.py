@@ -78,13 +78,20 @@ def fused_forward(self, hidden_states, position_embeddings=None, attention_mask=
     """An attention layer's forward: by `TreeAttentionFunction` where a tree is followed, else its own."""
     tree: PrefixTree | None = kwargs.get("prefix_tree")
     drops = self.training and self.attention_dropout > 0
-    if tree is None or drops or past_key_values is not None or not native.takes(hidden_states, *position_embeddings):
+
+    def own():
         given = {"position_embeddings": position_embeddings, "attention_mask": attention_mask}
         return type(self).forward(self, hidden_states, **given, past_key_values=past_key_values, **kwargs)
-    tree.n_calls += 1
+
+    if tree is None or drops or past_key_values is not None or not native.takes(hidden_states, *position_embeddings):
+        return own()
     rows = hidden_states[0]
-    states = [layer(rows).view(len(rows), -1, self.head_dim) for layer in (self.q_proj, self.k_proj, self.v_proj)]
+    layers = (self.q_proj, self.k_proj, self.v_proj)
+    states = [layer(rows).view(len(rows), -1, self.head_dim).contiguous() for layer in layers]
     angles = tuple(part[0].contiguous() for part in position_embeddings)
+    if not native.takes(*states, *angles):  # compiled functions read memory as one type; a layer may give another
+        return own()
+    tree.n_calls += 1
     output = TreeAttentionFunction.apply(*states, angles, tree, self.scaling, window_of(self))
     return self.o_proj(output.flatten(1)).unsqueeze(0), None
 
@@ -92,7 +99,7 @@ def fused_forward(self, hidden_states, position_embeddings=None, attention_mask=
 def fuse_attentions(network) -> int:
     """Give `fused_forward` to every layer of the classes `ATTENTIONS`; returns how many.
 
-    Every class of the list is compared with `fused_forward` in tests/kernels/test_tree_attention.py.
+    Every class of the list is compared with `fused_forward` in tests/kernels/test_native.py.
     """
     fused = 0
     for layer in network.modules():

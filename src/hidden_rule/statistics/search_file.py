@@ -1,6 +1,5 @@
 """Rules in a file of past decisions: `make find-rules DATA=claims.csv LABEL=decision RULESET=stated.yaml`."""
 
-import argparse
 import sys
 
 import polars as pl
@@ -9,6 +8,7 @@ from hidden_rule.core.errors import UserError, one_line_errors
 from hidden_rule.statistics.found_rules import report_lines
 from hidden_rule.statistics.rule_search import find_rules
 from hidden_rule.task.cases.files import open_cases
+from hidden_rule.task.cases.inspect import file_options
 from hidden_rule.task.cases.own import CaseSettingError, CaseSettings, contents_of, divided
 from hidden_rule.task.cases.splits import SHARES, SplitSettings
 
@@ -33,12 +33,7 @@ def search_file(path: str, label: str, ruleset: str | None = None, text: tuple[s
 
 def main(words: list[str]) -> None:
     """Print what is found in the file that the command line names."""
-    parser = argparse.ArgumentParser(prog="make find-rules", description=__doc__)
-    parser.add_argument("data", help="a file of cases: CSV, TSV, JSON, JSON lines or parquet")
-    parser.add_argument("--label", help="the column of decisions")
-    parser.add_argument("--text", nargs="*", default=[], help="columns of free text")
-    parser.add_argument("--ruleset", help="a file of stated rules")
-    options = parser.parse_args(words)
+    options = file_options("make find-rules", __doc__, words)
     if not options.data or not options.label:
         missing, example = ("DATA", "claims.csv") if not options.data else ("LABEL", "decision")
         raise UserError("make find-rules", missing, "is missing", f"write {missing}=…, as in {missing}={example}")

@@ -41,14 +41,19 @@ def inspect(path: str, label: str | None, **settings) -> list[str]:
         return [*lines, "", "the first prompt:", *(f"{part['role']}: {part['content']}" for part in first)]
 
 
-def main(words: list[str]) -> None:
-    """Print what the file that the command line names holds."""
-    parser = argparse.ArgumentParser(prog="make inspect", description=__doc__)
+def file_options(command: str, about: str | None, words: list[str]) -> argparse.Namespace:
+    """What a command on a file of cases is given: `data`, `label`, `text` and `ruleset`."""
+    parser = argparse.ArgumentParser(prog=command, description=about)
     parser.add_argument("data", help="a file of cases: CSV, TSV, JSON, JSON lines or parquet")
     parser.add_argument("--label", help="the column of decisions")
     parser.add_argument("--text", nargs="*", default=[], help="columns of free text")
     parser.add_argument("--ruleset", help="a file of stated rules")
-    options = parser.parse_args(words)
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> None:
+    """Print what the file that the command line names holds."""
+    options = file_options("make inspect", __doc__, words)
     if not options.data:
         raise UserError("make inspect", "DATA", "is missing", "write make inspect DATA=claims.csv LABEL=decision")
     try:
