@@ -3,7 +3,9 @@
 First the embedded model's shared-prefix computation is compared with the plain one (`checks.json`): log-probabilities
 of the replies, and an SFT batch's loss and gradients. Then each seed's conditions are trained and evaluated by the
 pipeline's own functions, a process a seed, several at a time; `free` explores freely from SFT's adapter. The tables are
-the pipeline's: `predictions.parquet`, `costs.parquet` and `history.parquet`, with the condition and seed of each row.
+the pipeline's: `predictions.parquet`, `costs.parquet` and `history.parquet`, with the condition and seed of each row;
+`circumstances.json` and `config.json` say where and with which settings. `gpu_publish.py` makes the published tables of
+them. Nothing has to be installed but the packages: PYTHONPATH=src is enough.
 
 Processes that share a GPU slow one another down: wall times are those of a shared device unless `--at-once 1`.
 """
@@ -20,7 +22,7 @@ import bench
 import measure
 from measure import ROOT
 
-GENTLER = {"learning_rate": 1.0e-4}  # as config.yaml has it after SFT
+GENTLER = {"learning_rate": 1.0e-4, "entropy_coef": 0.0}  # as config.yaml has it after SFT
 CONDITIONS = (  # (name, method, start, decoding, settings that differ from the config's)
     ("baseline", None, None, None, {}),
     ("sft", "sft", None, None, {}),
@@ -138,8 +140,9 @@ def run_all(options) -> None:
     """Model and data once, then the comparison and every seed in processes of their own."""
     config, _ = inputs(options)
     bench.draw(config, options.work)
-    options.output.mkdir(parents=True, exist_ok=True)
-    measure.write_json(measure.circumstances(), options.output / "circumstances.json")
+    how = {"at_once": options.at_once, "seeds": options.seeds}
+    measure.write_json({**measure.circumstances(), **how}, options.output / "circumstances.json")
+    measure.write_json(config, options.output / "config.json")
     parts, running = ["checks", *map(str, options.seeds)], []
     failed = []
     while parts or running:

@@ -58,22 +58,28 @@ def read_published(folder: Path) -> Results:
 
 
 def gpu_accuracy(published: Path) -> str:
-    """Accuracy of trainings on the GPU, of all seeds and of each."""
+    """Accuracy of trainings on the GPU, of all seeds and of each, and of the same seeds on a CPU."""
     gpu = read_table(published / "gpu" / "metrics.parquet", METRICS)
+    on_cpu = json.loads((published / "gpu" / "cpu.json").read_text(encoding="utf-8"))["accuracy"]
     structured, free = Setting("holdout", "structured"), Setting("test", "free")
     rows = []
     for name, shown in NAMES.items():
         of_seeds = gpu.filter(
             pl.col("seed").is_not_null(), condition=name, suite="holdout", decoding="structured", metric="accuracy"
         )
-        values = ", ".join(f"{100 * value:.1f}" for value in of_seeds.sort("seed")["value"])
+        values = each_percent(of_seeds.sort("seed")["value"])
         metrics = ("accuracy", "hidden_recall", "hidden_precision")
         cells = [find_estimate(gpu, name, structured, metric) for metric in metrics]
         cells += [find_estimate(gpu, name, free, "accuracy")]
         shares = [percent(cell) for cell in cells]
-        rows.append([shown, shares[0], values, *shares[1:]])
-    columns = ["", f"accuracy, {gpu['seed'].drop_nulls().n_unique()} seeds", "of each seed", "hidden rule: recall"]
-    return markdown([*columns, "precision", "free decoding: accuracy"], rows)
+        rows.append([shown, shares[0], values, each_percent(on_cpu.get(name, ())) or "–", *shares[1:]])
+    columns = ["", f"accuracy, {gpu['seed'].drop_nulls().n_unique()} seeds", "of each seed", "the same on a CPU"]
+    return markdown([*columns, "hidden rule: recall", "precision", "free decoding: accuracy"], rows)
+
+
+def each_percent(shares) -> str:
+    """`38.2, 45.1`: shares in percent, one after another."""
+    return ", ".join(f"{100 * share:.1f}" for share in shares)
 
 
 def study(published: Path) -> str:
@@ -94,12 +100,14 @@ def study(published: Path) -> str:
 
 
 def gpu_cost(published: Path) -> str:
-    """Seconds and memory of the GPU's trainings, starts included, and evaluations: mean (lowest–highest) over seeds."""
-    costs = read_costs(published / "gpu" / "costs.parquet")
-    starts = {"grpo": None, "sft": None, "sft_then_grpo": "sft", "sft_then_grpo_free": "sft"}
-    spent = training_costs(costs, starts)
+    """Seconds and memory of the GPU's trainings, starts included, and evaluations: mean (lowest–highest) over seeds.
+
+    Wall seconds: estimates of an idle machine know of other work on its cores, not on its GPU.
+    """
+    costs = read_costs(published / "gpu" / "costs.parquet").with_columns(idle_s=pl.lit(None, pl.Float64))
+    spent = training_costs(costs, {"grpo": None, "sft": None, "sft_then_grpo": "sft"})
     rows = []
-    for name, shown in {**NAMES, "sft_then_grpo_free": "SFT → GRPO, free exploration, 1 epoch"}.items():
+    for name, shown in NAMES.items():
         of = costs.filter(condition=name)
         evaluation = [float(wall) for wall in of.filter(stage="evaluate")["wall_s"]]
         training = (spent[name].seconds, spent[name].least, spent[name].most) if name in spent else None
@@ -122,7 +130,7 @@ def gpu_shortcuts(published: Path) -> str:
     rows = []
     for name in ("grpo", "sft", "sft_then_grpo"):
         of = table.filter(condition=name, feature="founder_background").sort("seed")
-        rows.append([NAMES[name], ", ".join(f"{100 * share:.1f}" for share in of["share"])])
+        rows.append([NAMES[name], each_percent(of["share"])])
     rows.append(["the right labels", f"{100 * table.filter(feature='founder_background')['right_share'][0]:.1f}"])
     return markdown(["", "predicted by founder background alone, % of 1,000 cases, by seed"], rows)
 
@@ -146,21 +154,22 @@ def gpu_exactness(published: Path) -> str:
 
 
 def gpu_step(published: Path) -> str:
-    """Steps at Qwen3-14B's shape: time, throughput, share of the measured peak, memory."""
+    """Steps at Qwen3-14B's shape: time, throughput, share of the peak that was measured in the same call, memory."""
     results = json.loads((published / "gpu.json").read_text(encoding="utf-8"))
-    peak = max(results["peak"].values())
+    peaks = [max(call["peak"].values()) for call in results["calls"]]
     rows = []
     for row in results["rows"]:
-        seconds, flops = sum(row["seconds"]), sum(row["flops"])
+        seconds, flops, peak = sum(row["seconds"]), sum(row["flops"]), peaks[row["call"]]
         n = f"{row['updates']} steps" if row["updates"] > 1 else "1 step"
         cells = [SIDES[row["method"], row["side"]], "yes" if row["checkpointing"] else "no"]
         cells += [f"{statistics.median(row['seconds']):.2f} ({n})"]
         cells += [f"{sum(row[name]) / seconds:,.0f}" for name in ("tokens", "positions")]
         cells += [f"{flops / seconds / 1e12:.0f} ({flops / seconds / peak:.0%})", f"{row['peak_bytes'] / 1e9:.1f}"]
-        rows.append(cells)
+        rows.append([*cells, f"`{results['calls'][row['call']]['git']['commit'][:7]}`"])
     columns = ["", "gradient checkpointing", "s a step (median)", "tokens/s", "positions computed/s"]
-    table = markdown([*columns, "TFLOP/s (share of peak)", "peak memory, GB"], rows)
-    return f"{table}\n\nMeasured peak of a bfloat16 matrix product of this shape: {peak / 1e12:.0f} TFLOP/s."
+    table = markdown([*columns, "TFLOP/s (share of peak)", "peak memory, GB", "commit"], rows)
+    peak = f"{min(peaks) / 1e12:.0f} to {max(peaks) / 1e12:.0f} TFLOP/s"
+    return f"{table}\n\nMeasured peak of a bfloat16 matrix product of this shape: {peak}, by call."
 
 
 def gpu_profile(published: Path) -> str:
