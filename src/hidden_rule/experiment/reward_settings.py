@@ -39,7 +39,7 @@ def complete_reward(reward, config: dict) -> dict:
     if is_own(reward):
         return {"function": FUNCTION, **{key: reward[key] for key in OWN if key in reward}}
     schema = load_schema(SCHEMA)
-    points = schema["$defs"]["grpo"]["properties"]["reward"]
+    points = schema["$defs"]["reward"]
     return {**fill_defaults({}, points, schema), **reward}
 
 
