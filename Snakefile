@@ -18,6 +18,7 @@ from hidden_rule.core.files import check_times, modified
 from hidden_rule.core.paths import ROOT
 from hidden_rule.core.versions import check_versions
 from hidden_rule.experiment.config import read_experiment
+from hidden_rule.experiment.engine_checks import check_installed
 
 with one_line_errors():
     here = Path(workflow.basedir).resolve()
@@ -41,6 +42,8 @@ report: "workflow/report/workflow.rst"
 
 config = experiment.config
 os.environ[SETTING_FILES] = json.dumps(experiment.files)  # for what only jobs can find wrong
+with one_line_errors():
+    check_installed(config)
 
 
 include: "workflow/rules/experiment.smk"

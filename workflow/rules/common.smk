@@ -68,7 +68,7 @@ def code_of(script):
 
 def training_code(wildcards):
     """The same of the script that trains a condition."""
-    return code_of(f"train_{method_of(wildcards)}")(wildcards)
+    return code_of(f"train_{trainer_of(wildcards)}")(wildcards)
 
 
 def content_of(*paths):

@@ -1,6 +1,8 @@
 # The experiment: its conditions and runs, where its files lie, and what one condition differs by from another.
 
+from hidden_rule.core.engines import ENVIRONMENTS, TRL
 from hidden_rule.experiment.conditions import model_slug, start_of
+from hidden_rule.experiment.engine_checks import engine_of
 from hidden_rule.experiment.reply_limits import reply_limits
 from hidden_rule.experiment.results import Results, excerpt
 from hidden_rule.experiment.reward_settings import reward_file
@@ -54,6 +56,18 @@ def settings_of(wildcards):
 def method_of(wildcards):
     """The training method of a condition, which names the script that trains it."""
     return SETTINGS[wildcards.condition]["method"]
+
+
+def trainer_of(wildcards):
+    """What names the script that trains a condition: its method, or an engine other than TRL."""
+    engine = engine_of(config["conditions"][wildcards.condition])
+    return method_of(wildcards) if engine == TRL else engine
+
+
+def engine_content(wildcards):
+    """A param that follows what trains a condition: the engine, and the lock of an environment of its own."""
+    engine = engine_of(config["conditions"][wildcards.condition])
+    return [engine, ENVIRONMENTS[engine].content() if engine in ENVIRONMENTS else ""]
 
 
 def only(names):

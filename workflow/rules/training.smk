@@ -1,5 +1,6 @@
 # Training, whatever the method: a condition's method names the script, `train_{method}.py`, and its part of the config.
-# A further method is a script of that name and an entry in the schema.
+# A further method is a script of that name and an entry in the schema. Another engine than TRL has a script of its own,
+# `train_{engine}.py`, for all methods.
 
 
 rule train:
@@ -31,6 +32,8 @@ rule train:
         **UNSEEN,
     params:
         method=method_of,
+        engine=engine_content,
+        trainer=trainer_of,
         model=config["model"],
         base=base_content,
         lora=config["lora"],
@@ -44,7 +47,7 @@ rule train:
     message:
         "Train {wildcards.condition} with {params.method}, seed {wildcards.seed}"
     script:
-        "../scripts/train_{params.method}.py"
+        "../scripts/train_{params.trainer}.py"
 
 
 rule sample_start:

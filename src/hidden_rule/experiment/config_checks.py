@@ -6,6 +6,7 @@ from pathlib import Path
 from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, resolve
 from hidden_rule.experiment import grpo_checks, reward_checks
 from hidden_rule.experiment.conditions import SCHEMA, canonical, condition_settings, methods
+from hidden_rule.experiment.engine_checks import check_engine
 from hidden_rule.experiment.faults import ConfigFaultError, raise_if
 from hidden_rule.experiment.model_checks import check_model, check_targets, check_tracking
 from hidden_rule.experiment.own_data import read_own_data
@@ -94,6 +95,8 @@ def _check_settings(config: dict, schema: dict) -> dict:
         if "prompt" in condition:
             condition["prompt"] = fill_defaults(condition["prompt"], schema["$defs"]["few_shot"], schema)
         _check_training(config, name)
+        if "method" in condition:
+            check_engine(config, name)
     if config["experiment"] in OWN_RESULTS:
         fault = f"results/{config['experiment']} is not an experiment's folder"
         raise ConfigFaultError(("experiment",), fault, "give the experiment another name")
@@ -114,7 +117,7 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
     if "reference" in condition or "prompt" in condition:
         _check_untrained(at, condition)
     elif "method" not in condition:
-        for key in ("start_from", "with"):
+        for key in ("start_from", "with", "engine"):
             if key in condition:
                 remedy = f"add method: {' or '.join(methods())}"
                 raise ConfigFaultError((*at, "method"), f"is missing, and {key} is given", remedy)

@@ -34,6 +34,17 @@ PART_PREFIX = "reward/"  # of a reward that has several
 IN_WORDS = {"loss": "the loss", "grad_norm": "the gradient norm", "reward": "the mean reward", "entropy": "the entropy"}
 
 
+def validation_metrics(log_probs: torch.Tensor, first: torch.Tensor, right: list[str], labels) -> dict[str, float]:
+    """Accuracy, and mean KL divergence from the start in nats, of a policy over the label set on B cases.
+
+    log_probs, first: (B, L), its own and the start's, columns in the order of `labels`; right: (B,) labels.
+    """
+    predicted = [labels[i] for i in log_probs.argmax(1).tolist()]
+    n_right = sum(p == label for p, label in zip(predicted, right, strict=True))
+    drift = (log_probs.exp() * (log_probs - first)).sum(1).mean()
+    return {"validation_accuracy": n_right / len(predicted), "kl_from_start": max(0.0, float(drift))}
+
+
 class Watcher(TrainerCallback):
     """Writes down what a training does, measures it on the validation split, and shows its progress.
 
@@ -91,13 +102,12 @@ class Watcher(TrainerCallback):
         model.train(was_training)
         if self.first_log_probs is None:
             self.first_log_probs = log_probs
-        predicted = [self.start.ruleset.labels[i] for i in log_probs.argmax(1).tolist()]
-        right = sum(p == label for p, label in zip(predicted, split.labels, strict=True))
-        drift = (log_probs.exp() * (log_probs - self.first_log_probs)).sum(1).mean()
-        self.add(step, "validation_accuracy", right / len(predicted))
-        self.add(step, "kl_from_start", max(0.0, float(drift)))
+        measured = validation_metrics(log_probs, self.first_log_probs, split.labels, self.start.ruleset.labels)
+        for metric, value in measured.items():
+            self.add(step, metric, value)
         if processes.rank() == 0:
-            tqdm.write(f"step {step}: validation accuracy {right / len(predicted):.3f}", file=sys.stderr)
+            accuracy = measured["validation_accuracy"]
+            tqdm.write(f"step {step}: validation accuracy {accuracy:.3f}", file=sys.stderr)
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.began = time.perf_counter() - self.wall_s

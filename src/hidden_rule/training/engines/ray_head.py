@@ -1,0 +1,79 @@
+"""A Ray head of our own: on free ports, in a folder of the run, ended by process id (`processes.py`), never `ray stop`.
+
+`ray start --block` stays our child, and its daemons die with it. Several may run on one machine: no port is Ray's
+default. Ray's sockets lie below its folder, and a socket's path has 107 characters at most; so the folder is a short
+one among the temporary files, named after the run, by which what a killed run left there is found and deleted.
+"""
+
+import hashlib
+import shutil
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hidden_rule.training.engines.processes import Processes, failure
+
+START_S = 300.0  # within which a head has to answer, on a busy machine
+OBJECTS = 200_000_000  # bytes of Ray's object store: batches of prompts and replies
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_DEDUP_LOGS": "0"}
+
+
+@dataclass(frozen=True)
+class RayPlan:
+    """What a head offers; CPUs and GPUs are counts that Ray hands out, and may be more than the machine has."""
+
+    python: Path  # of the engine's environment
+    cpus: int
+    gpus: int
+    objects: int = OBJECTS
+
+
+def ray_folder(run_folder) -> Path:
+    """The head's folder of a run."""
+    name = hashlib.sha256(str(Path(run_folder).absolute()).encode()).hexdigest()[:10]
+    return Path(tempfile.gettempdir()) / f"hr-ray-{name}"
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def head_command(plan: RayPlan, port: int, folder: Path) -> list[str]:
+    """`ray start` as we start it."""
+    return [
+        *(str(plan.python), "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--node-ip-address", "127.0.0.1", "--port", str(port), "--ray-client-server-port", "0"),
+        *("--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"),
+        *("--num-cpus", str(plan.cpus), "--num-gpus", str(plan.gpus), "--object-store-memory", str(plan.objects)),
+        *("--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", str(folder)),
+    ]
+
+
+def start_head(processes: Processes, plan: RayPlan, run_folder, variables: dict[str, str]) -> str:
+    """Start a head and wait until it answers; returns its address, `127.0.0.1:<port>`.
+
+    variables: of its environment and of its workers'. Raises UserError, naming the log, if it ends or never answers.
+    """
+    folder, port = ray_folder(run_folder), free_port()
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed: none runs now, its checkpoints are ours
+    began = processes.log.stat().st_size if processes.log.exists() else 0
+    head = processes.start(head_command(plan, port, folder), {**QUIET, **variables})
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        if head.poll() is not None:
+            raise failure(processes.log, began, "Ray's head", head.returncode)
+        if _answers(port) and any(folder.glob("session_latest/sockets/raylet*")):
+            return f"127.0.0.1:{port}"
+        time.sleep(0.5)
+    raise failure(processes.log, began, f"Ray's head did not answer for {START_S:g} s and", 0)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
