@@ -13,14 +13,16 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import inspect
+import itertools
 import json
 import math
 import numbers
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 
@@ -28,11 +30,15 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.schemas import did_you_mean
 from hidden_rule.core.yaml_files import read_text
 from hidden_rule.task.replies import parse_reply
+from hidden_rule.task.reward_limit import TooLongError, time_limit
 
 MOST = 1_000_000.0  # points in size, as in the config
 SHOWN = 60  # characters of a reply or a value that an error quotes
 TOTAL = ""  # the name of the only part of a reward that has no parts
 RETURN = "return a list of finite numbers, one a reply"
+IMPORT_S = 60.0  # that importing a file may take
+CALL_S, REPLY_S, MOST_S = 10.0, 0.5, 600.0  # that a call may take, and beside it each reply; in all
+CAUGHT = (Exception, SystemExit, TooLongError)
 
 
 class _Uncached(importlib.machinery.SourceFileLoader):
@@ -80,24 +86,45 @@ class OwnReward:
         """Points of each reply, parts added."""
         return added(self.score(replies, cases))
 
+    def check_time(self, reply: str, case: dict) -> None:
+        """Raise UserError if the function does not return for one reply; whatever else it does is found elsewhere."""
+        try:
+            self._run([reply], [case])
+        except TooLongError as error:
+            raise self._raised(error, of_one(reply, case)) from None
+        except (Exception, SystemExit):
+            pass
+
     def _call(self, replies: list[str], cases: list[dict]):
         """What the function returns; an exception is put down to the first reply that raises it alone, if one does."""
         try:
             return self._run(replies, cases)
-        except (Exception, SystemExit) as error:
+        except CAUGHT as error:
             for reply, case in zip(replies, cases, strict=True):
                 try:
                     self._run([reply], [case])
-                except (Exception, SystemExit) as alone:
+                except CAUGHT as alone:
                     raise self._raised(alone, of_one(reply, case)) from None
             raise self._raised(error, f"for {len(replies)} replies together") from None
 
     def _run(self, replies: list[str], cases: list[dict]):
-        with contextlib.redirect_stdout(sys.stderr):  # what Snakemake prints is read by programs
+        seconds = min(MOST_S, CALL_S + REPLY_S * len(replies))
+
+        def last_words(error: TooLongError) -> UserError:
+            return self._raised(error, of_one(replies[0], cases[0]) if len(replies) == 1 else "")
+
+        limit = time_limit(seconds, lambda frame: line_in(traceback.walk_stack(frame), self.file), last_words)
+        with contextlib.redirect_stdout(sys.stderr), limit:  # what Snakemake prints is read by programs
             returned = self.function(list(replies), [dict(case) for case in cases])
-            return list(returned) if inspect.isgenerator(returned) else returned  # whose code runs only now
+            if isinstance(returned, dict):
+                return {name: _written_out(values, len(replies)) for name, values in returned.items()}
+            return _written_out(returned, len(replies))
 
     def _raised(self, error: BaseException, about: str) -> UserError:
+        if isinstance(error, TooLongError):
+            place = f"{self.file}:{error.line}" if error.line else self.place
+            remedy = f"let it return: a call may compute for {CALL_S:g} s, and {REPLY_S:g} s a reply"
+            return UserError(place, f"{self.name}()", f"does not return in time {about}".rstrip(), remedy)
         line = line_of(error, self.file)
         place = f"{self.file}:{line}" if line else self.place
         remedy = "correct the line: whatever a policy replies earns points"
@@ -111,9 +138,10 @@ class OwnReward:
         values = values.tolist() if hasattr(values, "tolist") else values  # an array or a tensor
         if not isinstance(values, Iterable) or isinstance(values, str | bytes | dict | set | frozenset):
             raise self.error(f"returns {shown(values)}{of_part}", RETURN)
-        values = list(values)
+        values = list(itertools.islice(values, len(replies) + 1))
         if len(values) != len(replies):
             n = f"{len(values)} {'value' if len(values) == 1 else 'values'}"
+            n = n if len(values) < len(replies) else f"more than {len(replies)} values"
             raise self.error(f"returns {n}{of_part} for {len(replies)} replies", RETURN)
         for value, reply, case in zip(values, replies, cases, strict=True):
             if fault := _number_fault(value):
@@ -179,16 +207,21 @@ def _imported(file: str):
     spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, path))
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type] # a loader is given
     sys.modules[name] = module  # dataclasses look their module up there
+    limit = time_limit(IMPORT_S, lambda frame: line_in(traceback.walk_stack(frame), file), partial(_import_error, file))
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), limit:
             spec.loader.exec_module(module)  # type: ignore[union-attr]
-    except (Exception, SystemExit) as error:
+    except CAUGHT as error:
         del sys.modules[name]
         raise _import_error(file, error) from None
     return module
 
 
 def _import_error(file: str, error: BaseException) -> UserError:
+    if isinstance(error, TooLongError):
+        place = f"{file}:{error.line}" if error.line else file
+        fault, remedy = "does not end in time when it is imported", f"let it end: it may compute for {IMPORT_S:g} s"
+        return UserError(place, None, fault, remedy)
     if isinstance(error, SyntaxError) and (not error.filename or _same(error.filename, file)):
         place = f"{file}:{error.lineno}" if error.lineno else file
         return UserError(place, None, f"is not Python ({error.msg})", "correct it")
@@ -202,8 +235,18 @@ def _import_error(file: str, error: BaseException) -> UserError:
 
 def line_of(error: BaseException, file: str) -> int | None:
     """The last line of the file that an exception passed through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _same(frame.filename, file)]
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if _same(frame.f_code.co_filename, file)]
     return lines[-1] if lines else None
+
+
+def line_in(frames: Iterable, file: str) -> int | None:
+    """The line of the file in the first of some frames, each with its line, that is of the file."""
+    return next((line for frame, line in frames if _same(frame.f_code.co_filename, file)), None)
+
+
+def _written_out(values, n: int):
+    """Values that are computed only when asked for, as a list of at most `n` + 1 of them; others as they are."""
+    return list(itertools.islice(values, n + 1)) if isinstance(values, Iterator) else values
 
 
 def exception_text(error: BaseException) -> str:

@@ -61,6 +61,8 @@ def try_reward(own: OwnReward, labels, cases: list[dict]) -> None:
     ]
     if not pairs:
         return
+    for pair in pairs[: len(pairs) // len(cases)]:  # before calls that may take minutes because they are of many
+        own.check_time(*pair)
     replies, asked = [reply for reply, _ in pairs], [case for _, case in pairs]
     points = own.points(replies, asked)
     _check_order(own, pairs, points, len(cases))
