@@ -18,6 +18,8 @@ from hidden_rule.models.tokens import label_trie, stop_tokens
 from tiny_models import tiny_model
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
+# Log-probabilities: logits of some 30, computed from a sum that each of 30 layers rounds once more to 24 bits
+ROUNDING = 30 * 30 * 2**-23
 WORDS = ["Say hello.", "Say hello to the world.", "Say good night.", "Count to three, slowly.", "Say it."]
 
 
@@ -107,14 +109,15 @@ def test_a_sliding_window_shares_no_cache(family, window, length):
 
 
 def test_structured_decisions_do_not_depend_on_the_batch(manifest):
-    """Neighbours share what they can; every row's probabilities stay where the row stood."""
+    """Neighbours share what they can; every row's probabilities stay where the row stood, up to rounding."""
     tokenizer = load_tokenizer(manifest)
     model = load_model(manifest, "float32", torch.device("cpu"))
     trie = label_trie(tokenizer, ["YES", "NO", "PERHAPS"])
     prompts = [tokenizer(words)["input_ids"] for words in WORDS]
     together = decoding.label_log_probs(model, trie, prompts, 4)
     for prompt, log_probs in zip(prompts, together, strict=True):
-        torch.testing.assert_close(decoding.label_log_probs(model, trie, [prompt], 1)[0], log_probs)
+        alone = decoding.label_log_probs(model, trie, [prompt], 1)[0]
+        torch.testing.assert_close(alone, log_probs, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back at once")

@@ -15,7 +15,7 @@ from hidden_rule.training.expected_reward import entropy, expected_reward_loss, 
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
 from hidden_rule.training.start import load_start
 from hidden_rule.training.watcher import Watcher
-from tiny_models import tiny_model
+from tiny_models import DEVICE, tiny_model
 
 SHAPED = {"correct": 100, "wrong": -50, "invalid": -100, "near": {"REJECT_RISK": {"MANUAL_REVIEW": 20}}}
 REPLIES = [[3, 10, 20, 2], [3, 10, 21, 2], [3, 11, 2], [3, 10, 20, 22, 2]]  # branches at three places
@@ -24,7 +24,8 @@ REPLIES = [[3, 10, 20, 2], [3, 10, 21, 2], [3, 11, 2], [3, 10, 20, 22, 2]]  # br
 @pytest.mark.parametrize("coef", [0.0, 0.3])
 def test_gradient_is_that_of_plain_autograd(coef):
     """Against every reply's probability from the whole model's own logits, token by token."""
-    prompts, rewards = [[5] * 12 + [7, 9], [5] * 12 + [8]], torch.tensor([[1.0, 0, -0.5, 0.2], [0.3, -1, 0.3, 2]])
+    prompts = [[5] * 12 + [7, 9], [5] * 12 + [8]]
+    rewards = torch.tensor([[1.0, 0, -0.5, 0.2], [0.3, -1, 0.3, 2]], device=DEVICE)
     trie, model = LabelTrie(REPLIES), tiny_model("llama")
     plain = []
     for prompt in prompts:
@@ -33,7 +34,7 @@ def test_gradient_is_that_of_plain_autograd(coef):
             total = 0.0
             for i, token in enumerate(reply):
                 allowed = sorted({other[i] for other in REPLIES if other[:i] == reply[:i]})
-                logits = model(torch.tensor([prompt + reply[:i]])).logits[0, -1, allowed]
+                logits = model(torch.tensor([prompt + reply[:i]], device=DEVICE)).logits[0, -1, allowed]
                 total = total + torch.log_softmax(logits, -1)[allowed.index(token)]
             chances.append(total)
         plain.append(torch.stack(chances))
@@ -128,7 +129,7 @@ def test_gradient_is_the_limit_of_large_groups(make_trainer, monkeypatch, scale)
     rows = [sampled.train_dataset[0], sampled.train_dataset[1]]
     groups = []
     for row in rows:
-        counts = (log_policy(exact, row)[0].exp() * size).round().long()
+        counts = (log_policy(exact, row)[0].exp() * size).round().long().cpu()
         counts[counts.argmax()] += size - counts.sum()
         groups.append(torch.arange(4).repeat_interleave(counts))
     monkeypatch.setattr(structured_grpo, "draw", lambda *_: torch.cat(groups))

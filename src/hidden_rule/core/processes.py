@@ -20,6 +20,12 @@ def n_processes() -> int:
     return int(os.environ["WORLD_SIZE"]) if LAUNCHED in os.environ else 1
 
 
+def share_weights() -> bool:
+    """Whether each process holds a part of the model's weights alone (FSDP, ZeRO-3), as accelerate was told."""
+    flags = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    return LAUNCHED in os.environ and any(os.environ.get(flag, "").lower() == "true" for flag in flags)
+
+
 def reduced(values: list[float], largest: bool = False) -> list[float]:
     """The sum, or the largest, of each value over all processes, which all have to call this."""
     if n_processes() == 1:

@@ -1,13 +1,12 @@
 """Reinforcement learning with GRPO: one LoRA adapter from rewards for sampled replies.
 
 Where it departs from TRL's `GRPOTrainer`:
-- Rollouts are made for each micro-batch (`steps_per_generation=1`), so that every sample is drawn from the
-  current policy and a micro-batch holds whole groups.
+- A micro-batch holds whole groups (`steps_per_generation=1`), and every sample is drawn from the current policy.
 - The order of rows depends on the seed and the epoch alone, or on a curriculum (`epoch_order.py`, `curriculum.py`).
 - The forward pass shares prefixes (`kernels/shared_prefix.py`).
 - LoRA's products run in the base model's type (`kernels/lora.py`).
 - Structured decoding: see the top of `structured_grpo.py`; its exact gradient (`estimator: exact`): that of
-  `expected_reward.py`.
+  `expected_reward.py`; free decoding: that of `free_grpo.py`, or, with vLLM or weights that processes share, TRL's.
 """
 
 import tempfile
@@ -20,6 +19,7 @@ from trl import GRPOConfig
 
 from hidden_rule.core import processes
 from hidden_rule.models.finite import naming_run
+from hidden_rule.models.free_replies import Sampling
 from hidden_rule.models.generation import make_neutral
 from hidden_rule.models.tokens import cut_reply, stop_tokens
 from hidden_rule.task.dataset import read_split
@@ -34,6 +34,7 @@ from hidden_rule.training.compat_trl import TOKEN_COUNTER
 from hidden_rule.training.curriculum import row_orders
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
 from hidden_rule.training.expected_reward import ExpectedRewardTrainer
+from hidden_rule.training.free_grpo import FreeGRPOTrainer
 from hidden_rule.training.job import CheckpointPlan, TrainingJob
 from hidden_rule.training.output import write_training
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
@@ -84,12 +85,13 @@ def rewards_of(job: TrainingJob, start: Start) -> TableRewards | OwnRewards:
     return OwnRewards(own, labels, cases_of(rows, start.ruleset))
 
 
-def prompts_with_labels(start: Start, decoding: str, *, numbered: bool = False) -> Dataset:
+def prompts_with_labels(start: Start, decoding: str, *, numbered: bool = False, named: bool | None = None) -> Dataset:
     """`prompt` and `label` of each training row, and, numbered, `row`, its place.
 
-    A prompt is a conversation, or, structured, the row's name.
+    A prompt is a conversation, or, named, the row's name; by default named if structured.
     """
-    prompts = row_names(start.train.prompts) if decoding == "structured" else start.train.conversations
+    named = decoding == "structured" if named is None else named
+    prompts = row_names(start.train.prompts) if named else start.train.conversations
     numbers = {"row": list(range(len(prompts)))} if numbered else {}
     return Dataset.from_dict({"prompt": prompts, "label": start.train.labels, **numbers})
 
@@ -119,8 +121,11 @@ def trainer_class(
     job: TrainingJob, start: Start, rewards: TableRewards | OwnRewards
 ) -> tuple[type[EpochOrderedGRPOTrainer], dict]:
     """The trainer for a job's decoding and estimator, and its additional arguments."""
-    if job.decoding == "free":
+    if job.decoding == "free" and (job.settings["use_vllm"] or processes.share_weights()):
         return EpochOrderedGRPOTrainer, {}
+    if job.decoding == "free":
+        sampling = Sampling.of(start.tokenizer, start.model.get_base_model(), job.settings)
+        return FreeGRPOTrainer, {"rows": start.train.prompts, "sampling": sampling}
     policy = {"trie": start.trie, "rows": start.train.prompts}
     if job.settings["estimator"] != "exact":
         return StructuredGRPOTrainer, policy
@@ -143,7 +148,9 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Ep
             start.ruleset.labels, rewards, lambda ids: cut_reply(start.tokenizer, ids, stops)[0]
         ),
         args=arguments,
-        train_dataset=prompts_with_labels(start, job.decoding, numbered=isinstance(rewards, OwnRewards)),
+        train_dataset=prompts_with_labels(
+            start, job.decoding, numbered=isinstance(rewards, OwnRewards), named="rows" in extra
+        ),
         processing_class=start.tokenizer,
         callbacks=[watcher],
         orders=row_orders(start, settings, job.seed),

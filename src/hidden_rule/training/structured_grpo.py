@@ -139,18 +139,18 @@ def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]
     return [rows[i] for i in index.tolist()]
 
 
-def uniforms(rows: list[tuple[int, ...]], seed: int, step: int) -> torch.Tensor:
-    """A uniform number (N,) in [0, 1) for each row: of its tokens, `seed`, `step` and how often it occurred before.
+def uniforms(rows: list[tuple[int, ...]], seed: int, step: int, *shape: int) -> torch.Tensor:
+    """Uniform numbers (N, *shape) in [0, 1) for each row: of its tokens, `seed`, `step` and how often it came before.
 
     So a group explores alike whatever the micro-batches, the number of processes and the step a training resumed at.
     """
-    result = torch.empty(len(rows), dtype=torch.float64)
+    result = torch.empty(len(rows), *shape, dtype=torch.float64)
     places: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(rows):
         places.setdefault(row, []).append(i)
     for row, where in places.items():
         key = int.from_bytes(hashlib.sha256(repr((seed, step, row)).encode()).digest()[:16])
-        result[where] = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(len(where)))
+        result[where] = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random((len(where), *shape)))
     return result
 
 
