@@ -1,7 +1,7 @@
 # The experiment: its conditions and runs, where its files lie, and what one condition differs by from another.
 
 from hidden_rule.core.engines import ENVIRONMENTS, TRL
-from hidden_rule.experiment.conditions import model_slug, start_of
+from hidden_rule.experiment.conditions import explores, model_slug, replies_a_prompt, start_of
 from hidden_rule.experiment.engine_checks import engine_of
 from hidden_rule.experiment.reply_limits import reply_limits
 from hidden_rule.experiment.results import Results, excerpt
@@ -42,7 +42,9 @@ CLASSIFIERS = {name: of["reference"] for name, of in config["conditions"].items(
 RUNS = EXPERIMENT.runs
 TRAINED = EXPERIMENT.trained
 REWARD_FILES = list(dict.fromkeys(file for of in SETTINGS.values() for file in reward_file(of["settings"])))
-REWARDED = [run for run in TRAINED if "reward" in SETTINGS[run.condition]["settings"]]
+REWARDED = [  # at every step; RFT samples at the start of a round
+    run for run in TRAINED if "reward" in (of := SETTINGS[run.condition]["settings"]) and "rounds" not in of
+]
 ASSESSED = EXPERIMENT.assessed  # their start tells what their first groups will hold
 VARIED = EXPERIMENT.varied
 ANY = Run("{condition}", "{seed}")  # of a rule that makes one run's files
@@ -68,6 +70,14 @@ def engine_content(wildcards):
     """A param that follows what trains a condition: the engine, and the lock of an environment of its own."""
     engine = engine_of(config["conditions"][wildcards.condition])
     return [engine, ENVIRONMENTS[engine].content() if engine in ENVIRONMENTS else ""]
+
+
+EVALUATOR = config["evaluation"]["engine"]
+
+
+def evaluator_content(wildcards):
+    """The same of what answers in evaluations."""
+    return ENVIRONMENTS[EVALUATOR].content() if EVALUATOR in ENVIRONMENTS else ""
 
 
 def only(names):
@@ -125,7 +135,7 @@ def rewarded_cases(wildcards):
 
 def exploration_of(wildcards):
     """The decoding that a method explores with, or None of one that explores nothing."""
-    return config["decoding"] if "reward" in settings_of(wildcards) else None
+    return config["decoding"] if explores(settings_of(wildcards)) else None
 
 
 def examples_of(wildcards):
@@ -159,7 +169,7 @@ CHARTS = {  # category and label in Snakemake's own report
     "calibration": ("Results", "calibration"),
     "learning": ("Training", "learning curves"),
     "training": ("Training", "training curves"),
-    "collapse": ("Training", "predicted labels over GRPO steps"),
+    "collapse": ("Training", "sampled labels over RL steps"),
     **({"labels": ("Results", "accuracy against labels and label noise")} if VARIED else {}),
     **({"suites": ("Results", "suites by condition")} if SUITES else {}),
 }

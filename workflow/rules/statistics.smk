@@ -29,7 +29,10 @@ rule assess_feasibility:
         **small(mem_mb=1000),
     params:
         start=lambda wildcards: start_of(config, wildcards.condition),
-        settings=lambda wildcards: {key: settings_of(wildcards)[key] for key in ["group_size", "reward"]},
+        settings=lambda wildcards: {
+            "group_size": replies_a_prompt(settings_of(wildcards)),
+            "reward": settings_of(wildcards)["reward"],
+        },
         free=EXPLORES_FREELY,
         code=code_of("assess_feasibility"),
         content=lambda wildcards: content_of(config["ruleset"], *reward_file(settings_of(wildcards))),

@@ -73,7 +73,8 @@ rule sample_start:
         model=config["model"],
         base=base_content,
         settings=lambda wildcards: {
-            key: settings_of(wildcards)[key] for key in ["group_size", "temperature", "max_new_tokens"]
+            "group_size": replies_a_prompt(settings_of(wildcards)),
+            **{key: settings_of(wildcards)[key] for key in ["temperature", "max_new_tokens"]},
         },
         numbers=config["feasibility"],
         batch_size=config["evaluation"]["batch_size"],

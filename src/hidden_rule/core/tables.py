@@ -72,7 +72,7 @@ SAMPLES = pl.Schema(  # replies that the start of a training draws freely
 
 FEASIBILITY = pl.Schema(
     {
-        "condition": pl.String,  # one that GRPO trains
+        "condition": pl.String,  # one that GRPO, RLOO or RFT trains
         "start": pl.String,  # the condition whose policy it starts with, or the base model
         "seed": pl.Int64,
         "group_size": pl.Int64,
@@ -139,7 +139,7 @@ SUPERVISION = pl.Schema(  # a row a training; docs/label-curves.md has the formu
     {
         "condition": pl.String,
         "seed": pl.Int64,
-        "method": pl.String,  # sft | grpo
+        "method": pl.String,  # sft | grpo | …
         "curve": pl.String,  # what conditions have in common that differ in rows, noise and passes alone
         "train_rows": pl.Int64,  # of its training data
         "label_noise": pl.Float64,  # the share of wrong labels that was asked for

@@ -33,6 +33,16 @@ def methods() -> list[str]:
     return load_schema(SCHEMA)["$defs"]["condition"]["properties"]["method"]["enum"]
 
 
+def explores(settings: dict) -> bool:
+    """Whether a method with these settings samples replies: for a reward, or to prefer the right one to its errors."""
+    return "reward" in settings or settings.get("pairs") == "errors"
+
+
+def replies_a_prompt(settings: dict) -> int | None:
+    """How many replies to a prompt are sampled and rewarded at a time, of a group or for a round of RFT, or None."""
+    return settings.get("group_size", settings.get("samples")) if "reward" in settings else None
+
+
 def in_order(names) -> list[str]:
     """Conditions in the order in which they are shown: by name, numbers in it by their value (`0_05` is 0.05)."""
 
@@ -44,14 +54,14 @@ def in_order(names) -> list[str]:
 
 
 def start_of(config: dict, name: str) -> str | None:
-    """Where GRPO's condition `name` starts, if that determines what its first groups contain.
+    """Where condition `name` starts, if that determines what its first groups, or samples of RFT, contain.
 
     Another trained condition, an untrained one, or `the base model`. Under structured decoding its predictions tell, so
     that it has to be a condition, and the temperature 1; under free decoding replies are drawn. None elsewhere, and for
     what draws no groups.
     """
     own = condition_settings(config, name)
-    if own["settings"].get("estimator") != "sampled":
+    if "reward" not in own["settings"] or own["settings"].get("estimator") == "exact":
         return None
     free = config["decoding"] == "free"
     if not free and own["settings"]["temperature"] != 1:

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, resolve
-from hidden_rule.experiment import grpo_checks, reward_checks
+from hidden_rule.experiment import method_checks, reward_checks
 from hidden_rule.experiment.conditions import SCHEMA, canonical, condition_settings, methods
 from hidden_rule.experiment.engine_checks import check_engine
 from hidden_rule.experiment.faults import ConfigFaultError, raise_if
@@ -181,7 +181,7 @@ def _check_training(config: dict, name: str) -> None:
         raise ConfigFaultError(at(setting), fault, remedy, beside)
     if "reward" in settings:
         raise_at(config, name, reward_checks.settings_fault(settings["reward"]))
-        raise_at(config, name, grpo_checks.settings_fault(settings, config["decoding"]))
+    raise_at(config, name, method_checks.settings_fault(method, settings, config))
 
 
 def _check_evaluation(evaluation: dict) -> None:

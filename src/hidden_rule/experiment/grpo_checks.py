@@ -29,7 +29,7 @@ def settings_fault(settings: dict, decoding: str) -> Fault | None:
 
 def ruleset_fault(settings: dict, ruleset) -> Fault | None:
     """The first thing that GRPO's `settings` say of a rule that `ruleset` does not have, or None."""
-    if settings["curriculum"]["by"] == "hidden_rule" and not ruleset.hidden_rules:
+    if settings.get("curriculum", {}).get("by") == "hidden_rule" and not ruleset.hidden_rules:
         fault = f"the ruleset {ruleset.name} has no hidden rule"
         return ("curriculum", "by"), fault, "take probability, or none", ("ruleset",)
     return None

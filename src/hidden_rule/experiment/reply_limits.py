@@ -1,6 +1,6 @@
 """How many tokens a freely written reply may have, by the setting that says so."""
 
-from hidden_rule.experiment.conditions import condition_settings
+from hidden_rule.experiment.conditions import condition_settings, explores
 
 
 def reply_limits(config: dict) -> dict[str, int]:
@@ -8,7 +8,7 @@ def reply_limits(config: dict) -> dict[str, int]:
     limits = {}
     for name in config["conditions"] if config["decoding"] == "free" else ():
         of = condition_settings(config, name)
-        if "reward" in of["settings"]:
+        if explores(of["settings"]):
             own = "max_new_tokens" in config["conditions"][name].get("with", {})
             section = f"conditions.{name}.with" if own else of["method"]
             limits[f"{section}.max_new_tokens"] = of["settings"]["max_new_tokens"]

@@ -24,6 +24,7 @@ import polars as pl
 from scipy.special import entr
 
 from hidden_rule.core.tables import SUPERVISION
+from hidden_rule.experiment.conditions import replies_a_prompt
 from hidden_rule.experiment.runs import Run
 from hidden_rule.task.training_subsets import rows_a_pass, steps_a_pass
 
@@ -90,8 +91,10 @@ def supervise(training: TrainingRecord, clean: pl.DataFrame, n_labels: int) -> d
     rows = rows_of_steps(settings, n_rows, n_steps)
     n_seen = min(n_rows, int(rows.sum()))
     bits_labels, bits_rewards, n_replies = n_seen * capacity(n_labels, wrong), None, 0
-    if "group_size" in settings:  # replies are sampled and rewarded
-        replies = settings["group_size"] * rows
+    if a_prompt := replies_a_prompt(settings):
+        replies = a_prompt * rows
+        if "rounds" in settings:  # at the start of each, to every row
+            replies = np.full(training.history.filter(metric="kept").height, a_prompt * n_rows)
         n_replies = int(replies.sum())
         if "correct" in settings["reward"]:
             valid, right = right_shares(training.history, settings["reward"])

@@ -7,6 +7,7 @@ policy, as it lets it be given its rollouts:
 - `_get_train_sampler` (transformers'): the order of rows. To be removed when a sampler is an argument.
 - `_metrics`: what `log` averages. To be removed when a trainer can log from within a loss.
 - `_entropy_bonus_enabled`: whether the loss has an entropy bonus.
+Of `RLOOTrainer`, in `OpenRLOOTrainer`: `_get_train_sampler`.
 - `rollout_func`: documented, but experimental; TRL says so at every start unless it is silenced.
 
 - `_total_train_tokens` of both trainers: the tokens that a resumed training counts on from (`TOKEN_COUNTER`). To be
@@ -25,10 +26,10 @@ check_version("trl")
 check_version("transformers")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` is pinned with TRL itself
 
-from trl import GRPOTrainer  # noqa: E402
+from trl import GRPOTrainer, RLOOTrainer  # noqa: E402
 from trl.trainer.utils import FusedCausalLMOutput  # noqa: E402
 
-__all__ = ["TOKEN_COUNTER", "FusedCausalLMOutput", "OpenGRPOTrainer"]
+__all__ = ["TOKEN_COUNTER", "FusedCausalLMOutput", "OpenGRPOTrainer", "OpenRLOOTrainer"]
 
 TOKEN_COUNTER = "_total_train_tokens"
 
@@ -72,3 +73,14 @@ class OpenGRPOTrainer(GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, **options):
         return self.token_log_probs(model, input_ids, attention_mask, logits_to_keep, **options)
+
+
+class OpenRLOOTrainer(RLOOTrainer):
+    """`RLOOTrainer` whose order of rows has a name of ours."""
+
+    def train_sampler(self, dataset=None):
+        """The sampler of row numbers of the training data."""
+        return super()._get_train_sampler(dataset)
+
+    def _get_train_sampler(self, dataset=None):
+        return self.train_sampler(dataset)

@@ -1,18 +1,23 @@
-"""GRPO whose order of prompts depends only on the seed and the epoch."""
+"""GRPO and RLOO whose order of prompts depends only on the seed and the epoch."""
+
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 
-from hidden_rule.training.compat_trl import OpenGRPOTrainer
+from hidden_rule.training.compat_trl import OpenGRPOTrainer, OpenRLOOTrainer
 from hidden_rule.training.time_limit import ClockedSchedule
 
 
-class EpochOrderedGRPOTrainer(ClockedSchedule, OpenGRPOTrainer):
-    """`GRPOTrainer` that shuffles each epoch with seed + epoch, or uses given orders (epochs, N).
+class EpochOrder(ClockedSchedule):
+    """Mixin before a trainer of TRL's: shuffles each epoch with seed + epoch, or uses given orders (epochs, N).
 
     TRL's sampler draws every epoch's order from one generator, so that a resumed training would repeat the first
     epoch's order. Here TRL does not shuffle (`shuffle_dataset=False`), and `OrderedSampler` maps positions to rows.
     """
+
+    shuffle_dataset: bool  # the trainer's
+    train_dataset: Any
 
     def __init__(self, *args, orders=None, **kwargs):
         self.orders = orders
@@ -22,7 +27,16 @@ class EpochOrderedGRPOTrainer(ClockedSchedule, OpenGRPOTrainer):
 
     def train_sampler(self, dataset=None) -> "OrderedSampler":
         n_rows = len(self.train_dataset if dataset is None else dataset)
-        return OrderedSampler(super().train_sampler(dataset), n_rows, self.args.seed, self.orders)
+        positions = super().train_sampler(dataset)  # type: ignore[misc]
+        return OrderedSampler(positions, n_rows, self.args.seed, self.orders)
+
+
+class EpochOrderedGRPOTrainer(EpochOrder, OpenGRPOTrainer):
+    """`GRPOTrainer` in this order."""
+
+
+class EpochOrderedRLOOTrainer(EpochOrder, OpenRLOOTrainer):
+    """`RLOOTrainer` in this order."""
 
 
 class OrderedSampler(Sampler):

@@ -27,6 +27,9 @@ LOGGED = {
     "entropy": "entropy",
     "frac_reward_zero_std": "zero_signal_share",
     "invalid_share": "invalid_share",
+    "kept": "kept",
+    "pair_accuracy": "pair_accuracy",
+    "reward_margin": "reward_margin",
 }
 CPU_BATCH = 64  # rows of validation computed at a time, as of evaluation by default
 SHARE_PREFIX = "predicted_share/"

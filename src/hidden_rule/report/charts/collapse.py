@@ -42,8 +42,8 @@ def collapse_chart(results: Results) -> Chart:
         for run in shown
     ]
     notes = [
-        "Share of each decision among the sampled answers of a step; entropy of the policy over decisions;",
-        "share of groups with equal rewards, which give GRPO no gradient",
+        "Share of each decision among the sampled answers of a step or round; entropy of the policy over decisions;",
+        "share of groups with equal rewards, which give no gradient",
     ]
     if len({run.seed for run in histories}) > SEEDS_SHOWN:
         notes.append(f"First {SEEDS_SHOWN} seeds of each condition")

@@ -7,7 +7,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 from hidden_rule.report.text.phrases import MANY, listing, percent, signed
 from hidden_rule.statistics.collapse import MIN_STEPS, RARE
-from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset, verdict
+from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, SELDOM_RIGHT, Subset, verdict
 from hidden_rule.task.nouns import APPLICATION, CaseNouns
 
 
@@ -62,7 +62,7 @@ def first_groups(table: pl.DataFrame, group_sizes: dict[str, int]) -> dict[str, 
 def feasibility_sentences(
     table: pl.DataFrame, group_sizes: dict[str, int], nouns: CaseNouns = APPLICATION
 ) -> list[str]:
-    """A sentence for each condition that GRPO trains, or for several whose first groups are the same.
+    """A sentence for each condition that is trained on groups, or for several whose first groups are the same.
 
     group_sizes: of each condition.
     """
@@ -70,6 +70,25 @@ def feasibility_sentences(
     for name, shares in first_groups(table, group_sizes).items():
         same.setdefault(repr(shares), (shares, []))[1].append(name)
     return [feasibility_sentence(listing(names), *shares, nouns) for shares, names in same.values()]
+
+
+def first_samples_sentence(
+    condition: str, start: str, samples: int, of: dict[Subset, dict], nouns: CaseNouns = APPLICATION
+) -> str:
+    """What the first round of an RFT training has to keep; `of`: a row of FEASIBILITY for each subset."""
+    name, share = f"{condition} (start: {start})", percent(of[OVERALL]["right_share"])
+    replies = f"{samples} sampled replies" if samples > 1 else "one sampled reply"
+    sentence = f"{name}: {share} of {nouns.many} have a correct reply among the first {replies}"
+    seldom = [subset for subset, row in of.items() if subset != OVERALL and row["right_share"] < SELDOM_RIGHT]
+    single = [subset for subset in seldom if subset.kind == "rule"]
+    named = [subset for subset in seldom if subset != HIDDEN or not single]
+    shares = listing(f"{percent(of[subset]['right_share'])} for {subset_words(subset, nouns)}" for subset in named)
+    return f"{sentence}; only {shares}." if named else f"{sentence}."
+
+
+def first_samples_sentences(table: pl.DataFrame, samples: dict[str, int], nouns: CaseNouns = APPLICATION) -> list[str]:
+    """A sentence for each condition that RFT trains; samples: a prompt, of each condition."""
+    return [first_samples_sentence(name, *of, nouns) for name, of in first_groups(table, samples).items()]
 
 
 def without_mixed_rewards(table: pl.DataFrame, group_sizes: dict[str, int]) -> list[str]:
@@ -198,6 +217,7 @@ def unanswered_sentences(results: Results) -> list[str]:
 
 STOPS = {  # metric of the history -> why a training ended before its last epoch did, with the metric's value
     "stopped_without_signal": "no group had mixed rewards for {:.0f} steps",
+    "stopped_without_samples": "none of {:.0f} replies sampled to each training prompt was of use",
     "stopped_by_time_limit": "time limit of {:.3g} minutes reached",
 }
 
@@ -251,7 +271,7 @@ def still_rising(histories: dict[Run, pl.DataFrame], n: int) -> list[str]:
         before, after = np.mean([v[-2:] for v in of_seeds], axis=0)
         error = ((before * (1 - before) + after * (1 - after)) / n) ** 0.5
         stopped = any(
-            not history.filter(metric="stopped_without_signal").is_empty()
+            not history.filter(pl.col("metric").str.starts_with("stopped_without_")).is_empty()
             for run, history in histories.items()
             if run.condition == name
         )
