@@ -28,6 +28,7 @@ from hidden_rule.report.text.training_cost import busy_sentences, cost_sentences
 from hidden_rule.report.text.training_runs import (
     collapse_sentences,
     feasibility_sentences,
+    first_samples_sentences,
     still_rising,
     stopped_sentences,
     unanswered_sentences,
@@ -158,7 +159,8 @@ def training_section(results: Results) -> dict[str, list[str]]:
     return {
         "Reward signal at the start": []
         if feasibility is None
-        else feasibility_sentences(feasibility, group_sizes(results), results.ruleset.case),
+        else feasibility_sentences(feasibility, group_sizes(results), results.ruleset.case)
+        + first_samples_sentences(feasibility, round_sizes(results), results.ruleset.case),
         "Collapse": [] if collapse is None else collapse_sentences(collapse)
         + unanswered_sentences(results)
         + stopped_sentences(results.histories),
@@ -168,9 +170,15 @@ def training_section(results: Results) -> dict[str, list[str]]:
 
 
 def group_sizes(results: Results) -> dict[str, int]:
-    """The group size of each condition that GRPO trains."""
-    settings = {name: of["settings"] for name, of in results.settings.items() if of["method"] == "grpo"}
-    return {name: of["group_size"] for name, of in settings.items()}
+    """The group size of each condition that is trained on groups of replies."""
+    return {
+        name: of["settings"]["group_size"] for name, of in results.settings.items() if "group_size" in of["settings"]
+    }
+
+
+def round_sizes(results: Results) -> dict[str, int]:
+    """How many replies each condition that RFT trains samples to a prompt."""
+    return {name: of["settings"]["samples"] for name, of in results.settings.items() if of["method"] == "rft"}
 
 
 def change_section(results: Results, found: Evidence) -> list[str]:
