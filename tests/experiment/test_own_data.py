@@ -53,17 +53,23 @@ def test_an_overlays_ruleset_states_rules_of_the_cases(read, tmp_path):
 FAULTS = {  # lines of the overlay: the error after the overlay's name
     "no label": (
         ["data: {source: file, path: '{folder}/cases.csv'}"],
-        "data.source: conflicts with data.label: is missing",
+        "data.label: is missing, and data.source is file; give the column of decisions",
     ),
-    "no path": (["data: {source: file, label: decision}"], "data.source: conflicts with data.path: is missing"),
+    "no path": (["data: {source: file, label: decision}"], "data.path: is missing, and data.source is file; give the"),
     "no file": (["data: {source: file, path: none.csv, label: decision}"], "data.path: none.csv: no such file"),
     "no such column": ([NAMED.replace("decision", "decison")], "data.label: "),
     "no source": (
         ["data: {path: '{folder}/cases.csv', label: decision}"],
         "data.label: is a setting of a file of cases",
     ),
-    "too many rows": ([NAMED[:-1] + ", train: 400}"], "data.train: train ask for 400 rows"),
+    "too many rows": ([NAMED[:-1] + ", train: 400}"], "data.train: train asks for 400 rows"),
     "an unknown key": ([NAMED[:-1] + ", lable: x}"], "data.lable: unknown key"),
+    "a key unlike any": (
+        [NAMED[:-1] + ", zzz: 1}"],
+        "data.zzz: unknown key; known: source, seed, train, test, validation, holdout, path, label, labels, id, text, "
+        "features, group, time, split, balance, ruleset, prompt, cut_texts, encoding, separator, decimal",
+    ),
+    "a key that is the workflow's own": (["asked: {train: 3}"], "asked: unknown key; did you mean seeds?"),
     "an oracle without rules": ([NAMED, "conditions: {told: {prompt: oracle}}"], "conditions.told.prompt: "),
 }
 

@@ -38,6 +38,8 @@ READ = {
     "latin-1": (b"a,b\n1,caf\xe9 \x81\n", [{"a": "1", "b": "café \x81"}], 1),
     "nameless empty columns": ("a,b,,\n1,x,,\n2,y,, \n", [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}], 1),
     "row numbers of pandas": (",a,b\n0,1,x\n1,2,y\n", [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}], 1),
+    "a spreadsheet's own line on separators": ("sep=;\r\na;b\r\n1,5;x\r\n", [{"a": "1,5", "b": "x"}], 0),
+    "the same with a comma": ('SEP=,\na,b\n1,"x;y"\n', [{"a": "1", "b": "x;y"}], 0),
     "row numbers of R": ('"","a"\n"1",5\n"2",6\n', [{"a": "5"}, {"a": "6"}], 1),
 }
 
@@ -71,6 +73,7 @@ def test_parquet_is_read_as_it_was_written(tmp_path):
     assert [row["a"] for row in found] == ["1", None, "0.1"]
     assert [row["b"] for row in found] == ["x", None, None]
     assert [row["c"] for row in found] == ["true", "false", None]
+    assert [row["d"] for row in found] == ["[1]", "[]", None]
 
 
 def test_a_large_file_is_read_in_parts(tmp_path, monkeypatch):
@@ -98,6 +101,18 @@ REFUSED = {
     "text after a quote": ('a,b\n"5" disk,x\n', "cases.csv", "line 2: a quoted cell goes on after its closing quote"),
     "a nameless column": ("a,\n1,x\n", "cases.csv", "line 2, column 2: holds 'x'"),
     "a spreadsheet": (b"PK\x03\x04....", "cases.csv", "is a zip archive or a spreadsheet"),
+    "lines above the header": (
+        "# of May\na,b\n1,x\n",
+        "cases.csv",
+        "let the first line name the columns, with a comma",
+    ),
+    "lines below a separator's": ("sep=;\na;b\n1\n", "cases.csv", "line 3: has 1 cells, and the header 2"),
+    "an old spreadsheet": (
+        b"\xd0\xcf\x11\xe0....",
+        "cases.xls",
+        "is a spreadsheet or another document of Microsoft Office",
+    ),
+    "a document": (b"%PDF-1.4\n", "cases.csv", "is a PDF document; save its table as CSV"),
     "gzip": (b"\x1f\x8b....", "cases.csv", "is compressed"),
     "broken JSON": ('{"a": 1}\n{"a": \n', "cases.jsonl", "line 2: is not JSON"),
     "a key twice": ('{"a": 1, "a": 2}\n', "cases.jsonl", "line 1: 'a' stands twice"),
@@ -178,6 +193,63 @@ def test_what_is_no_number_is_none(texts, tmp_path):
     frame.write_parquet(tmp_path / "cases.parquet")
     with open_cases(tmp_path / "cases.parquet") as file:
         assert read_columns(file, ["x"])["x"].kind == OTHERS[texts]
+
+
+NEAR_NUMBERS = {  # cells of a column that would be numbers but for some, or for signs: what is said
+    ("$0.50", "$1,234.50", "$7"): "because of signs as in '$0.50' (row 1): write numbers alone",
+    ("12 %", "5%", "7,5 %"): "because of signs as in '12 %' (row 1)",
+    ("5", "−6", "(7)"): "because of signs as in '−6' (row 2)",
+    ("1'234", "2'000", "1\u00a0000"): 'because of signs as in "1\'234" (row 1)',
+    ("NA", "EUR 5", "EUR 1.234,50"): "because of signs as in 'EUR 5' (row 2)",
+    ("1", "2.5", "n.v."): "because of 1 of 3 cells, as 'n.v.' (row 3)",
+    ("007", "8 $", "9"): None,  # codes
+    ("ABC123", "XYZ777", "ABC9"): None,
+    ("12.05.2024", "13.05.2024", "01.06.2024"): None,
+    ("1", "two", "three"): None,
+}
+
+
+@pytest.mark.parametrize("texts", NEAR_NUMBERS, ids=" ".join)
+def test_what_keeps_a_column_from_being_numbers_is_said(texts, tmp_path):
+    expected = NEAR_NUMBERS[texts]
+    pl.DataFrame({"x": texts, "other": ["a", "b", "c"]}).write_parquet(tmp_path / "cases.parquet")
+    with open_cases(tmp_path / "cases.parquet") as file:
+        notes = read_columns(file, ["x"])["x"].notes
+    assert len(notes) == (expected is not None)
+    assert expected is None or expected in notes[0]
+
+
+def test_amounts_with_a_sign_are_no_identifiers(tmp_path):
+    pl.DataFrame({"x": [f"${i}.50" for i in range(60)]}).write_parquet(tmp_path / "cases.parquet")
+    with open_cases(tmp_path / "cases.parquet") as file:
+        assert read_columns(file, ["x"])["x"].kind == "text"
+
+
+def test_columns_of_other_types_are_read_or_left_out(tmp_path):
+    import datetime
+
+    frame = pl.DataFrame(
+        {
+            "a": ["x", "y"],
+            "wait": [datetime.timedelta(days=1, seconds=5), None],
+            "bytes": [b"ab", b"c"],
+            "picture": [b"\xff\xd8", b""],
+            "pictures": [[b"\xff\xd8"], []],
+            "kind": pl.Series(["k", "l"], dtype=pl.Categorical),
+            "when": [datetime.datetime(2024, 1, 2, 3), None],
+            "price": pl.Series([1.5, 2]).cast(pl.Decimal(8, 2)),
+        }
+    )
+    frame.write_parquet(tmp_path / "cases.parquet")
+    found, notes = cells(tmp_path / "cases.parquet")
+    assert found == [
+        {"a": "x", "wait": "P1DT5S", "bytes": "ab", "kind": "k", "when": "2024-01-02 03:00:00.000000", "price": "1.50"},
+        {"a": "y", "wait": None, "bytes": "c", "kind": "l", "when": None, "price": "2.00"},
+    ]
+    assert [note[:30] for note in notes] == ["left out: column picture, whos", "left out: column pictures, who"]
+    frame.select("picture").write_parquet(tmp_path / "cases.parquet")
+    with pytest.raises(UserError, match="has no column whose values have a text"):
+        cells(tmp_path / "cases.parquet")
 
 
 def test_identifiers_are_told_from_values(tmp_path):

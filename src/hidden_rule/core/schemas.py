@@ -120,9 +120,10 @@ def _explain(error, root: dict) -> tuple[tuple, str, str | None]:
     description = resolve(error.schema, root).get("description") if isinstance(error.schema, dict) else None
     match error.validator:
         case "additionalProperties":
-            known = list(error.schema.get("properties", {}))
+            known = error.schema.get("properties", {})
             extra = next(key for key in value if key not in known)
-            return (*path, extra), "unknown key", _place_of(extra, error.schema, root) or did_you_mean(extra, known)
+            for_users = [key for key, of in known.items() if not of.get("internal")]
+            return (*path, extra), "unknown key", _place_of(extra, error.schema, root) or did_you_mean(extra, for_users)
         case "required":
             missing = next(key for key in limit if key not in value)
             about = resolve(error.schema.get("properties", {}).get(missing, {}), root).get("description")
@@ -184,7 +185,8 @@ def _place_of(key: str, schema: dict, root: dict) -> str | None:
     if len(parts) > 1 and inner:
         return f"write {': {'.join(parts)}: …{'}' * (len(parts) - 1)}"
     children = schema.get("properties", {}).items()
-    if homes := [name for name, child in children if key in resolve(child, root).get("properties", {})]:
+    below = {name: resolve(child, root).get("properties", {}) for name, child in children}
+    if homes := [name for name, of in below.items() if key in of and not of[key].get("internal")]:
         return f"write it below {' or '.join(homes)}"
     for kind, file in SETTINGS.items():
         foreign = load_schema(file)["properties"].keys() - {"name", "description"}

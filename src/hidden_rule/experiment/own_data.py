@@ -79,7 +79,8 @@ def read_own_data(config: dict, schema: dict) -> OwnPlan | None:
         return None
     for key, what in (("path", "the file of cases"), ("label", "the column of decisions")):
         if key not in data:
-            raise ConfigFaultError(("data", key), "is missing", f"give {what}", (("data", "source"),))
+            fault = "is missing, and data.source is file"
+            raise ConfigFaultError(("data", key), fault, f"give {what}", (("data", "source"),))
     for key in ("path", "ruleset"):
         if key in data:
             _check_path(key, data[key])

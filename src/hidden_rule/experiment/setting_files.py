@@ -67,6 +67,8 @@ def placed(fault: ConfigFaultError, sources: Sequence[Source], config: dict) -> 
         name = _source_of(at, sources, config)
         return UserError(name, dotted(at), fault.fault, _pasted(fault, name, sources))
     name, conflicting = _source_of(at, sources, config), dotted(fault.path)
+    if fault.fault.startswith("is missing"):  # what is not there conflicts with nothing
+        return UserError(name, conflicting, fault.fault, _pasted(fault, name, sources))
     remedy = f"for {conflicting}, {_pasted(fault, name, sources)}"
     return UserError(name, dotted(at), f"conflicts with {conflicting}: {fault.fault}", remedy)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hidden_rule.task.cases.files import CaseFile
+from hidden_rule.core.schemas import quoted
+from hidden_rule.task.cases.files import ROW, CaseFile
 
 MISSING_WORDS = ("na", "n/a", "n.a.", "nan", "null", "none", "nil", "-", "--", "?", ".", "#n/a", "missing", "unknown")
 MAX_CHOICES = 50
@@ -27,6 +28,11 @@ DECIMAL_COMMA = SIGNED + r"\d+,\d+$"
 COMMA_THOUSANDS = SIGNED + r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?$"
 POINT_THOUSANDS = SIGNED + r"[1-9]\d{0,2}(\.\d{3})+(,\d+)?$"
 CODE = SIGNED + r"0\d"  # 007 is a code, and 0.7 a number
+CURRENCY = "EUR|USD|GBP|CHF|JPY|CNY|INR|CAD|AUD|SEK|NOK|DKK|PLN|BRL|MXN"
+SIZE = r"(\d{1,3}([.,'’\u00a0\u202f ]\d{3})*|\d+)([.,]\d+)?"
+MARKED = (  # $5, 12 %, EUR 1,234.50, (7), −7, 1'234
+    rf"^\(?[+\-−]?([$€£¥]\s?|({CURRENCY})\s)?[+\-−]?{SIZE}(\s?[$€£¥%]|\s({CURRENCY}))?\)?$"
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ def _counts(name: str) -> dict[str, pl.Expr]:
         "comma_thousands": COMMA_THOUSANDS,
         "point_thousands": POINT_THOUSANDS,
         "code": CODE,
+        "marked": MARKED,
     }
     return {
         "null": cell.is_null().sum(),
@@ -214,8 +221,9 @@ def _words(file: CaseFile, name: str, n: dict, is_text: bool) -> Column:
         return Column(kind="empty", **about)
     if n["distinct"] == 1 and not n["null"] and not is_text:
         return Column(kind="constant", samples=tuple(file.cells.select(cell).head(1).collect()[name]), **about)
+    about["notes"] = [] if is_text else _near_numbers(file, name, n)
     all_differ = n["distinct"] == n["cells"] == file.n_rows > 1
-    is_code = not n["blanks"] and not is_text and n["longest"] <= 64
+    is_code = not n["blanks"] and not is_text and n["longest"] <= 64 and not about["notes"]
     if is_code and ((all_differ and file.n_rows >= 20) or _names_cases(file, name, n["distinct"])):
         return Column(kind="identifier", **about)
     few = n["distinct"] <= MAX_CHOICES and n["longest"] <= MAX_CHOICE and not n["breaks"]
@@ -226,3 +234,17 @@ def _words(file: CaseFile, name: str, n: dict, is_text: bool) -> Column:
     shortened = cell.str.head(MAX_SAMPLE).alias("x")  # texts stand for others, and may be pages long
     samples = file.cells.select(shortened).drop_nulls().head(5).collect(engine="streaming")["x"]
     return Column(kind="text", samples=tuple(samples), **about)
+
+
+def _near_numbers(file: CaseFile, name: str, n: dict) -> list[str]:
+    """A line on a column of texts that would be numbers, were it not for some cells, or for signs in all of them."""
+    n_texts, cell = n["cells"] - n["word"], pl.col(name).str.strip_chars()
+    marks, some = n["marked"] == n_texts > n["plain"], n_texts / 2 <= n["plain"] < n_texts
+    if not n_texts or n["code"] or not (marks or some):
+        return []
+    no_number = ~cell.str.contains(PLAIN) & ~cell.str.to_lowercase().is_in(list(MISSING_WORDS))
+    first = file.cells.filter(no_number).select(ROW, cell.str.head(MAX_SAMPLE)).head(1).collect(engine="streaming")
+    example = f"{quoted(first[name][0])} ({file.where(first[ROW][0])})"
+    if marks:
+        return [f"{name}: texts, no numbers, because of signs as in {example}: write numbers alone"]
+    return [f"{name}: texts, no numbers, because of {n_texts - n['plain']:,} of {n_texts:,} cells, as {example}"]

@@ -126,22 +126,45 @@ def _parquet(path: str) -> CaseFile:
         raise UserError(path, None, f"is not a readable parquet file ({reason})", remedy) from None
     if not n_rows:
         raise UserError(path, None, "has no rows", "give a file with cases")
+    notes = []
+    for name in [name for name, dtype in schema.items() if not _has_text(scan, name, dtype)]:
+        notes.append(f"left out: column {name}, whose values ({schema.pop(name)}) have no text")
+    if not schema:
+        raise UserError(path, None, "has no column whose values have a text", remedy)
     names = {name: " ".join(name.split()) for name in schema}
     if len(set(names.values())) < len(names) or "" in names.values():
         raise UserError(path, None, "has a column without a name, or two of one name", "name each column")
     _check_names(path, tuple(names.values()))
     cells = scan.select(_as_text(name, dtype).alias(names[name]) for name, dtype in schema.items())
     cells = cells.with_row_index(ROW, offset=1).with_columns(pl.col(ROW).cast(pl.Int64), pl.lit(0).alias(LINE))
-    return CaseFile(path, tuple(names.values()), n_rows, cells)
+    return CaseFile(path, tuple(names.values()), n_rows, cells, notes)
+
+
+def _has_text(scan: pl.LazyFrame, name: str, dtype: pl.DataType) -> bool:
+    """Whether the values of a column can be read as texts: bytes may be none, and in lists have none."""
+    if dtype != pl.Binary:
+        return not _holds_bytes(dtype)
+    try:
+        scan.select(pl.col(name).cast(pl.String).is_null().sum()).collect(engine="streaming")
+    except pl.exceptions.PolarsError:
+        return False
+    return True
+
+
+def _holds_bytes(dtype) -> bool:
+    """Whether a list or a struct has bytes somewhere in it."""
+    inner = [of.dtype for of in getattr(dtype, "fields", ())] + [getattr(dtype, "inner", None)]
+    return dtype in (pl.Binary, pl.Object) or any(_holds_bytes(of) for of in inner if of is not None)
 
 
 def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """A typed column as texts: numbers as they are written shortest, times in ISO 8601, lists and structs as JSON."""
     column = pl.col(name)
     if dtype.is_nested():
-        return pl.when(column.is_not_null()).then(pl.struct(value=column).struct.json_encode())
-    if dtype == pl.Binary:
-        return column.cast(pl.String, strict=False)
+        encoded = pl.struct(value=column).struct.json_encode().str.strip_prefix('{"value":').str.strip_suffix("}")
+        return pl.when(column.is_not_null()).then(encoded)
+    if dtype == pl.Duration:
+        return column.dt.to_string("iso")
     if dtype.is_float():
         column = column.fill_nan(None)
     text = column.cast(pl.String)

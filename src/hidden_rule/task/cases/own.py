@@ -165,6 +165,8 @@ def _check_columns(settings: CaseSettings, file: CaseFile) -> None:
         if name not in file.columns:
             shown = ", ".join(map(quoted, file.columns[:20])) + (" …" if len(file.columns) > 20 else "")
             remedy = did_you_mean(name, file.columns, f"its columns are {shown}: is there a header line?")
+            if guessed := next((note for note in file.notes if note.startswith("read as text in")), None):
+                remedy += f" It was {guessed}"
             raise CaseSettingError(key, f"{settings.path} has no column {quoted(name)}", remedy)
     for key, names in (("text", settings.text), ("features", settings.features)):
         for name in names:

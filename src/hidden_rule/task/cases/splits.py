@@ -47,7 +47,7 @@ def fitted_sizes(path, settings: SplitSettings, n_rows: int) -> dict[str, int]:
     if left < len(free):
         total, largest = sum(asked.values()), max(asked, key=lambda split: asked[split])
         splits = " and ".join(asked)
-        fault = f"{splits} ask for {total:,} rows, and {path} has {n_rows:,} in all"
+        fault = f"{splits} {'asks' if len(asked) == 1 else 'ask'} for {total:,} rows, and {path} has {n_rows:,} in all"
         raise CaseSettingError(largest, fault, f"give at most {max(2, asked[largest] + left - len(free)):,}")
     if left < sum(free.values()):
         share = sum(SHARES[split] for split in free)

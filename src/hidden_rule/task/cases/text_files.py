@@ -4,8 +4,9 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
@@ -22,6 +23,18 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+UNPACK, SAVE = "unpack it, or save it as CSV in UTF-8", "save its table as CSV in UTF-8"
+OTHER_FILES = {  # by their first bytes
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", UNPACK),
+    b"\x1f\x8b": ("compressed", UNPACK),
+    b"BZh": ("compressed", UNPACK),
+    b"\xfd7zXZ": ("compressed", UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed", UNPACK),
+    b"\xd0\xcf\x11\xe0": ("a spreadsheet or another document of Microsoft Office", SAVE),
+    b"%PDF-": ("a PDF document", SAVE),
+    b"SQLite format 3": ("a database", SAVE),
+    b"ARROW1": ("an Arrow file", "save it as parquet, or as CSV in UTF-8"),
+}
 ENCODING_WORDS = {"utf-16": "UTF-16", "utf-32": "UTF-32", "cp1252": "Windows-1252", "latin-1": "Latin-1"}
 
 
@@ -71,9 +84,9 @@ class TextFile:
             head = stream.read(BLOCK)
             if not head.strip():
                 raise UserError(self.path, None, "is empty", "give a file with a header and rows")
-            for magic, what in ((b"PK\x03\x04", "a zip archive or a spreadsheet"), (b"\x1f\x8b", "compressed")):
+            for magic, (what, remedy) in OTHER_FILES.items():
                 if head.startswith(magic):
-                    raise UserError(self.path, None, f"is {what}", "unpack it, or save it as CSV in UTF-8")
+                    raise UserError(self.path, None, f"is {what}", remedy)
             found = next((name for bom, name in BOMS if head.startswith(bom)), None) or _without_mark(head)
             if found is None:
                 found = _utf8_or_older(stream, head)
@@ -84,10 +97,11 @@ class TextFile:
     # CSV
 
     def _csv(self, stream) -> Iterator[Row]:
+        n_above = self._separator_line(stream)
         separator, skips_blanks = self._guessed_separator(stream)
         csv.field_size_limit(MAX_CELL)
         reader = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=skips_blanks)
-        records = self._records(reader)
+        records = self._records(reader, n_above)
         header = [name.strip() for name in next(records, [])]
         if not any(header):
             raise UserError(self.path, None, "is empty", "give a file with a header and rows")
@@ -96,7 +110,7 @@ class TextFile:
         first: str | None = None  # of row numbers
         n_rows = 0
         for record in records:
-            line = reader.line_num
+            line = reader.line_num + n_above
             if len(record) != len(header):
                 self._refuse_length(record, header, line, separator)
             cells = [cell if cell.strip() else None for cell in record]
@@ -114,11 +128,23 @@ class TextFile:
             plural, holds = "s" * (len(unnamed) > 1), "no values but row numbers" if first else "no values"
             self.notes.append(f"left out: {len(unnamed)} column{plural} without a name, with {holds}")
 
-    def _records(self, reader) -> Iterator[list[str]]:
+    def _separator_line(self, stream) -> int:
+        """Read over a first line `sep=;`, by which a spreadsheet is told the separator; the number of lines read."""
+        start = stream.tell()
+        found = re.fullmatch("sep=(.)\r?\n?", stream.readline(), re.IGNORECASE)
+        if found is None:
+            stream.seek(start)
+            return 0
+        if self.form.separator is None:
+            self.form = replace(self.form, separator=found[1])
+        return 1
+
+    def _records(self, reader, n_above: int) -> Iterator[list[str]]:
+        """Its records; `n_above`: lines of the file that stand above what it reads."""
         try:
             yield from (record for record in reader if record)
         except csv.Error as error:
-            where = f"line {reader.line_num}"
+            where = f"line {reader.line_num + n_above}"
             if "unexpected end" in str(error) or "field limit" in str(error):
                 fault = "a quote is opened and never closed"
                 raise UserError(self.path, where, fault, 'close it, or write ""') from None
@@ -144,6 +170,8 @@ class TextFile:
         remedy = f"put a cell that holds a {word} in double quotes"
         if len(record) < len(header):
             remedy = f"write every cell, empty ones too, with a {word} between"
+        if len(header) == 1:
+            remedy = f"let the first line name the columns, with a {word} between: delete what stands above it"
         raise UserError(self.path, f"line {line}", fault, remedy)
 
     def _guessed_separator(self, stream) -> tuple[str, bool]:
