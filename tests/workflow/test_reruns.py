@@ -205,14 +205,14 @@ def test_modules_without_influence_rerun_nothing(finished):
 
 def test_a_further_method_is_a_script_and_an_entry_in_the_schema(finished):
     """A method of its own name, with SFT's settings, that trains by another script: no rule knows of it."""
-    script = finished.folder / "workflow" / "scripts" / "train_dpo.py"
+    script = finished.folder / "workflow" / "scripts" / "train_kto.py"
     changes = {
         "workflow/schemas/config.schema.yaml": lambda text: text.replace(
-            "enum: [sft, grpo]", "enum: [sft, grpo, dpo]"
-        ).replace('  sft: {$ref: "#/$defs/sft"}\n', '  sft: {$ref: "#/$defs/sft"}\n  dpo: {$ref: "#/$defs/sft"}\n'),
-        "experiments/smoke.yaml": with_settings("conditions: {dpo: {method: dpo, start_from: sft}}"),
+            "enum: [sft, grpo,", "enum: [kto, sft, grpo,"
+        ).replace('  sft: {$ref: "#/$defs/sft"}\n', '  sft: {$ref: "#/$defs/sft"}\n  kto: {$ref: "#/$defs/sft"}\n'),
+        "experiments/smoke.yaml": with_settings("conditions: {kto: {method: kto, start_from: sft}}"),
     }
-    new = {"Train dpo with dpo, seed 0", "Evaluate dpo, seed 0"} | AGGREGATED
+    new = {"Train kto with kto, seed 0", "Evaluate kto, seed 0"} | AGGREGATED
     with edits(finished, changes):
         script.write_text((finished.folder / "workflow" / "scripts" / "train_sft.py").read_text())
         try:
@@ -220,4 +220,4 @@ def test_a_further_method_is_a_script_and_an_entry_in_the_schema(finished):
         finally:
             script.unlink()
         done = finished.snakemake("-n", *SMOKE)
-        assert done.returncode == 1 and "train_dpo.py" in done.stdout + done.stderr
+        assert done.returncode == 1 and "train_kto.py" in done.stdout + done.stderr
