@@ -9,12 +9,14 @@ from hidden_rule.core.tables import HISTORY, METRICS
 from hidden_rule.experiment.runs import Run, Setting
 from hidden_rule.report.text.training_runs import (
     feasibility_sentence,
+    first_samples_sentence,
     still_rising,
     stopped_sentences,
     unanswered_sentences,
     validation_sentences,
 )
 from hidden_rule.statistics.feasibility import HIDDEN, OVERALL, Subset
+from hidden_rule.task.nouns import CaseNouns
 
 LABELS = ["A", "B", "C"]
 CASES = {"A": 50, "B": 50, "C": 0}  # applications for which each decision is correct
@@ -88,13 +90,38 @@ def test_feasibility_in_words(of, words):
     assert sentence.startswith("grpo (start: baseline): ") and sentence.endswith(words)
 
 
+@pytest.mark.parametrize(
+    ("samples", "of", "sentence"),
+    [
+        (8, {"hidden": 0.6, "A": 0.9}, "83.0% of cases have a correct reply among the first 8 samples."),
+        (
+            1,
+            {"hidden": 0.264, "A": 0.9, "B": 0.113},
+            "83.0% of cases have a correct reply as the first sample; only 26.4% for the hidden rule and 11.3% for B.",
+        ),
+    ],
+)
+def test_the_first_samples_in_words(samples, of, sentence):
+    of = subsets(0.5, 0.25, **of)
+    of[OVERALL]["right_share"] = 0.83
+    said = first_samples_sentence("rft", "baseline", samples, of, CaseNouns("case", "cases"))
+    assert said == f"rft (start: baseline): {sentence}"
+
+
 def test_a_training_that_was_stopped_is_named():
     rows = [(step, 0.0, 0, "zero_signal_share", None, 1.0) for step in range(1, 5)]
     stopped = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_without_signal", None, 4.0)], schema=HISTORY, orient="row")
     timed = pl.DataFrame([*rows, (4, 0.0, 0, "stopped_by_time_limit", None, 2.5)], schema=HISTORY, orient="row")
+    empty = pl.DataFrame([(1, 0.0, 0, "stopped_without_samples", None, 8.0)], schema=HISTORY, orient="row")
     other = pl.DataFrame(rows, schema=HISTORY, orient="row")
-    histories = {Run("a", 0, "grpo"): other, Run("b", 1, "grpo"): stopped, Run("c", 0, "sft"): timed}
+    histories = {
+        Run("d", 0, "rft"): empty,
+        Run("a", 0, "grpo"): other,
+        Run("b", 1, "grpo"): stopped,
+        Run("c", 0, "sft"): timed,
+    }
     assert stopped_sentences(histories) == [
+        "d (seed 0) was stopped after step 1: none of 8 replies sampled to each training prompt was of use.",
         "b (seed 1) was stopped after step 4: no group had mixed rewards for 4 steps.",
         "c (seed 0) was stopped after step 4: time limit of 2.5 minutes reached.",
     ]

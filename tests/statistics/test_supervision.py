@@ -124,6 +124,19 @@ def test_bits_of_rewards():
     assert row["bits"] == row["bits_rewards"] < row["bits_labels"] == 64
 
 
+def test_bits_of_the_samples_of_rounds():
+    """RFT samples to every row at the start of two rounds: one reply in ten right, then all."""
+    clean, own = split(32)
+    rounds = pl.DataFrame([(step, 0.0, 0, "kept", None, 0.5) for step in (1, 9)], schema=HISTORY, orient="row")
+    steps = history(n_steps=16)
+    earned = history([-35, 100]).filter(metric="reward").with_columns(step=pl.Series([1, 9]))
+    row = supervised(
+        pl.concat([steps, rounds, earned]), clean, own, {**SFT, "rounds": 2, "samples": 3, "reward": REWARD}
+    )
+    assert row["n_replies"] == 2 * 3 * 32
+    assert row["bits_rewards"] == pytest.approx(3 * 32 * binary_entropy(0.1))
+
+
 def test_rewards_carry_no_more_than_the_labels_they_are_made_from():
     clean, own = split(32, wrong=8)
     row = supervised(history([25] * 10), clean, own, GRPO)

@@ -33,6 +33,12 @@ def methods() -> list[str]:
     return load_schema(SCHEMA)["$defs"]["condition"]["properties"]["method"]["enum"]
 
 
+def any_of(names) -> str:
+    """`sft, grpo or dpo`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def explores(settings: dict) -> bool:
     """Whether a method with these settings samples replies: for a reward, or to prefer the right one to its errors."""
     return "reward" in settings or settings.get("pairs") == "errors"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hidden_rule.core.schemas import did_you_mean, dotted, fill_defaults, first_fault, load_schema, resolve
 from hidden_rule.experiment import method_checks, reward_checks
-from hidden_rule.experiment.conditions import SCHEMA, canonical, condition_settings, methods
+from hidden_rule.experiment.conditions import SCHEMA, any_of, canonical, condition_settings, methods
 from hidden_rule.experiment.engine_checks import check_engine
 from hidden_rule.experiment.faults import ConfigFaultError, raise_if
 from hidden_rule.experiment.model_checks import check_model, check_targets, check_tracking
@@ -119,7 +119,7 @@ def _check_condition(name: str, condition: dict, conditions: dict, schema: dict)
     elif "method" not in condition:
         for key in ("start_from", "with", "engine"):
             if key in condition:
-                remedy = f"add method: {' or '.join(methods())}"
+                remedy = f"add method: {any_of(methods())}"
                 raise ConfigFaultError((*at, "method"), f"is missing, and {key} is given", remedy)
         return
     if "with" in condition:

@@ -3,6 +3,7 @@
 import re
 
 from hidden_rule.core.schemas import did_you_mean
+from hidden_rule.experiment.conditions import any_of
 from hidden_rule.task.training_subsets import passes, steps_a_pass
 
 TOLERANCE = 0.05  # of `steps`: whole passes that miss it by more are refused
@@ -19,7 +20,7 @@ def sweep_fault(conditions: dict, known: dict, dropped=()) -> tuple | None:
             continue
         at = ("conditions", base, "sweep")
         if "method" not in condition:
-            return ("conditions", base, "method"), "is missing, and sweep is given", f"add method: {' or '.join(known)}"
+            return ("conditions", base, "method"), "is missing, and sweep is given", f"add method: {any_of(known)}"
         if len(condition["sweep"]) > 1:
             return at, f"varies {len(condition['sweep'])} settings", "keep one, and write others into with"
         ((key, values),) = condition["sweep"].items()

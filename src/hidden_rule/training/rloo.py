@@ -40,6 +40,7 @@ def rloo_arguments(job: TrainingJob, folder, device) -> GRPOConfig | RLOOConfig:
         **common_arguments(job, folder, device),
         "per_device_train_batch_size": micro_batch_size(settings) * settings["group_size"],
         "shuffle_dataset": False,  # `EpochOrder` does
+        "steps_per_generation": 1,  # every sample is drawn from the current policy
         "num_generations": settings["group_size"],
         "temperature": settings["temperature"],
         "max_completion_length": settings["max_new_tokens"],
@@ -47,7 +48,7 @@ def rloo_arguments(job: TrainingJob, folder, device) -> GRPOConfig | RLOOConfig:
     }
     if job.decoding == "free":
         return RLOOConfig(**shared, chat_template_kwargs=job.base.chat_template_kwargs)
-    return GRPOConfig(**shared, steps_per_generation=1, scale_rewards="none")
+    return GRPOConfig(**shared, scale_rewards="none")
 
 
 def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder):

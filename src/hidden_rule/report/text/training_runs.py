@@ -77,8 +77,8 @@ def first_samples_sentence(
 ) -> str:
     """What the first round of an RFT training has to keep; `of`: a row of FEASIBILITY for each subset."""
     name, share = f"{condition} (start: {start})", percent(of[OVERALL]["right_share"])
-    replies = f"{samples} sampled replies" if samples > 1 else "one sampled reply"
-    sentence = f"{name}: {share} of {nouns.many} have a correct reply among the first {replies}"
+    where = f"among the first {samples} samples" if samples > 1 else "as the first sample"
+    sentence = f"{name}: {share} of {nouns.many} have a correct reply {where}"
     seldom = [subset for subset, row in of.items() if subset != OVERALL and row["right_share"] < SELDOM_RIGHT]
     single = [subset for subset in seldom if subset.kind == "rule"]
     named = [subset for subset in seldom if subset != HIDDEN or not single]
