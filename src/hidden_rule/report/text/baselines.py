@@ -66,6 +66,18 @@ class Match:
     relation: str  # better | tied: by a planned comparison; higher: by its accuracy alone
 
 
+def classifiers_of(config: dict, found) -> dict[str, str]:
+    """The `reference` of each classifier beside the contenders; where none of these is above chance, of those that are.
+
+    found: the Evidence.
+    """
+    conditions = config["conditions"]
+    kinds = {name: conditions[name]["reference"] for name in found.beside if "reference" in conditions[name]}
+    if found.best in found.above:
+        return kinds
+    return {name: kind for name, kind in kinds.items() if found.policy_verdict(name) in ("learned", "partly")}
+
+
 def matching_references(classifiers, best: str, accuracies: dict, pairs: list[dict]) -> list[Match]:
     """The classifiers that are as good as the best condition or better, the most accurate first.
 

@@ -8,7 +8,12 @@ the planned comparisons; intervals are not. Of a pair that was not planned, no d
 from hidden_rule.experiment.display import model_words
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import guess_words
-from hidden_rule.report.text.baselines import match_sentences, matching_references, reference_sentence
+from hidden_rule.report.text.baselines import (
+    classifiers_of,
+    match_sentences,
+    matching_references,
+    reference_sentence,
+)
 from hidden_rule.report.text.caveats import Weaknesses, change_sentences, method_sentences, scope_sentence
 from hidden_rule.report.text.comparisons import best_of, differs, rivals_of, significance_sentences, untested
 from hidden_rule.report.text.evidence import Evidence, gather, is_balanced
@@ -220,10 +225,7 @@ def beside_references(answer: str, results: Results, found: Evidence) -> list[st
 
     Where nothing is above chance, a classifier that is not either says no more than that.
     """
-    conditions = results.config["conditions"]
-    kinds = {name: conditions[name]["reference"] for name in found.beside if "reference" in conditions[name]}
-    if found.best not in found.above:
-        kinds = {name: kind for name, kind in kinds.items() if found.policy_verdict(name) in ("learned", "partly")}
+    kinds = classifiers_of(results.config, found)
     matches = matching_references(kinds, found.best, found.accuracies, found.pairs)
     fields = {feature.kind for feature in results.ruleset.features}
     sentences = [*match_sentences(matches, found.best, kinds, found.accuracies, fields), answer]
