@@ -19,12 +19,16 @@ pytestmark = pytest.mark.slow  # several processes, or a real model
 
 SCRIPT = Path(__file__).parents[1] / "launched.py"
 CURRICULUM = {"by": "probability", "epochs": 1, "share": 0.5}
-VARIANTS = {"exact": {"estimator": "exact", "entropy_coef": 0.1, "curriculum": CURRICULUM}}  # of grpo
+VARIANTS = {  # of grpo
+    "exact": {"estimator": "exact", "entropy_coef": 0.1, "curriculum": CURRICULUM},
+    "free": {"max_new_tokens": 4, "group_size": 2, "entropy_coef": 0.1},
+}
 
 
 def prepare(tiny_jobs, root, method, processes, steps=0):
     """The command of a training of 4 steps an epoch, 4 prompts a step, in float32."""
     root.mkdir()
+    decoding = "free" if method == "free" else "structured"
     variant, method = VARIANTS.get(method, {}), "grpo" if method in VARIANTS else method
     changes = {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1, **variant}
     job = tiny_jobs.make(
@@ -32,6 +36,7 @@ def prepare(tiny_jobs, root, method, processes, steps=0):
         {**tiny_jobs.config[method], **changes},
         output=TrainingOutput(*(root / name for name in ("adapter", "history", "cost"))),
         checkpoints=CheckpointPlan(root / "checkpoints", "a", steps=steps, at_sigterm=True),
+        decoding=decoding,
     )
     place = launch.Place(root / "log", threads=processes, processes=processes)
     launch.write_job(root / "job.json", job, place)

@@ -10,6 +10,7 @@ import types
 
 import torch
 
+from hidden_rule.kernels import without_gradients
 from hidden_rule.kernels.compat_peft import is_plain, only_adapter
 
 
@@ -41,7 +42,8 @@ def fused_forward(self, x, *args, **kwargs):
     if args or kwargs or name is None:
         return type(self).forward(self, x, *args, **kwargs)
     base = self.base_layer
-    rows = LoraProduct.apply(
+    rows = without_gradients.call(
+        LoraProduct,
         x.reshape(-1, x.shape[-1]),
         base.weight,
         base.bias,

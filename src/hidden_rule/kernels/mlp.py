@@ -5,7 +5,7 @@ import types
 import torch
 from torch.nn.functional import linear, silu
 
-from hidden_rule.kernels import native
+from hidden_rule.kernels import native, without_gradients
 from hidden_rule.kernels.compat_torch import silu_backward
 from hidden_rule.kernels.compat_transformers import class_of, is_silu
 
@@ -69,7 +69,7 @@ def fused_forward(self, x, *args, **kwargs):
     weights = [layer.weight for layer in layers]
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
         return type(self).forward(self, x)
-    return GatedMLPFunction.apply(x, *weights)
+    return without_gradients.call(GatedMLPFunction, x, *weights)
 
 
 def fuse_mlps(network) -> int:

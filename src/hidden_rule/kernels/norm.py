@@ -4,7 +4,7 @@ import types
 
 import torch
 
-from hidden_rule.kernels import native
+from hidden_rule.kernels import native, without_gradients
 from hidden_rule.kernels.compat_transformers import class_of
 
 NORMS = frozenset({"LlamaRMSNorm", "MistralRMSNorm", "Phi3RMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "SmolLM3RMSNorm"})
@@ -46,7 +46,7 @@ def fused_forward(self, hidden_states, *args, **kwargs):
     """An RMS layer's forward by `RMSNormFunction`; its own where it is given more, as gated layers are."""
     if args or kwargs:
         return type(self).forward(self, hidden_states, *args, **kwargs)
-    return RMSNormFunction.apply(hidden_states, self.weight, self.variance_epsilon)
+    return without_gradients.call(RMSNormFunction, hidden_states, self.weight, self.variance_epsilon)
 
 
 def fuse_norms(network) -> int:
