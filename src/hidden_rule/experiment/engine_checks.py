@@ -14,7 +14,7 @@ NEUTRAL = {  # settings that engines other than TRL have only this way: what it 
     "patience": ("does not stop early", 0),
     "use_vllm": ("chooses its rollouts itself", False),
 }
-LOSS_TYPES = {"verl": ("grpo", "dapo", "bnpo", "dr_grpo"), "openrlhf": ("dapo", "bnpo")}
+LOSS_TYPES = {"verl": ("grpo", "dapo", "bnpo", "dr_grpo"), "openrlhf": ("grpo", "dapo")}
 SCALES = ("group", "none")
 
 
@@ -84,13 +84,28 @@ def _check_shared(config: dict, at: tuple, engine: str) -> None:
     if config["tracking"]:
         fault = f"the engine {engine} reports to no tracker"
         raise ConfigFaultError(("tracking",), fault, "leave it out, or leave engine out", (at,))
+    if engine == "openrlhf":
+        _check_openrlhf(config, at)
     if config["launch"]["strategy"] == "deepspeed_zero3" and engine == "verl":
         fault = "verl shards by FSDP"
         raise ConfigFaultError(("launch", "strategy"), fault, "take fsdp, or leave engine out", (at,))
 
 
+def _check_openrlhf(config: dict, at: tuple) -> None:
+    """What OpenRLHF alone cannot do."""
+    dtype, strategy = config["model"]["dtype"], config["launch"]["strategy"]
+    if dtype not in ("auto", "bfloat16"):
+        fault = f"is {dtype}, and the engine openrlhf computes in bfloat16"
+        raise ConfigFaultError(("model", "dtype"), fault, "set auto or bfloat16, or leave engine out", (at,))
+    if strategy != "ddp":
+        fault = f"is {strategy}, and the engine openrlhf shards its optimizer alone"
+        raise ConfigFaultError(("launch", "strategy"), fault, "take ddp, or leave engine out", (at,))
+
+
 def check_installed(config: dict) -> None:
-    """Raise UserError for the first condition of a checked config whose engine is not installed."""
+    """Raise UserError for the first engine that a checked config names and that is not installed."""
+    if (engine := config["evaluation"]["engine"]) in ENVIRONMENTS:
+        ENVIRONMENTS[engine].check("evaluation.engine")
     for name, condition in config["conditions"].items():
         if (engine := engine_of(condition)) in ENVIRONMENTS:
             ENVIRONMENTS[engine].check(f"conditions.{name}.engine")
