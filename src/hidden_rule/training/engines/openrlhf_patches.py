@@ -183,6 +183,7 @@ def send_merged(module) -> None:
 
     send = module.ActorPPOTrainer.broadcast_to_vllm
     zero = module.deepspeed.zero
+    gather = zero.GatheredParameters
 
     class View(torch.nn.Module):  # as what it stands in for is one
         def __init__(self, peft):
@@ -192,19 +193,18 @@ def send_merged(module) -> None:
         def named_parameters(self, *args, **kwargs):
             return iter(self.layers)
 
-    class Gathered(zero.GatheredParameters):
-        def __init__(self, params, *args, **kwargs):
-            whole = [part for each in params for part in getattr(each, "parts", [each])]
-            super().__init__(whole, *args, **kwargs)
+    def gathered(params, *args, **kwargs):
+        whole = [part for each in params for part in getattr(each, "parts", [each])]
+        return gather(whole, *args, **kwargs)
 
     def broadcast_to_vllm(self):
         engine = self.actor.model
-        peft, gather = engine.module, zero.GatheredParameters
+        peft = engine.module
         if not isinstance(peft, PeftModel):
             return send(self)
         if self.strategy.args.ds.tensor_parallel_size > 1:
             raise RuntimeError("an adapter cannot be merged where tensors are split: take ds.tensor_parallel_size 1")
-        engine.module, zero.GatheredParameters = View(peft), Gathered
+        engine.module, zero.GatheredParameters = View(peft), gathered
         try:
             with torch.no_grad():
                 send(self)
