@@ -84,20 +84,21 @@ lock: setup
 verify: setup
 	$(BIN)/python -m hidden_rule.core.manifest $(RESULTS)
 
+# Values go to recipes by the environment, as make exports them: quotes in a file's name need no care.
 new: setup
-	@$(BIN)/python -m hidden_rule.experiment.new $(if $(DATA),--data '$(DATA)') $(if $(LABEL),--label '$(LABEL)') -- '$(NAME)'
+	@$(BIN)/python -m hidden_rule.experiment.new $(if $(DATA),--data "$$DATA") $(if $(LABEL),--label "$$LABEL") -- "$$NAME"
 
 inspect: setup
-	@$(BIN)/python -m hidden_rule.task.cases.inspect '$(DATA)' $(if $(LABEL),--label '$(LABEL)') \
-	  $(if $(TEXT),--text '$(TEXT)') $(if $(RULESET),--ruleset '$(RULESET)')
+	@$(BIN)/python -m hidden_rule.task.cases.inspect "$$DATA" $(if $(LABEL),--label "$$LABEL") \
+	  $(if $(TEXT),--text "$$TEXT") $(if $(RULESET),--ruleset "$$RULESET")
 
 find-rules: setup
-	@$(BIN)/python -m hidden_rule.statistics.search_file '$(DATA)' $(if $(LABEL),--label '$(LABEL)') \
-	  $(if $(TEXT),--text '$(TEXT)') $(if $(RULESET),--ruleset '$(RULESET)')
+	@$(BIN)/python -m hidden_rule.statistics.search_file "$$DATA" $(if $(LABEL),--label "$$LABEL") \
+	  $(if $(TEXT),--text "$$TEXT") $(if $(RULESET),--ruleset "$$RULESET")
 
 inspect-model: setup
-	@$(BIN)/python -m hidden_rule.models.inspection '$(MODEL)' $(if $(REVISION),--revision '$(REVISION)') \
-	  $(if $(RULESET),--ruleset '$(RULESET)') $(if $(TARGETS),--targets '$(TARGETS)') $(if $(DTYPE),--dtype $(DTYPE))
+	@$(BIN)/python -m hidden_rule.models.inspection "$$MODEL" $(if $(REVISION),--revision "$$REVISION") \
+	  $(if $(RULESET),--ruleset "$$RULESET") $(if $(TARGETS),--targets "$$TARGETS") $(if $(DTYPE),--dtype $(DTYPE))
 
 publish: RESULTS = results/seeds
 publish: setup
