@@ -2,6 +2,8 @@
 # make test      the tests
 # make test-fast those that need no finished run and no browser: two to three minutes
 # make test-inputs   thousands of generated configs, rulesets, predicates and files: some five minutes
+# make setup-verl   the environment of engine: verl, docs/engines.md; LOCK=envs/verl-gpu.in where there are NVIDIA GPUs
+# make test-engines   trainings by other engines than TRL, in their environments
 # make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
 # make bench     how fast it is beside plain TRL: results/published/bench.json
@@ -21,7 +23,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup test test-fast test-inputs test-cluster lint format lock verify inspect find-rules inspect-model new publish bench clean
+.PHONY: results setup setup-verl test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -42,6 +44,20 @@ $(VENV)/.installed-test: $(VENV)/.installed envs/test.txt
 $(VENV)/.installed-slurm: $(VENV)/.installed envs/slurm.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/slurm.txt
 	touch $@
+
+# Engines that train beside TRL: an environment each, and a stamp of what it was made from (core/engines.py).
+setup-verl: .engines/verl/installed.json
+
+.engines/verl/installed.json: LOCK = envs/verl.txt
+.engines/verl/installed.json: envs/verl.txt $(VENV)/.installed
+	test -x .engines/verl/bin/python || $(PYTHON) -m venv .engines/verl
+	.engines/verl/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	$(BIN)/python -m hidden_rule.core.engines verl $(LOCK)
+
+test-engines: export OMP_NUM_THREADS := 1
+test-engines: export OMP_WAIT_POLICY := passive
+test-engines: $(VENV)/.installed-test setup-verl
+	$(BIN)/python -m pytest -n0 -m engines
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
+from hidden_rule.core.engines import ENVIRONMENTS
 from hidden_rule.core.tables import write_table
 from hidden_rule.experiment.config import load_config
 from hidden_rule.models.base import BaseModel
@@ -68,9 +69,17 @@ class Checkout:
         return {line.split(": ", 1)[1] for line in lines if line.startswith("Job ") and ": " in line}
 
 
-def pytest_collection_modifyitems(items):
-    """What needs a finished run is slow. The slow come first, so that two processes end at about the same time."""
+def pytest_collection_modifyitems(config, items):
+    """What needs a finished run is slow. The slow come first, so that two processes end at about the same time.
+
+    Trainings by other engines, which take minutes, run where they are asked for, and where their environment is.
+    """
     for item in items:
+        for engine in (name for mark in item.iter_markers("engines") for name in mark.args):
+            fault = ENVIRONMENTS[engine].fault()
+            if fault or "engines" not in config.option.markexpr:
+                reason = "; ".join(fault) if fault else "takes minutes; run make test-engines"
+                item.add_marker(pytest.mark.skip(reason=reason))
         if "smoke" in item.fixturenames:
             item.add_marker("slow")
     items.sort(key=lambda item: ("smoke" not in item.fixturenames, item.get_closest_marker("slow") is None))

@@ -1,8 +1,9 @@
 """Conditions by the names that people read: `displayed(results)` is what pages, charts and sentences are made from.
 
 A condition whose name only repeats its method and start has a display name: `sft` is SFT, `sft_then_grpo` is
-SFT → GRPO, the untrained `baseline` is Untrained, and the reference `logistic` is Logistic regression. Any other name
-was chosen by a person, and is shown as it is. Files, configs and command lines keep the conditions' own names.
+SFT → GRPO, `grpo_verl` is GRPO (verl), the untrained `baseline` is Untrained, and the reference `logistic` is Logistic
+regression. Any other name was chosen by a person, and is shown as it is. Files, configs and command lines keep the
+conditions' own names.
 """
 
 from collections.abc import Callable
@@ -34,9 +35,16 @@ def display_names(conditions: dict[str, dict]) -> dict[str, str]:
             return "Untrained"
         if name == condition.get("reference"):
             return CLASSIFIERS[name]
-        if method and start is None and name == method:
+        if method and condition.get("engine"):
+            plain = name.removesuffix(f"_{condition['engine']}")
+            shown = of_method(plain, method, start)
+            return f"{shown} ({condition['engine']})" if name != plain != shown else name
+        return of_method(name, method, start) if method else name
+
+    def of_method(name: str, method: str, start: str | None) -> str:
+        if start is None and name == method:
             return method.upper()
-        if method and start in conditions and name == f"{start}_then_{method}":
+        if start in conditions and name == f"{start}_then_{method}":
             return f"{name_of(start)} → {method.upper()}"
         return name
 

@@ -6,15 +6,15 @@ from hidden_rule.experiment.faults import ConfigFaultError
 from hidden_rule.experiment.grpo_checks import Fault
 from hidden_rule.experiment.places import raise_at
 
-METHODS = {"verl": ("grpo",), "openrlhf": ("grpo",)}  # that engines other than TRL have
-ELSEWHERE: dict[str, str] = {}  # methods that TRL does not have: the engines that do, in words
+METHODS = {"verl": ("grpo", "ppo"), "openrlhf": ("grpo", "ppo")}  # that engines other than TRL have
+ELSEWHERE = {"ppo": "verl"}  # methods that TRL does not have here: an engine that does
 NEUTRAL = {  # settings that engines other than TRL have only this way: what it does, and its value
     "estimator": ("draws its samples", "sampled"),
     "max_minutes": ("has no time limit", 0),
     "patience": ("does not stop early", 0),
     "use_vllm": ("chooses its rollouts itself", False),
 }
-LOSS_TYPES = {"verl": ("grpo", "dapo", "bnpo", "dr_grpo"), "openrlhf": ("grpo", "dapo")}
+LOSS_TYPES = {"verl": ("grpo", "dapo", "dr_grpo"), "openrlhf": ("grpo", "dapo")}
 SCALES = ("group", "none")
 
 
