@@ -3,6 +3,7 @@
 # make test-fast those that need no finished run and no browser: two to three minutes
 # make test-inputs   thousands of generated configs, rulesets, predicates and files: some five minutes
 # make setup-verl   the environment of engine: verl, docs/engines.md; LOCK=envs/verl-gpu.in where there are NVIDIA GPUs
+# make setup-openrlhf   the environment of engine: openrlhf, docs/engines.md
 # make test-engines   trainings by other engines than TRL, in their environments
 # make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
@@ -23,7 +24,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup setup-verl test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish bench clean
+.PHONY: results setup setup-verl setup-openrlhf test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -54,9 +55,17 @@ setup-verl: .engines/verl/installed.json
 	.engines/verl/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m hidden_rule.core.engines verl $(LOCK)
 
+setup-openrlhf: .engines/openrlhf/installed.json
+
+.engines/openrlhf/installed.json: envs/openrlhf.txt envs/openrlhf.sh | $(VENV)/.installed
+	test -x .engines/openrlhf/bin/python || $(PYTHON) -m venv .engines/openrlhf
+	rm -f $@
+	sh envs/openrlhf.sh .engines/openrlhf
+	$(BIN)/python -m hidden_rule.core.engines openrlhf envs/openrlhf.txt
+
 test-engines: export OMP_NUM_THREADS := 1
 test-engines: export OMP_WAIT_POLICY := passive
-test-engines: $(VENV)/.installed-test setup-verl
+test-engines: $(VENV)/.installed-test setup-verl setup-openrlhf
 	$(BIN)/python -m pytest -n0 -m engines
 
 test: $(VENV)/.installed-test
@@ -102,15 +111,16 @@ verify: setup
 
 # Values go to recipes by the environment, as make exports them: quotes in a file's name need no care.
 new: setup
-	@$(BIN)/python -m hidden_rule.experiment.new $(if $(DATA),--data "$$DATA") $(if $(LABEL),--label "$$LABEL") -- "$$NAME"
+	@$(BIN)/python -m hidden_rule.experiment.new $(if $(DATA),--data "$$DATA") $(if $(LABEL),--label "$$LABEL") \
+	  $(if $(ENCODING),--encoding "$$ENCODING") -- "$$NAME"
 
 inspect: setup
 	@$(BIN)/python -m hidden_rule.task.cases.inspect "$$DATA" $(if $(LABEL),--label "$$LABEL") \
-	  $(if $(TEXT),--text "$$TEXT") $(if $(RULESET),--ruleset "$$RULESET")
+	  $(if $(TEXT),--text "$$TEXT") $(if $(RULESET),--ruleset "$$RULESET") $(if $(ENCODING),--encoding "$$ENCODING")
 
 find-rules: setup
 	@$(BIN)/python -m hidden_rule.statistics.search_file "$$DATA" $(if $(LABEL),--label "$$LABEL") \
-	  $(if $(TEXT),--text "$$TEXT") $(if $(RULESET),--ruleset "$$RULESET")
+	  $(if $(TEXT),--text "$$TEXT") $(if $(RULESET),--ruleset "$$RULESET") $(if $(ENCODING),--encoding "$$ENCODING")
 
 inspect-model: setup
 	@$(BIN)/python -m hidden_rule.models.inspection "$$MODEL" $(if $(REVISION),--revision "$$REVISION") \

@@ -48,7 +48,7 @@ COMMON = {
 GRPO = {**COMMON, "loss_type": "dapo", "scale_rewards": "group", "entropy_coef": 0.05}
 
 
-def run_of(folder: Path, settings: dict, method: str = "grpo", device: str = "cpu", gpus: int = 0, **job) -> EngineRun:
+def run_of(folder: Path, settings: dict, method: str = "grpo", device: str = "cpu", n: int = 1, **job) -> EngineRun:
     made = TrainingJob(
         condition="c",
         seed=7,
@@ -59,7 +59,7 @@ def run_of(folder: Path, settings: dict, method: str = "grpo", device: str = "cp
         output=TrainingOutput(folder, folder, folder),
         **{"start_from": None, **job},
     )
-    place = Place(folder / "log", threads=4, gpus=gpus)
+    place = Place(folder / "log", threads=4, gpus=n, processes=n)
     return EngineRun(made, method, place, folder, 240, 80, 150, "bfloat16", device)
 
 
@@ -147,7 +147,7 @@ def test_settings_reach_the_command(tmp_path, changes, expected):
 
 
 def test_command_on_gpus_shares_them_in_turns(tmp_path):
-    run = run_of(tmp_path, GRPO, device="cuda", gpus=4)
+    run = run_of(tmp_path, GRPO, device="cuda", n=4)
     found = options(train_command(run, Path("python"), FILES))
     expected = {
         "train.colocate_all": True,
@@ -163,7 +163,7 @@ def test_command_on_gpus_shares_them_in_turns(tmp_path):
 
 
 def test_ppo_has_a_critic_and_gae(tmp_path):
-    settings = {**COMMON, "gae_lambda": 0.95, "clip": 0.2, "critic_learning_rate": 1e-5}
+    settings = {**COMMON, "gae_lambda": 0.95, "clip": 0.1, "critic_learning_rate": 1e-5, "updates": 2}
     run = run_of(tmp_path, settings, method="ppo")
     found = options(train_command(run, Path("python"), FILES))
     expected = {
@@ -173,6 +173,10 @@ def test_ppo_has_a_critic_and_gae(tmp_path):
         "algo.advantage.gamma": "1.0",
         "critic.adam.lr": "1e-05",
         "critic.lr_scheduler": "linear",
+        "critic.value_clip": "1e9",
+        "actor.eps_clip": "0.1",
+        "train.max_epochs": "2",
+        "actor.lr_warmup_ratio": str(19.5 / 480),  # OpenRLHF counts updates
     }
     assert {name: found.get(name) for name in expected} == expected
     assert logical_gpus(run) == 3  # actor, critic, vLLM

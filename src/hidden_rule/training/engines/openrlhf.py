@@ -5,6 +5,7 @@ are joined afterwards (`openrlhf_adapters.py`). So a KL penalty is towards the s
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ METRICS = {  # OpenRLHF's names of what it logs -> ours
     "actor_lr": "learning_rate",
     "entropy_loss": "entropy",
     "critic_loss": "value_loss",
+    "values": "value",
 }
 
 
@@ -154,7 +156,7 @@ def variables_of(run: EngineRun) -> dict[str, str]:
         "PYTHONPATH": ":".join(map(str, paths)),
         NEW_ADAPTER: str(new_start(run)),
         ROLLOUT: str(run.folder / "replies.json"),
-        "PATH": f"{ENVIRONMENT.python.parent}:/usr/local/bin:/usr/bin:/bin",  # DeepSpeed looks for ninja there
+        "PATH": f"{ENVIRONMENT.python.parent}:{os.environ['PATH']}",  # DeepSpeed looks for ninja there
         "TORCH_EXTENSIONS_DIR": str(ENVIRONMENT.folder / "extensions"),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(run.folder / "datasets"),

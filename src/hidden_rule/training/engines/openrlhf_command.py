@@ -20,7 +20,7 @@ ESTIMATORS = {
     "none": "dr_grpo",
 }  # by scale_rewards: over the deviation, or not
 LOSSES = {"grpo": "seq-mean-token-mean", "dapo": "token-mean"}  # by loss_type
-MOST = "1e9"  # no reward is clipped: points are below a million, and advantages below the root of a group's size
+MOST = "1e9"  # of a clip that is not to be: rewards are points below a million, or advantages
 SHARE = 0.5  # of a GPU's memory, which vLLM has beside the models that are trained
 
 
@@ -48,6 +48,11 @@ def flags(values: dict) -> list[str]:
         elif value is not True:
             words.append(str(value))
     return words
+
+
+def ranks(run: EngineRun) -> int:
+    """Processes that train: one a GPU, or one on a CPU."""
+    return max(1, run.place.processes) if run.device == "cuda" else 1
 
 
 def micro_samples(settings: dict, ranks: int) -> int:
@@ -106,27 +111,28 @@ def _data(run: EngineRun, files: Files) -> dict:
 
 
 def _batches(run: EngineRun) -> dict:
-    """One step is one rollout of `batch_size` prompts and one update by all of it; the file holds all epochs."""
+    """One step is one rollout of `batch_size` prompts, by all of which is updated; the file holds all epochs."""
     settings = run.settings
-    micro = micro_samples(settings, max(1, run.place.gpus) if run.device == "cuda" else 1)
+    micro = micro_samples(settings, ranks(run))
     return {
         "rollout.batch_size": settings["batch_size"],
         "rollout.n_samples_per_prompt": settings["group_size"],
         "rollout.micro_batch_size": micro,
         "train.batch_size": settings["batch_size"] * settings["group_size"],
         "train.micro_batch_size": micro,
-        "train.max_epochs": 1,
+        "train.max_epochs": settings.get("updates", 1),
         "train.num_episodes": 1,
     }
 
 
 def _optimizer(run: EngineRun, model: str, learning_rate: float) -> dict:
     """AdamW and its schedule as transformers' trainers have them."""
+    updates = run.settings.get("updates", 1)  # of one rollout; OpenRLHF counts each as a step of the schedule
     return {
         f"{model}.adam.lr": learning_rate,
         f"{model}.adam.betas": [0.9, 0.999],
         f"{model}.lr_scheduler": "linear",
-        f"{model}.lr_warmup_ratio": warmup_ratio(run.settings["warmup_steps"], run.n_steps),
+        f"{model}.lr_warmup_ratio": warmup_ratio(run.settings["warmup_steps"] * updates, run.n_steps * updates),
         f"{model}.max_norm": run.settings["max_grad_norm"],
     }
 
@@ -151,6 +157,7 @@ def _critic(run: EngineRun) -> dict:
         "algo.advantage.lambd": settings["gae_lambda"],
         "actor.eps_clip": settings["clip"],
         "actor.loss_agg_mode": "token-mean",
+        "critic.value_clip": MOST,
         **_optimizer(run, "critic", settings["critic_learning_rate"]),
     }
 
@@ -169,8 +176,7 @@ def _loss(settings: dict) -> dict:
 
 def _places(run: EngineRun) -> dict:
     """Where the models are: on a CPU each is a process of its own; on GPUs all of them share each GPU in turns."""
-    on_gpus = run.device == "cuda"
-    n = max(1, run.place.gpus) if on_gpus else 1
+    on_gpus, n = run.device == "cuda", ranks(run)
     sharing = {
         "train.colocate_all": True,
         "vllm.enable_sleep": True,
@@ -192,5 +198,5 @@ def _places(run: EngineRun) -> dict:
 def logical_gpus(run: EngineRun) -> int:
     """GPUs that Ray's head has to offer; on a CPU each model counts as one."""
     if run.device == "cuda":
-        return max(1, run.place.gpus)
+        return ranks(run)
     return 2 + bool(run.settings["beta"]) + (run.method == "ppo")
