@@ -21,12 +21,22 @@ def test_numbers_fall_on_tokens_by_hand():
     assert fall(halves, torch.tensor([0.332, 0.335]), 2.0).tolist() == [0, 1]
 
 
-def test_tokens_are_as_frequent_as_they_are_probable():
+@pytest.mark.parametrize("size", [7, 256, 257, 1000])
+def test_tokens_are_as_frequent_as_they_are_probable(size):
+    """By evenly spread numbers: each token's count is its share of them, to within one at either end."""
     torch.manual_seed(0)
-    logits, n = torch.randn(7), 20_000
-    found = fall(logits.expand(n, 7), torch.rand(n, dtype=torch.float64), 0.8).bincount(minlength=7) / n
-    expected = torch.softmax(logits / 0.8, 0)
-    assert torch.all((found - expected).abs() < 4 * (expected * (1 - expected) / n).sqrt())
+    logits, n = 2 * torch.randn(size), 5000
+    logits[torch.rand(size) < 0.3] = float("-inf")
+    numbers = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    tokens = fall(logits.expand(n, size), numbers, 0.8)
+    assert torch.equal(tokens, tokens.sort().values)
+    expected = n * torch.softmax(logits.double() / 0.8, 0)
+    found = tokens.bincount(minlength=size)
+    assert torch.all((found - expected).abs() <= 1.01)
+    assert not found[logits == -torch.inf].any()
+    ends = fall(logits.expand(2, size), torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), 0.8).tolist()
+    possible = (logits > -torch.inf).nonzero()
+    assert ends == [int(possible[0]), int(possible[-1])]
 
 
 @pytest.mark.parametrize(("ids", "kept"), [([5, 2, 7, 2], [5, 2]), ([5, 6], [5, 6]), ([3], [3]), ([], [])])

@@ -15,7 +15,8 @@ from hidden_rule.kernels.shared_prefix import sharing_fault
 from hidden_rule.models.decoding import shared_cache
 from hidden_rule.models.tokens import stop_tokens
 
-ROWS = 64  # whose probabilities are summed at a time, in float64
+ROWS = 64  # whose probabilities are summed at a time
+BLOCK = 256  # tokens whose probabilities are summed in float32, before sums of blocks are in float64
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,27 @@ class Sampling:
 def fall(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> torch.Tensor:
     """The token (N,) that each of the numbers (N,) in [0, 1) falls on, under softmax(logits (N, V) / temperature).
 
-    Inversion of the cumulative distribution (Devroye 1986, Non-Uniform Random Variate Generation, chapter III.2).
+    Inversion of the cumulative distribution (Devroye 1986, Non-Uniform Random Variate Generation, chapter III.2), of
+    blocks of tokens first and then within one, as sums of the whole vocabulary take longer than the softmax. A token
+    without a chance is never drawn.
     """
     wide = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
     tokens = []
     for part, numbers in zip(logits.split(ROWS), uniforms.split(ROWS), strict=True):
-        cumulative = torch.softmax(part.float() / temperature, -1).cumsum(-1, dtype=wide)
-        falls = numbers.to(part.device, wide).unsqueeze(1) * cumulative[:, -1:]
-        tokens.append(torch.searchsorted(cumulative, falls, right=True).squeeze(1))
-    return torch.cat(tokens).clamp(max=logits.size(1) - 1)
+        chances = torch.softmax(part.float() / temperature, -1)
+        blocks = torch.nn.functional.pad(chances, (0, -chances.size(1) % BLOCK)).unflatten(
+            1, (-1, BLOCK)
+        )  # (N, V/B, B)
+        ends = blocks.sum(-1).to(wide).cumsum(-1)
+        falls = numbers.to(part.device, wide).unsqueeze(1) * ends[:, -1:]
+        falls = torch.minimum(falls, torch.nextafter(ends[:, -1:], torch.zeros_like(falls)))
+        block = torch.searchsorted(ends, falls, right=True)  # the first that ends behind: with chances in it
+        begins = torch.nn.functional.pad(ends, (1, 0)).gather(1, block)
+        within = blocks[torch.arange(len(part), device=part.device), block.squeeze(1)]
+        place = torch.searchsorted(within.to(wide).cumsum(-1), falls - begins, right=True)
+        last = BLOCK - 1 - (within > 0).flip(1).int().argmax(1, keepdim=True)  # that has a chance
+        tokens.append((BLOCK * block + torch.minimum(place, last)).squeeze(1))
+    return torch.cat(tokens)
 
 
 class _Drawn(LogitsProcessor):
