@@ -25,7 +25,7 @@ def test_numbers_fall_on_tokens_by_hand():
 def test_tokens_are_as_frequent_as_they_are_probable(size):
     """By evenly spread numbers: each token's count is its share of them, to within one at either end."""
     torch.manual_seed(0)
-    logits, n = 2 * torch.randn(size), 5000
+    logits, n = 2 * torch.randn(size), 2000
     logits[torch.rand(size) < 0.3] = float("-inf")
     numbers = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     tokens = fall(logits.expand(n, size), numbers, 0.8)
@@ -111,6 +111,7 @@ def test_networks_that_share_no_prefixes_compute_whole_rows(network, monkeypatch
     monkeypatch.setattr(free_replies, "sharing_fault", lambda model: "says so")
     monkeypatch.setattr(free_replies, "_draw_from_shared", None)
     assert draw_replies(model, prompts, numbers, SAMPLING) == expected
+    assert draw_replies(model, [tuple(prompt) for prompt in prompts], numbers, SAMPLING) == expected
 
 
 def test_a_single_token_and_replies_that_all_end_at_once(network):

@@ -6,8 +6,11 @@ replies, and those of the tokens that all prompts start with once for all prompt
 (`sharing_fault`); elsewhere every row is computed whole.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -113,7 +116,9 @@ class _Rows:
 
 
 @torch.no_grad()
-def draw_replies(model, prompts: list[list[int]], uniforms: torch.Tensor, sampling: Sampling) -> list[list[int]]:
+def draw_replies(
+    model, prompts: Sequence[Sequence[int]], uniforms: torch.Tensor, sampling: Sampling
+) -> list[list[int]]:
     """Token ids of a reply to each of N prompts, the token that ends it included; `model` is in evaluation mode.
 
     uniforms: (N, max_new_tokens) in [0, 1). The same prompt may stand there many times. The model's own generation
@@ -124,11 +129,11 @@ def draw_replies(model, prompts: list[list[int]], uniforms: torch.Tensor, sampli
     if sharing_fault(model) is None:
         replies = _draw_from_shared(model, prompts, uniforms, sampling)
     else:
-        replies = _Rows.padded(prompts, sampling.pad, device).continued(model, uniforms, sampling)
+        replies = _Rows.padded(list(map(list, prompts)), sampling.pad, device).continued(model, uniforms, sampling)
     return [until_stop(reply, sampling.stops) for reply in replies]
 
 
-def _draw_from_shared(model, prompts: list, uniforms: torch.Tensor, sampling: Sampling) -> list[list[int]]:
+def _draw_from_shared(model, prompts: Sequence, uniforms: torch.Tensor, sampling: Sampling) -> list[list[int]]:
     """The replies, a prompt's keys and values computed once; each with more behind its end."""
     device = uniforms.device
     index = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
@@ -149,6 +154,21 @@ def _draw_from_shared(model, prompts: list, uniforms: torch.Tensor, sampling: Sa
     for i, more in zip(going, rest, strict=True):
         replies[i] += more
     return replies
+
+
+def uniforms(rows: list[tuple[int, ...]], seed: int, step: int, *shape: int) -> torch.Tensor:
+    """Uniform numbers (N, *shape) in [0, 1) for each row: of its tokens, `seed`, `step` and how often it came before.
+
+    So a group explores alike whatever the micro-batches, the number of processes and the step a training resumed at.
+    """
+    result = torch.empty(len(rows), *shape, dtype=torch.float64)
+    places: dict[tuple[int, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault(row, []).append(i)
+    for row, where in places.items():
+        key = int.from_bytes(hashlib.sha256(repr((seed, step, row)).encode()).digest()[:16])
+        result[where] = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random((len(where), *shape)))
+    return result
 
 
 def until_stop(ids: list[int], stops) -> list[int]:

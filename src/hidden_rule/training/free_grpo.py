@@ -16,9 +16,8 @@ from collections import deque
 
 import torch
 
-from hidden_rule.models.free_replies import Sampling, draw_replies
+from hidden_rule.models.free_replies import Sampling, draw_replies, uniforms
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
-from hidden_rule.training.structured_grpo import uniforms
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,12 @@ Where it departs from TRL's `GRPOTrainer`:
 Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL's.
 """
 
-import hashlib
-
 import numpy as np
 import torch
 
 from hidden_rule.core import processes
 from hidden_rule.models.finite import check_numbers, dtype_of
+from hidden_rule.models.free_replies import uniforms
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
@@ -137,21 +136,6 @@ def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> list[tuple[int, ...]
     distinct, index = torch.unique(torch.where(mask.bool(), ids, -1), dim=0, return_inverse=True)
     rows = [tuple(token for token in row if token != -1) for row in distinct.tolist()]
     return [rows[i] for i in index.tolist()]
-
-
-def uniforms(rows: list[tuple[int, ...]], seed: int, step: int, *shape: int) -> torch.Tensor:
-    """Uniform numbers (N, *shape) in [0, 1) for each row: of its tokens, `seed`, `step` and how often it came before.
-
-    So a group explores alike whatever the micro-batches, the number of processes and the step a training resumed at.
-    """
-    result = torch.empty(len(rows), *shape, dtype=torch.float64)
-    places: dict[tuple[int, ...], list[int]] = {}
-    for i, row in enumerate(rows):
-        places.setdefault(row, []).append(i)
-    for row, where in places.items():
-        key = int.from_bytes(hashlib.sha256(repr((seed, step, row)).encode()).digest()[:16])
-        result[where] = torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random((len(where), *shape)))
-    return result
 
 
 def draw(log_probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
