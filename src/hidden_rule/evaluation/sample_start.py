@@ -39,7 +39,7 @@ def sample_start(job: SamplingJob) -> None:
     for start in tqdm(batches, desc="replies before training", unit="batch", mininterval=1.0):
         part = slice(start, start + job.batch_size)
         ids = draw_replies(model, rows[part], numbers[part], sampling)
-        drawn += [cut_reply(tokenizer, reply, sampling.stops)[0] for reply in ids]
+        drawn += [cut_reply(tokenizer, reply, list(sampling.stops))[0] for reply in ids]
     table = frame.select("application_id", "label", "fired_rule").select(pl.all().repeat_by(n).explode())
     predicted = [parse_reply(reply, ruleset.labels) for reply in drawn]
     table = table.with_columns(reply=pl.Series(drawn, dtype=pl.String), predicted=pl.Series(predicted, dtype=pl.String))
