@@ -100,10 +100,10 @@ def test_a_template_with_rules_has_all_of_them_in_its_place():
 
 
 def test_a_prompt_longer_than_the_model_takes_is_refused():
-    model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=64)))
-    check_length([[0] * 60], model, 4, "shots")
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=64))
+    check_length([[0] * 60], config, 4, "shots")
     with pytest.raises(UserError) as error:
-        check_length([[0] * 10, [0] * 61], model, 4, "shots")
+        check_length([[0] * 10, [0] * 61], config, 4, "shots")
     assert str(error.value) == (
         "config.yaml: conditions.shots.prompt.examples: prompt and reply of 65 tokens are more than the model's 64; "
         "give fewer examples"

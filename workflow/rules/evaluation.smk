@@ -30,12 +30,14 @@ rule evaluate:
         model=config["model"],
         base=base_content,
         settings=config["evaluation"],
+        engine=evaluator_content,
+        by=f" by {EVALUATOR}" if EVALUATOR in ENVIRONMENTS else "",
         adapter=evaluated_folder,
         prompt=prompt_of,
         code=code_of("evaluate"),
         content=content_of(config["ruleset"]),
     message:
-        "Evaluate {wildcards.condition}, seed {wildcards.seed}"
+        "Evaluate {wildcards.condition}{params.by}, seed {wildcards.seed}"
     script:
         "../scripts/evaluate.py"
 

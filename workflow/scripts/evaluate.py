@@ -27,5 +27,6 @@ with logged(snakemake.log[0]):
             output=EvaluationOutput(snakemake.output.predictions, snakemake.output.cost),
             prompt=snakemake.params.prompt,
             train=next(iter(snakemake.input.examples), None),
+            log=snakemake.log[0],
         )
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from hidden_rule.models.base import BaseModel
 
+TRANSFORMERS, VLLM = ENGINES = ("transformers", "vllm")  # of evaluations; the first is this process
+
 
 @dataclass(frozen=True)
 class EvaluationOutput:
@@ -24,10 +26,11 @@ class EvaluationJob:
     adapter: Path | None  # the folder of an adapter; None: the base model
     ruleset: Path
     splits: dict[str, Path]  # the file of each split by its name, and that of all suites by `suites`
-    settings: dict  # the configuration's `evaluation`: structured, free, batch_size, max_new_tokens
+    settings: dict  # the configuration's `evaluation`: engine, structured, free, batch_size, max_new_tokens
     output: EvaluationOutput
     prompt: str | dict | None = None  # the condition's, where it says more than the ruleset's own
     train: Path | None = None  # the training split, where the prompt shows examples
+    log: Path | None = None  # the rule's, which an error of another process names
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What an engine can be asked for: settings that it would not honour are refused by name, never ignored."""
 
 from hidden_rule.core.engines import ENVIRONMENTS, TRL
+from hidden_rule.core.schemas import quoted
 from hidden_rule.experiment.conditions import condition_settings
 from hidden_rule.experiment.faults import ConfigFaultError
 from hidden_rule.experiment.grpo_checks import Fault
@@ -49,9 +50,8 @@ def settings_fault(own: dict, engine: str) -> Fault | None:
     settings = own["settings"]
     for key, (what, value) in NEUTRAL.items():
         if settings.get(key, value) != value:
-            shown = str(value).lower() if isinstance(value, bool) else value
-            fault = f"is {settings[key]}, and the engine {engine} {what}"
-            return (key,), fault, f"write {key}: {shown} into the condition's with", ()
+            fault = f"is {quoted(settings[key])}, and the engine {engine} {what}"
+            return (key,), fault, f"write {key}: {quoted(value)} into the condition's with", ()
     if settings.get("curriculum", {"by": "none"})["by"] != "none":
         return ("curriculum",), f"the engine {engine} has no curriculum", "set by: none", ()
     if settings.get("loss_type") and settings["loss_type"] not in LOSS_TYPES[engine]:
