@@ -53,6 +53,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/statistics.smk"
+include: "workflow/rules/cases.smk"
 include: "workflow/rules/report.smk"
 
 

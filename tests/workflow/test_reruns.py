@@ -12,6 +12,7 @@ from smoke_jobs import (
     AGGREGATED,
     ASSESS,
     ASSESSED,
+    CASES,
     CHARTS,
     COLLAPSE,
     CONDITIONS,
@@ -102,7 +103,7 @@ SETTINGS = [  # of the experiment, and what runs again under them
         retrained("grpo") | {ASSESS["baseline"]},  # other groups
     ),
     ("charts: {width: 700}", CHARTS | REPORT | PROVENANCE),
-    ("purpose: comparison", CHARTS | REPORT | PROVENANCE),
+    ("purpose: comparison", CHARTS | CASES | REPORT | PROVENANCE),
     ("evaluation: {max_new_tokens: 17}", INSPECT | evaluated(*CONDITIONS)),
     ("lora: {target_modules: [q_proj]}", INSPECT | retrained("sft", *RL)),
     ("suites: {size: 5}", SUITES | FIT | evaluated(*CONDITIONS)),
@@ -154,6 +155,7 @@ def another_look(text: str) -> str:
 INPUTS = [  # files that no job makes
     ("rulesets/fincorp.yaml", lambda text: text.replace("nps >= 80", "nps >= 70"), PREPARE | EVERYTHING),
     ("workflow/report/report.html.j2", lambda text: text + "\n", REPORT),
+    ("workflow/report/cases.js", lambda text: text + "\n", CASES),
     ("envs/requirements.txt", lambda text: text + "# edited\n", PROVENANCE | REPORT),
     (
         "workflow/schemas/ruleset.schema.yaml",
@@ -177,7 +179,7 @@ STATEMENTS = [  # what runs again after an expression of a module or a script ha
     (f"{PACKAGE}/experiment/conditions.py", COLLAPSE | AGGREGATED),
     (f"{PACKAGE}/experiment/sweep.py", set()),  # of the config alone: what it changes there is in params
     (f"{PACKAGE}/task/ordinary_text.py", set()),  # nothing here asks for side effects
-    (f"{PACKAGE}/statistics/intervals.py", SEARCH | AGGREGATED),
+    (f"{PACKAGE}/statistics/intervals.py", SEARCH | (AGGREGATED - CASES)),
     (f"{PACKAGE}/report/charts/build.py", CHARTS | REPORT),
     (f"{PACKAGE}/report/publish.py", set()),
     ("workflow/scripts/train_sft.py", retrained("sft", "sft_then_grpo")),
