@@ -1,5 +1,6 @@
 #!/bin/sh
-# The environment of `engine: openrlhf` in the folder $1, of the pins of openrlhf.txt. Not with pip alone, since
+# The environment of `engine: openrlhf` in the folder $1, of the requirements $2. Not with pip alone, since flash-attn is
+# built with the torch that is installed already. And without a GPU (openrlhf.txt)
 # - OpenRLHF asks for packages that are for GPUs alone (ring attention, kernels): it is installed without them;
 # - of flash-attn its Python files are used, not its kernels: they are not compiled;
 # - builds of torchvision, torchaudio, torchcodec and triton that vLLM asks for are for another torch: nothing here uses
@@ -7,13 +8,17 @@
 # - DeepSpeed compiles two operators when they are first used: here, so that no training waits for it, or for the lock of
 #   a compilation that was killed.
 set -eu
-lock=$(dirname "$0")/openrlhf.txt
+lock=$2
 folder=$(cd "$1" && pwd)
-apart='^(deepspeed|flash-attn|openrlhf)=='
 install() { "$folder/bin/python" -m pip install --disable-pip-version-check --quiet "$@"; }
 pin() { grep "^$1==" "$lock"; }
 
-grep -Ev "$apart" "$lock" > "$folder/requirements.txt"
+if [ "$(basename "$lock")" != openrlhf.txt ]; then
+  install packaging ninja wheel setuptools vllm==0.29.0
+  install --no-build-isolation -r "$lock"
+  exit
+fi
+grep -Ev '^(deepspeed|flash-attn|openrlhf)==' "$lock" > "$folder/requirements.txt"
 install -r "$folder/requirements.txt"
 install --no-deps --use-pep517 "$(pin deepspeed)"
 FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE \

@@ -1,5 +1,6 @@
 """OpenRLHF as an engine, as far as it can be told without its environment: commands, replies, adapters, checkpoints."""
 
+import argparse
 import json
 import math
 import os
@@ -13,11 +14,14 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.core.paths import WORKFLOW
+from hidden_rule.core.sources import dependencies
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.merging import merge_adapter
 from hidden_rule.training.engines import openrlhf
 from hidden_rule.training.engines.openrlhf_adapters import join_adapters, new_weights, write_new_start
 from hidden_rule.training.engines.openrlhf_command import (
+    MOST,
     Files,
     flags,
     logical_gpus,
@@ -120,7 +124,7 @@ def test_command_of_grpo_on_a_cpu(tmp_path):
         "algo.kl.estimator": "k1",
         "actor.entropy_coef": "0.05",
         "algo.advantage.is_correction_level": "token",
-        "reward.clip_range": ["-1e9", "1e9"],
+        "reward.clip_range": ["-1000000000", "1000000000"],
         "vllm.num_engines": "1",
         "vllm.tensor_parallel_size": "1",
         "vllm.enforce_eager": True,
@@ -173,7 +177,7 @@ def test_ppo_has_a_critic_and_gae(tmp_path):
         "algo.advantage.gamma": "1.0",
         "critic.adam.lr": "1e-05",
         "critic.lr_scheduler": "linear",
-        "critic.value_clip": "1e9",
+        "critic.value_clip": "1000000000",
         "actor.eps_clip": "0.1",
         "train.max_epochs": "2",
         "actor.lr_warmup_ratio": str(19.5 / 480),  # OpenRLHF counts updates
@@ -291,6 +295,12 @@ def test_a_new_adapter_on_a_start_changes_nothing_yet(two_adapters, tmp_path):
     assert torch.equal(logits_of(PeftModel.from_pretrained(base_of_tiny(), tmp_path / "new")), plain)
 
 
+def test_negative_numbers_are_no_options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--reward.clip_range", nargs=2, type=float)
+    parser.parse_args(flags({"reward.clip_range": [-MOST, MOST]}))
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen", "gemma"])
 def test_vllm_is_sent_merged_layers_by_the_base_models_names(family):
     model, base = tiny_model(family), tiny_model(family).unload()
@@ -310,7 +320,8 @@ def test_merging_is_rounded_once_to_the_type_of_the_base():
     model = tiny_model("llama", dtype=torch.bfloat16)
     name, layer = merged_layers(model)[0]
     module = model.get_base_model().get_submodule(name.removesuffix(".weight"))
-    exact = module.get_base_layer().weight.float() + module.get_delta_weight("default").float()
+    a, b = (part["default"].weight.float() for part in (module.lora_A, module.lora_B))
+    exact = module.get_base_layer().weight.float() + 2.0 * b @ a  # alpha 8, r 4
     assert torch.equal(layer.data, exact.bfloat16())
     assert len(layer.parts) == 3  # what ZeRO-3 has to gather: the base's weight, A, B
 
@@ -389,9 +400,17 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(tmp_path):
 def test_logs_of_attempts(tmp_path):
     run = run_of(tmp_path, {**GRPO, "beta": 0.1})
     run.logs.mkdir()
+    run.door.write_text('{"unit": 100.0}')
     lines = [{"step": 1, "policy_loss": 0.5, "kl": 0.1, "vllm_kl": 1e-5}, {"step": 2, "policy_loss": 0.6}]
     (run.logs / "openrlhf.1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "po')
-    again = {"step": 2, "policy_loss": 0.7, "actor_grad_norm": 2.0, "entropy_loss": 1.5, "actor_lr": 1e-3}
+    again = {
+        "step": 2,
+        "policy_loss": 0.7,
+        "actor_grad_norm": 2.0,
+        "entropy_loss": 1.5,
+        "actor_lr": 1e-3,
+        "values": 0.5,
+    }
     (run.logs / "openrlhf.10.jsonl").write_text(json.dumps(again) + "\n")
     found = {(each.step, each.metric): each.value for each in openrlhf.OpenRLHF().logged(run)}
     assert found == {
@@ -401,12 +420,14 @@ def test_logs_of_attempts(tmp_path):
         (2, "grad_norm"): 2.0,
         (2, "entropy"): 1.5,
         (2, "learning_rate"): 1e-3,
+        (2, "value"): 50.0,  # points
     }
 
 
 def test_without_a_reference_there_is_no_kl(tmp_path):
     run = run_of(tmp_path, GRPO)
     run.logs.mkdir()
+    run.door.write_text('{"unit": 1.0}')
     (run.logs / "openrlhf.1.jsonl").write_text('{"step": 1, "policy_loss": 0.5, "kl": 0.0}\n')
     assert [each.metric for each in openrlhf.OpenRLHF().logged(run)] == ["loss"]
 
@@ -433,6 +454,12 @@ def test_weights_have_to_reach_vllm(values, fault):
 def test_changes_are_for_the_versions_they_were_written_for():
     with pytest.raises(RuntimeError, match="make setup-openrlhf"):
         check_versions({"peft": "0.0.1"})
+
+
+def test_results_follow_the_code_that_runs_in_openrlhfs_processes():
+    modules = {"openrlhf_agent", "openrlhf_replies", "openrlhf_patches", "openrlhf_cpu_patches", "reward_door"}
+    found = {name.rpartition(".")[2] for name in dependencies(WORKFLOW / "scripts" / "train_openrlhf.py")}
+    assert modules <= found
 
 
 FAKE = """

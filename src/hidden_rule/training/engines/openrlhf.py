@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 
@@ -28,6 +29,9 @@ from hidden_rule.training.engines.processes import Processes
 from hidden_rule.training.engines.prompts import read_prompts
 from hidden_rule.training.engines.ray_head import RayPlan, start_head
 from hidden_rule.training.engines.run import EngineRun, Logged
+
+if TYPE_CHECKING:  # what OpenRLHF's processes load: results depend on it (core/sources.py)
+    from hidden_rule.training.engines import openrlhf_agent, openrlhf_cpu_patches  # noqa: F401
 
 HERE = Path(__file__).parent
 ENVIRONMENT = ENVIRONMENTS["openrlhf"]
@@ -68,12 +72,13 @@ class OpenRLHF:
 
     def logged(self, run: EngineRun) -> list[Logged]:
         names = {**METRICS, "kl": "kl"} if run.settings["beta"] else METRICS
-        found = {}
-        for step, numbers in read_logs(run).items():
-            for theirs, ours in names.items():
-                if theirs in numbers:
-                    found[step, ours] = Logged(step, ours, numbers[theirs])
-        return list(found.values())
+        unit = read_json(run.door)["unit"]
+        return [
+            Logged(step, ours, numbers[theirs] * (unit if ours == "value" else 1.0))
+            for step, numbers in sorted(read_logs(run).items())
+            for theirs, ours in names.items()
+            if theirs in numbers
+        ]
 
     def adapter(self, run: EngineRun) -> Path:
         """The trained adapter; with a start's it is joined to that."""

@@ -20,7 +20,7 @@ ESTIMATORS = {
     "none": "dr_grpo",
 }  # by scale_rewards: over the deviation, or not
 LOSSES = {"grpo": "seq-mean-token-mean", "dapo": "token-mean"}  # by loss_type
-MOST = "1e9"  # of a clip that is not to be: rewards are points below a million, or advantages
+MOST = 1_000_000_000  # of a clip that is not to be; a negative -1e9 would be taken for an option
 SHARE = 0.5  # of a GPU's memory, which vLLM has beside the models that are trained
 
 
@@ -170,7 +170,7 @@ def _loss(settings: dict) -> dict:
         "algo.kl.estimator": "k3" if settings["beta"] else "k1",
         "actor.entropy_coef": settings.get("entropy_coef", 0.0),  # 0 logs it
         "algo.advantage.is_correction_level": "token",
-        "reward.clip_range": [f"-{MOST}", MOST],
+        "reward.clip_range": [-MOST, MOST],
     }
 
 

@@ -9,6 +9,7 @@ Runs in the environment of OpenRLHF: nothing but the standard library may be imp
 
 import json
 import os
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -27,15 +28,19 @@ def check_versions(versions: dict[str, str]) -> None:
             )
 
 
-def apply(name: str, module) -> None:
-    """Patch a module that has just been imported."""
+def patches_of(name: str) -> list[Callable]:
+    """What changes a module of this name, each called with it."""
     patches = [EVERYWHERE[name]] if name in EVERYWHERE else []
     if os.environ.get(CPU):
         cpu = import_module("hidden_rule.training.engines.openrlhf_cpu_patches")
         patches += [cpu.PATCHES[name]] if name in cpu.PATCHES else []
-    if patches:
-        check_versions(VERSIONS)
-    for patch in patches:
+    return patches
+
+
+def apply(name: str, module) -> None:
+    """Patch a module that has just been imported."""
+    check_versions(VERSIONS)
+    for patch in patches_of(name):
         patch(module)
 
 
@@ -165,8 +170,11 @@ def merged_layers(peft) -> list[tuple[str, object]]:
         @property
         def data(self):
             weight = self.layer.get_base_layer().weight.data
-            delta = sum(self.layer.get_delta_weight(name).float() for name in self.layer.active_adapters)
-            return (weight.float() + delta).to(weight.dtype)
+            return (weight.float() + sum(map(self.added, self.layer.active_adapters))).to(weight.dtype)
+
+        def added(self, name):  # PEFT's get_delta_weight rounds this to the adapter's type
+            product = self.layer.lora_B[name].weight.float() @ self.layer.lora_A[name].weight.float()
+            return self.layer.scaling[name] * (product.T if getattr(self.layer, "fan_in_fan_out", False) else product)
 
     layers = peft.get_base_model().named_modules()
     return [(f"{name}.weight", Merged(layer)) for name, layer in layers if isinstance(layer, LoraLayer)]

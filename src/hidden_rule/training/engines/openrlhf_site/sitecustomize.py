@@ -4,6 +4,7 @@ It imports nothing: a module that is patched is patched when it is imported.
 """
 
 import sys
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 
@@ -18,6 +19,9 @@ class AfterImport(MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] not in self.TOPS:
             return None
+        patches = import_module(PATCHES)
+        if not patches.patches_of(name):
+            return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return spec
@@ -25,9 +29,7 @@ class AfterImport(MetaPathFinder):
 
         def exec_module(module):
             execute(module)
-            from importlib import import_module
-
-            import_module(PATCHES).apply(name, module)
+            patches.apply(name, module)
 
         spec.loader.exec_module = exec_module
         return spec

@@ -1,0 +1,208 @@
+"""Trainings by OpenRLHF itself, in its environment, of a tiny random model: make test-engines.
+
+A bandit: replies of a token or three, of which the first character decides among four rewards.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import psutil
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from hidden_rule.models.base import BaseModel
+from hidden_rule.training.engines.openrlhf import OpenRLHF, new_start, read_logs
+from hidden_rule.training.engines.rollouts import read_rollouts
+from hidden_rule.training.engines.training import train_by_engine
+from hidden_rule.training.job import CheckpointPlan, TrainingJob
+from hidden_rule.training.launch import Place
+
+pytestmark = [pytest.mark.engines("openrlhf"), pytest.mark.slow]
+
+POINTS = [0.0, 1.0, 2.0, 10.0]
+REWARD = f"""
+def reward(replies, cases):
+    return [{POINTS}[sum(map(ord, reply[:1])) % 4] for reply in replies]
+"""
+SETTINGS = {
+    "epochs": 2,
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "group_size": 8,
+    "max_new_tokens": 1,
+    "learning_rate": 2e-2,
+    "warmup_steps": 0,
+    "entropy_coef": 0.0,
+}
+KILLED = """
+import json, sys
+from pathlib import Path
+from hidden_rule.training.engines.openrlhf import OpenRLHF
+from hidden_rule.training.engines.training import train_by_engine
+from hidden_rule.training.job import TrainingJob
+from hidden_rule.training.launch import Place
+job = TrainingJob.from_json(json.loads(Path(sys.argv[1]).read_text()))
+train_by_engine(OpenRLHF(), "grpo", job, Place(Path(sys.argv[2]), threads=2))
+"""
+
+
+class Watched(OpenRLHF):
+    """The engine, which keeps what a run's folder held at its end."""
+
+    def adapter(self, run):
+        folder = super().adapter(run)
+        self.logs, self.rollouts, self.run = read_logs(run), read_rollouts(run.rollouts), run
+        self.before = load_file(new_start(run) / "adapter_model.safetensors")
+        self.after = load_file(run.folder / "adapter" / "adapter_model.safetensors")
+        return folder
+
+
+@pytest.fixture(scope="module")
+def bandit(jobs, manifest, tmp_path_factory) -> SimpleNamespace:
+    """`bandit.make(name, method, settings)`: the job of the tiny model."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from hidden_rule.models.loading import load_tokenizer
+    from hidden_rule.models.prepare import prepare_model
+
+    folder = tmp_path_factory.mktemp("bandit")
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(manifest.parent)
+    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 32})
+    config.update({"num_attention_heads": 2, "num_key_value_heads": 1})  # vLLM has kernels for heads of 32 and more
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    load_tokenizer(manifest).save_pretrained(folder / "model")
+    prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")
+    (folder / "reward.py").write_text(REWARD)
+
+    def make(name: str, method: str, settings: dict | None = None, **changes) -> TrainingJob:
+        reward = {"file": str(folder / "reward.py"), "function": "reward"}
+        own = {**jobs.config[method], **SETTINGS, "reward": reward, **(settings or {})}
+        plan = CheckpointPlan(folder / name / "checkpoints", "bandit", steps=2)
+        base = BaseModel(folder / "manifest.json", "bfloat16")
+        return jobs.make(name, own, base=base, decoding="free", checkpoints=plan, **changes)
+
+    return SimpleNamespace(make=make, folder=folder)
+
+
+def train(job: TrainingJob, method: str, log: Path) -> Watched:
+    engine = Watched()
+    train_by_engine(engine, method, job, Place(log, threads=2))
+    return engine
+
+
+def history_of(job: TrainingJob, metric: str) -> list[float]:
+    rows = pl.read_parquet(job.output.history).filter(pl.col("metric") == metric)
+    return rows.sort("step")["value"].to_list()
+
+
+@pytest.fixture(scope="module")
+def grpo(bandit) -> SimpleNamespace:
+    """A finished training by GRPO."""
+    job = bandit.make("grpo", "grpo")
+    return SimpleNamespace(job=job, engine=train(job, "grpo", bandit.folder / "grpo.log"))
+
+
+def test_the_policy_moves_to_the_best_reply(grpo):
+    rewards = history_of(grpo.job, "reward")
+    assert len(rewards) == 8
+    assert sum(rewards[-2:]) / 2 > 6.0 > 4.5 > rewards[0]
+
+
+def test_weights_reach_vllm(grpo):
+    assert len(grpo.engine.logs) == 8
+    assert max(abs(numbers["vllm_kl"]) for numbers in grpo.engine.logs.values()) < 1e-3
+    assert all(numbers["actor_grad_norm"] > 0 for numbers in grpo.engine.logs.values())
+
+
+def test_every_weight_of_the_adapter_moved(grpo):
+    before, after = grpo.engine.before, grpo.engine.after
+    assert before.keys() == after.keys() and len(after) == 2 * 4 * 2  # layers, q k v o, A and B
+    assert not any(torch.equal(before[name].bfloat16().float(), after[name]) for name in after)
+    assert all(weight.dtype == torch.float32 for weight in after.values())
+
+
+def test_openrlhf_scores_what_we_would(grpo):
+    assert len(grpo.engine.rollouts) == 8 * 4 * 8
+    for each in grpo.engine.rollouts:
+        assert each.points == POINTS[sum(map(ord, each.reply[:1])) % 4], each
+        assert 0 <= each.n_tokens <= 1
+
+
+def test_plain_peft_loads_the_adapter(grpo, bandit):
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(bandit.folder / "model", dtype=torch.float32)
+    model = PeftModel.from_pretrained(network, grpo.job.output.adapter)
+    weights = {name: weight for name, weight in model.named_parameters() if "lora_" in name}
+    trained = load_file(grpo.job.output.adapter / "adapter_model.safetensors")
+    assert len(weights) == len(trained)
+    assert all(torch.equal(weights[name.replace(".weight", ".default.weight")], trained[name]) for name in trained)
+
+
+def children_of(folder: Path) -> list[str]:
+    """Processes that name a folder in their command or environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), *process.environ().values()]
+        except psutil.Error:
+            continue
+        if any(str(folder) in word for word in words) and process.pid != os.getpid():
+            found.append(process.name())
+    return found
+
+
+def test_a_killed_training_goes_on_and_leaves_nothing_behind(bandit, grpo, tmp_path):
+    job = bandit.make("killed", "grpo")
+    (tmp_path / "job.json").write_text(json.dumps(job.as_json()))
+    log = bandit.folder / "killed.log"
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "job.json"), str(log)]
+    process = subprocess.Popen(words)
+    saved = job.checkpoints.root / job.checkpoints.identity / "openrlhf" / "checkpoints" / "_actor"
+    until = time.monotonic() + 1200
+    while not list(saved.glob("*/metric.json")):
+        assert process.poll() is None and time.monotonic() < until, log.read_text()[-3000:]
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until = time.monotonic() + 60
+    while (left := children_of(job.checkpoints.root)) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert not left
+    engine = train(job, "grpo", log)
+    assert engine.run.attempt == 2
+    assert {each.attempt for each in engine.rollouts} == {1, 2}
+    assert len(engine.rollouts) == 8 * 4 * 8 and sorted(engine.logs) == list(range(1, 9))
+    expected = {(each.place, each.reply) for each in grpo.engine.rollouts if each.place < 8}
+    assert {(each.place, each.reply) for each in engine.rollouts if each.place < 8} == expected  # the same seeds
+
+
+def test_ppos_value_approaches_the_expected_reward(bandit):
+    settings = {"updates": 2, "critic_learning_rate": 3e-3, "epochs": 3, "learning_rate": 1e-3}
+    job = bandit.make("ppo", "ppo", settings)
+    engine = train(job, "ppo", bandit.folder / "ppo.log")
+    rewards, values, losses = (history_of(job, name) for name in ("reward", "value", "value_loss"))
+    assert len(rewards) == len(values) == 12
+    assert abs(values[-1] - rewards[-1]) < 1.5 < abs(values[0] - rewards[0])
+    assert losses[-1] < losses[0]
+    assert max(abs(numbers["vllm_kl"]) for numbers in engine.logs.values()) < 1e-3
+
+
+def test_a_training_goes_on_from_an_adapter(bandit, grpo):
+    job = bandit.make("again", "grpo", {"epochs": 1, "learning_rate": 5e-3}, start_from=grpo.job.output.adapter)
+    train(replace(job, seed=4), "grpo", bandit.folder / "again.log")
+    config = json.loads((job.output.adapter / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (32, 64)
+    rewards, before = history_of(job, "reward"), history_of(grpo.job, "reward")
+    assert rewards[0] > 6.0 > before[0]  # it begins where the other one ended
