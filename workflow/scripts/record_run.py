@@ -25,6 +25,7 @@ def record_run(results: Results, lock, model, provenance_path, config_path) -> N
         "lock": {"path": str(lock), "sha256": file_sha256(lock)},
         "python": platform.python_version(),
         "packages": provenance.locked_packages(lock),
+        **provenance.engine_locks(config),
         "model": {**read_json(model[0]), "inspection": read_json(model[1])},
         "ruleset": {"path": config["ruleset"], "sha256": file_sha256(results.declared(config["ruleset"]))},
         **provenance.reward_hashes(results),

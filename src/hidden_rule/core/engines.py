@@ -58,6 +58,11 @@ class Environment:
         if found := self.fault():
             raise SettingError(key, *found, beside=())
 
+    def installed(self) -> dict[str, str]:
+        """The lock that is installed, a file below the repository, and its hash: `lock`, `sha256`."""
+        stamp = json.loads(self.stamp.read_text(encoding="utf-8"))
+        return {key: str(stamp[key]) for key in ("lock", "sha256")}
+
     def content(self) -> str:
         """What results depend on: the lock that is installed, by its hash; empty if none is."""
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import psutil
 
+from hidden_rule.core.engines import ENVIRONMENTS
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256
 from hidden_rule.core.tables import read_table
@@ -108,6 +109,18 @@ def reward_hashes(results: Results) -> dict[str, dict]:
     files = [file for of in results.settings.values() for file in reward_file(of["settings"])]
     hashes = {file: file_sha256(results.declared(file)) for file in dict.fromkeys(files)}
     return {"rewards": hashes} if hashes else {}
+
+
+def engine_locks(config: dict) -> dict[str, dict]:
+    """`engines`: of each that has an environment of its own what is installed there, and what it did; or nothing."""
+    uses = [(condition.get("engine"), name) for name, condition in config["conditions"].items()]
+    uses.append((config["evaluation"].get("engine"), "evaluation"))
+    found = {
+        name: {**of.installed(), "for": [use for engine, use in uses if engine == name]}
+        for name, of in ENVIRONMENTS.items()
+        if any(engine == name for engine, _ in uses)
+    }
+    return {"engines": found} if found else {}
 
 
 def adapter_hashes(results: Results) -> dict[str, str]:
