@@ -26,7 +26,7 @@ def _of_training(settings: dict, n_rows: int, decoding: str) -> list[str]:
             f"warmup_steps is {warmup} and training has {steps} steps: the learning rate ends at {reached:.2g} "
             f"and never reaches {settings['learning_rate']:g}; lower warmup_steps"
         )
-    points = settings.get("reward", {})
+    points = {} if "rounds" in settings else settings.get("reward", {})  # RFT keeps right replies, whatever others earn
     if costs := points.get("decision_costs") if decoding == "free" else None:
         cheap = [
             label for label, of in costs["invalid"].items() if of < worst_cost(label, costs["invalid"], costs["costs"])

@@ -82,8 +82,10 @@ def first_samples_sentence(
     seldom = [subset for subset, row in of.items() if subset != OVERALL and row["right_share"] < SELDOM_RIGHT]
     single = [subset for subset in seldom if subset.kind == "rule"]
     named = [subset for subset in seldom if subset != HIDDEN or not single]
+    if not named:
+        return f"{sentence}."
     shares = listing(f"{percent(of[subset]['right_share'])} for {subset_words(subset, nouns)}" for subset in named)
-    return f"{sentence}; only {shares}." if named else f"{sentence}."
+    return f"{sentence}; only {shares}."
 
 
 def first_samples_sentences(table: pl.DataFrame, samples: dict[str, int], nouns: CaseNouns = APPLICATION) -> list[str]:
