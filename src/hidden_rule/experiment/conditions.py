@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from hidden_rule.core.engines import TRL
 from hidden_rule.core.schemas import load_schema
 from hidden_rule.experiment.reward_settings import SCHEMA, complete_reward, replaces
 from hidden_rule.task.training_subsets import passes
@@ -15,7 +16,8 @@ def condition_settings(config: dict, name: str) -> dict:
     """What condition `name` trains with: `method` (None: untrained), `start_from` (None: base model), `settings`.
 
     `settings` are the method's own with the condition's `with` over them; where `steps` are given, `epochs` are
-    the passes that come nearest to them; the reward is complete (`complete_reward`). Keys are sorted.
+    the passes that come nearest to them; the reward is complete (`complete_reward`). `engine` is that of a condition
+    which another one than TRL trains. Keys are sorted.
     """
     condition = config["conditions"][name]
     method = condition.get("method")
@@ -25,7 +27,8 @@ def condition_settings(config: dict, name: str) -> dict:
         settings["reward"] = complete_reward(settings["reward"], config)
     if "steps" in settings:
         settings["epochs"] = passes(settings, settings.get("train_rows", config["data"]["train"]))
-    return canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings})
+    engine = {"engine": condition["engine"]} if condition.get("engine", TRL) != TRL else {}
+    return canonical({"method": method, "start_from": condition.get("start_from"), "settings": settings, **engine})
 
 
 def methods() -> list[str]:

@@ -5,6 +5,7 @@ All take an experiment's `Results`; those that not every experiment has are None
 
 import polars as pl
 
+from hidden_rule.core.engines import TRL
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting, defined
 from hidden_rule.report.text.label_findings import supervision_cells
@@ -231,8 +232,10 @@ def settings_table(results: Results) -> dict | None:
     if not used:
         return None
     keys = list(dict.fromkeys(key for of in used.values() for key in of["settings"]))
+    engines = any("engine" in of for of in used.values())
     rows = [
         ["method", *(of["method"] for of in used.values())],
+        *([["engine", *(of.get("engine", TRL) for of in used.values())]] if engines else []),
         ["starts from", *(of["start_from"] or "the base model" for of in used.values())],
         *([key, *(as_text(of["settings"].get(key, "–")) for of in used.values())] for key in keys),
     ]

@@ -127,7 +127,8 @@ def curve_names(settings: dict[str, dict]) -> dict[str, str]:
     for name, of in settings.items():
         if of["method"]:
             rest = {key: value for key, value in of["settings"].items() if key not in (*VARIED, "epochs")}
-            groups.setdefault(json.dumps([of["method"], of["start_from"], rest], sort_keys=True), []).append(name)
+            same = [of["method"], of["start_from"], of.get("engine"), rest]
+            groups.setdefault(json.dumps(same, sort_keys=True), []).append(name)
     curves: dict[str, str] = {}
     for names in sorted(groups.values(), key=len):
         alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
