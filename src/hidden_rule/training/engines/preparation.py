@@ -13,8 +13,9 @@ from hidden_rule.models.files import loaded_files, model_folder
 from hidden_rule.models.hardware import compute_dtype
 from hidden_rule.models.tokens import stop_tokens
 from hidden_rule.task.dataset import read_split
-from hidden_rule.task.reward_file import load_reward
+from hidden_rule.task.reward_file import added, load_reward
 from hidden_rule.task.reward_trial import chosen_cases, try_reward
+from hidden_rule.task.rewards import OwnRewards, TableRewards
 from hidden_rule.training.engines.prompts import write_prompts
 from hidden_rule.training.engines.reward_door import Door
 from hidden_rule.training.engines.run import EngineRun
@@ -69,12 +70,31 @@ def _write(run: EngineRun, start: Start) -> None:
     write_model(job, start, run.model)
     save_adapter(start.model, run.start, AdapterBase(str(run.model)))
     write_prompts(job, start, run.prompts)
-    scale = job.settings["reward"]
-    if "file" in scale:
-        own, rows = load_reward(scale["file"], scale["function"]), read_split(job.data.train, start.ruleset)
-        try_reward(own, start.ruleset.labels, chosen_cases(rows, start.ruleset, TRIED))
+    scale, ruleset = job.settings["reward"], start.ruleset
+    rewards: TableRewards | OwnRewards
+    if "file" not in scale:
+        rewards = TableRewards(ruleset.labels, scale)
+    else:
+        own, rows = load_reward(scale["file"], scale["function"]), read_split(job.data.train, ruleset)
+        cases = chosen_cases(rows, ruleset, TRIED)
+        try_reward(own, ruleset.labels, cases)
+        rewards = OwnRewards(own, ruleset.labels, cases)
         scale = {**scale, "file": str(Path(scale["file"]).absolute())}
-    Door(list(start.ruleset.labels), scale, str(run.prompts), str(run.rollouts)).write(run.door)
+    unit = largest_reward(rewards, start.train.labels) if run.method == "ppo" else 1.0
+    Door(list(ruleset.labels), scale, str(run.prompts), str(run.rollouts), unit).write(run.door)
+
+
+def largest_reward(rewards: TableRewards | OwnRewards, labels: list[str]) -> float:
+    """The most points, in size, that a valid reply or an empty one earns; 1 where all earn nothing.
+
+    In this unit values are near 1, which a critic reaches in few steps: Adam moves weights by the learning rate,
+    whatever the loss. Of a reward of the user's own those to the cases that it is tried on.
+    """
+    n = len(rewards.cases) if isinstance(rewards, OwnRewards) else len(labels)
+    right = [case["label"] for case in rewards.cases] if isinstance(rewards, OwnRewards) else labels
+    valid, empty = rewards.of_replies(right, list(range(n))), rewards.earned([""] * n, right, list(range(n)))
+    points = [sum(values) for row in zip(*valid.values(), strict=True) for values in zip(*row, strict=True)]
+    return max(map(abs, [*points, *added(empty)])) or 1.0
 
 
 def write_model(job: TrainingJob, start: Start, folder: Path) -> None:

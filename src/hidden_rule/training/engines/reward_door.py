@@ -35,6 +35,7 @@ class Door:
     scale: dict  # the reward among a condition's settings
     prompts: str  # the prompts' file
     rollouts: str  # the folder that is written to
+    unit: float = 1.0  # points that count as 1 to the engine; what is written down are points
 
     def write(self, path) -> None:
         Path(path).write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -52,7 +53,7 @@ class RewardDoor:
         self._own: OwnReward | None = None
 
     def score(self, reply: str, place: int, n_tokens: int | None = None, prompt_ids: list[int] | None = None) -> float:
-        """Points for a reply to the prompt at `place` in the prompts' file; 0 where something is wrong, which is noted.
+        """What a reply to the prompt at `place` in the prompts' file earns; 0 where something is wrong, which is noted.
 
         n_tokens: of the reply, where the engine says; prompt_ids: the prompt's tokens as the engine asked them, which
         have to be ours. Never raises.
@@ -70,7 +71,7 @@ class RewardDoor:
         line = {"place": place, "reply": reply, "predicted": predicted, "points": points, "n_tokens": n_tokens}
         line |= {"parts": {} if TOTAL in parts else parts, "at": time.time(), "began": self.began}
         self._append(self.file, line)
-        return points
+        return points / self.door.unit
 
     def note(self, error: BaseException, place=None, reply=None) -> None:
         """Write an error down."""

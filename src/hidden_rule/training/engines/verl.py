@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 from safetensors.torch import save_file
@@ -23,6 +24,9 @@ from hidden_rule.training.engines.run import EngineRun, Logged
 from hidden_rule.training.engines.verl_checkpoint import adapter_weights, moved_base_weight, read_checkpoint
 from hidden_rule.training.engines.verl_command import ranks, train_command
 from hidden_rule.training.engines.verl_plugin import CPU, SEED
+
+if TYPE_CHECKING:  # what verl's processes load: results depend on it (core/sources.py)
+    from hidden_rule.training.engines import verl_door, verl_start  # noqa: F401
 
 ENVIRONMENT = ENVIRONMENTS["verl"]
 CPUS = 16  # that Ray hands out to its actors, each of which asks for one and takes what it gets
@@ -59,11 +63,12 @@ class Verl:
             return 0
 
     def logged(self, run: EngineRun) -> list[Logged]:
-        found = {}
+        found, unit = {}, read_json(run.door)["unit"]
         for step, numbers in read_logs(run).items():
             for theirs, ours in METRICS.items():
                 if numbers.get(theirs) is not None:
-                    found[step, ours] = Logged(step, ours, float(numbers[theirs]))
+                    size = unit if ours == "value" else 1.0
+                    found[step, ours] = Logged(step, ours, size * float(numbers[theirs]))
             if run.device == "cuda" and numbers.get("perf/max_memory_allocated_gb"):
                 peak = float(numbers["perf/max_memory_allocated_gb"]) * 2**30
                 found[step, "peak_bytes"] = Logged(step, "peak_bytes", peak)

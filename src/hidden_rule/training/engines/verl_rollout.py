@@ -29,7 +29,7 @@ class Reply:
 
 
 def draws(seed: int, step: int, prompt: list[int], place: int, n: int) -> np.ndarray:
-    """`n` uniform numbers in [0, 1) for a reply's tokens, of the seed, the step, the prompt and its place in the group."""
+    """`n` uniform numbers in [0, 1), a reply's: of the seed, the step, the prompt and the place in its group."""
     key = hashlib.sha256(repr((seed, step, place, prompt)).encode()).digest()[:16]
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key))).random(n)
 
