@@ -23,15 +23,22 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 POLL_S = 0.5
 TERMINATED = 128 + signal.SIGTERM
+LIBC = ctypes.CDLL(None)  # loaded here: a child of a process with threads must not load anything
 
 
 def _prctl(option: int, value: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+    LIBC.prctl(option, value, 0, 0, 0)
 
 
-def _die_with_parent() -> None:
-    """In a child, before its program starts."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _dying_with(parent: int) -> Callable[[], None]:
+    """What a child of process `parent` calls before its program starts."""
+
+    def prepare() -> None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before
+            os._exit(1)
+
+    return prepare
 
 
 class Processes:
@@ -64,7 +71,7 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the terminal reaches us alone, and we end it
-                preexec_fn=_die_with_parent,
+                preexec_fn=_dying_with(os.getpid()),
             )
 
     def wait(self, process: subprocess.Popen, look: Callable[[], None] = lambda: None) -> int:

@@ -13,11 +13,25 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hidden_rule.training.engines.processes import Processes, failure
+from hidden_rule.training.engines.processes import Processes, end_all, failure
 
-START_S = 300.0  # within which a head has to answer, on a busy machine
+START_S = 900.0  # within which a head has to answer, on a busy machine
+ATTEMPTS = 3
+STARTED = b"Ray runtime started."  # what a head says once its node is known
 OBJECTS = 200_000_000  # bytes of Ray's object store: batches of prompts and replies
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_DEDUP_LOGS": "0"}
+QUIET = {
+    "PYTHONUNBUFFERED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_DEDUP_LOGS": "0",
+}
+PATIENT = {  # Ray's own limits, a minute or less, are for machines that do nothing else
+    "RAY_worker_register_timeout_seconds": "900",
+    "RAY_raylet_start_wait_time_s": "900",
+    "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "10",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ def head_command(plan: RayPlan, port: int, folder: Path) -> list[str]:
     """`ray start` as we start it."""
     return [
         *(str(plan.python), "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-        *("--node-ip-address", "127.0.0.1", "--port", str(port), "--ray-client-server-port", "0"),
+        *("--node-ip-address", "127.0.0.1", "--port", str(port), "--ray-client-server-port", str(free_port())),
         *("--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"),
         *("--num-cpus", str(plan.cpus), "--num-gpus", str(plan.gpus), "--object-store-memory", str(plan.objects)),
         *("--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", str(folder)),
@@ -57,23 +71,19 @@ def head_command(plan: RayPlan, port: int, folder: Path) -> list[str]:
 def start_head(processes: Processes, plan: RayPlan, run_folder, variables: dict[str, str]) -> str:
     """Start a head and wait until it answers; returns its address, `127.0.0.1:<port>`.
 
-    variables: of its environment and of its workers'. Raises UserError, naming the log, if it ends or never answers.
+    variables: of its environment and of its workers'. Raises UserError, naming the log, if it ends or never answers,
+    ATTEMPTS times: Ray gives its own daemons half a minute, whatever else the machine does.
     """
-    folder, port = ray_folder(run_folder), free_port()
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed: none runs now, its checkpoints are ours
+    folder = ray_folder(run_folder)
     began = processes.log.stat().st_size if processes.log.exists() else 0
-    head = processes.start(head_command(plan, port, folder), {**QUIET, **variables})
-    until = time.monotonic() + START_S
-    while time.monotonic() < until:
-        if head.poll() is not None:
-            raise failure(processes.log, began, "Ray's head", head.returncode)
-        if _answers(port) and any(folder.glob("session_latest/sockets/raylet*")):
-            return f"127.0.0.1:{port}"
-        time.sleep(0.5)
-    raise failure(processes.log, began, f"Ray's head did not answer for {START_S:g} s and", 0)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    for _ in range(ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed: none runs now
+        port, said = free_port(), processes.log.stat().st_size if processes.log.exists() else 0
+        head = processes.start(head_command(plan, port, folder), {**QUIET, **PATIENT, **variables})
+        until = time.monotonic() + START_S
+        while head.poll() is None and time.monotonic() < until:
+            if STARTED in processes.log.read_bytes()[said:]:
+                return f"127.0.0.1:{port}"
+            time.sleep(0.5)
+        end_all(processes.descendants())
+    raise failure(processes.log, began, "Ray's head", head.returncode or 0)

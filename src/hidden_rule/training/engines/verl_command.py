@@ -78,7 +78,6 @@ def _data(run: EngineRun) -> dict:
         "data.seed": run.job.seed,
         "data.dataloader_num_workers": 0,
         "data.filter_overlong_prompts_workers": 1,
-        "data.apply_chat_template_kwargs": run.job.base.chat_template_kwargs or None,
     }
 
 
@@ -218,6 +217,7 @@ def _trainer(run: EngineRun) -> dict:
         "trainer.max_critic_ckpt_to_keep": 2,
         "trainer.default_local_dir": run.checkpoints,
         "trainer.resume_mode": "auto",
+        "trainer.ray_wait_register_center_timeout": 1800,  # seconds, on a busy machine
         "trainer.logger": ["console", "file"],
         "hydra.run.dir": run.folder / "hydra",
         "hydra.output_subdir": None,

@@ -1,6 +1,6 @@
 """verl's door to the reward: a reward manager that reads a reply's tokens as evaluation does.
 
-verl's own managers hand over text without special tokens, of which `{"decision": …}<|im_start|>` would be a valid one.
+That is up to the token that ends it, where verl's own managers hand over text alone; and the prompt's tokens are told.
 Imported in verl's environment alone.
 """
 
@@ -18,6 +18,9 @@ from hidden_rule.training.engines.reward_door import opened
 
 class HiddenRuleRewards(RewardManagerBase):
     """Scores a reply through the reward door; never raises."""
+
+    def __init__(self, config, tokenizer, compute_score, **of_a_reward_model):
+        super().__init__(config, tokenizer, compute_score)
 
     @functools.cached_property
     def replies(self) -> Replies:
@@ -38,6 +41,6 @@ class HiddenRuleRewards(RewardManagerBase):
             reply, n_tokens = self.replies.read(ids, self.tokenizer.decode)
         except Exception as error:  # of a version of verl that hands over something else
             door.note(error)
-            return {"reward_score": 0.0, "reward_extra_info": {}}
+            return {"reward_score": 0.0, "reward_extra_info": {"acc": 0.0}}
         points = door.score(reply, place, n_tokens, prompt_ids)
         return {"reward_score": points, "reward_extra_info": {"acc": points}}
