@@ -4,9 +4,7 @@
 # - OpenRLHF asks for packages that are for GPUs alone (ring attention, kernels): it is installed without them;
 # - of flash-attn its Python files are used, not its kernels: they are not compiled;
 # - builds of torchvision, torchaudio, torchcodec and triton that vLLM asks for are for another torch: nothing here uses
-#   them, and what merely finds them fails;
-# - DeepSpeed compiles two operators when they are first used: here, so that no training waits for it, or for the lock of
-#   a compilation that was killed.
+#   them, and what merely finds them fails.
 set -eu
 lock=$2
 folder=$(cd "$1" && pwd)
@@ -25,11 +23,3 @@ FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE \
   install --no-deps --no-build-isolation "$(pin flash-attn)"
 install --no-deps "$(pin openrlhf)"
 "$folder/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
-
-rm -rf "$folder/extensions"
-PATH=$folder/bin:$PATH DS_ACCELERATOR=cpu TORCH_EXTENSIONS_DIR=$folder/extensions "$folder/bin/python" -c "
-from deepspeed.ops.op_builder.cpu import FusedAdamBuilder, ShareMemCommBuilder
-
-for builder in (FusedAdamBuilder, ShareMemCommBuilder):
-    builder().load(verbose=False)
-"

@@ -484,7 +484,7 @@ def try_patched(folder: Path, version: str) -> subprocess.CompletedProcess:
     for place in (package, package.parent):
         (place / "__init__.py").write_text("")
     (package / "logging_utils.py").write_text(FAKE)
-    for name, its in {"openrlhf": version, "peft": "0.21.2"}.items():
+    for name, its in {"openrlhf": version, "deepspeed": "0.19.6", "peft": "0.21.2"}.items():
         (folder / f"{name}-{its}.dist-info").mkdir()
         (folder / f"{name}-{its}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {its}\n")
     environment = {**os.environ, "PYTHONPATH": f"{SITE}:{folder}:{SITE.parents[3]}"}

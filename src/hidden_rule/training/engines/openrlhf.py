@@ -162,7 +162,7 @@ def variables_of(run: EngineRun) -> dict[str, str]:
         NEW_ADAPTER: str(new_start(run)),
         ROLLOUT: str(run.folder / "replies.json"),
         "PATH": f"{ENVIRONMENT.python.parent}:{os.environ['PATH']}",  # DeepSpeed looks for ninja there
-        "TORCH_EXTENSIONS_DIR": str(ENVIRONMENT.folder / "extensions"),
+        "TORCH_EXTENSIONS_DIR": str(ENVIRONMENT.folder / "extensions"),  # what DeepSpeed compiles for GPUs
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(run.folder / "datasets"),
         "TOKENIZERS_PARALLELISM": "false",

@@ -95,7 +95,32 @@ def keep_weights(module) -> None:
     module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
 
 
+def compile_nothing(module) -> None:
+    """DeepSpeed's processes talk by gloo, not by an operator of its own that it would compile first.
+
+    So it does itself where that operator is not supported; here there is one process a model.
+    """
+    module.build_shm_op = lambda: None
+
+
+def take_torchs_adamw(module) -> None:
+    """DeepSpeed is told, by its own setting torch_adam, to take torch's AdamW: the same formula, nothing to compile.
+
+    Needless once OpenRLHF passes the setting on.
+    """
+    make = module.DeepspeedStrategy.get_ds_train_config
+
+    def get_ds_train_config(self, optim_dict=None, **kwargs):
+        if optim_dict is not None:
+            optim_dict = {**optim_dict, "params": {**optim_dict["params"], "torch_adam": True}}
+        return make(self, optim_dict, **kwargs)
+
+    module.DeepspeedStrategy.get_ds_train_config = get_ds_train_config
+
+
 PATCHES = {
+    "deepspeed.comm.torch": compile_nothing,
+    "openrlhf.utils.deepspeed.deepspeed": take_torchs_adamw,
     "openrlhf": name_devices,
     "openrlhf.utils.distributed_util": send_over_store,
     "openrlhf.trainer.ray.vllm_worker_wrap": receive_on_cpu,

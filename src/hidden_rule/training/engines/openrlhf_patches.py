@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-VERSIONS = {"openrlhf": "0.11.2", "peft": "0.21.2"}
+VERSIONS = {"openrlhf": "0.11.2", "deepspeed": "0.19.6", "peft": "0.21.2"}
 CPU = "HIDDEN_RULE_OPENRLHF_CPU"  # environment: set where there is no GPU
 NEW_ADAPTER = "HIDDEN_RULE_NEW_ADAPTER"  # environment: the folder of the weights that training begins with
 

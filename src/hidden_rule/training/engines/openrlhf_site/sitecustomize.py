@@ -12,9 +12,9 @@ PATCHES = "hidden_rule.training.engines.openrlhf_patches"
 
 
 class AfterImport(MetaPathFinder):
-    """Calls `openrlhf_patches.apply` with each module of OpenRLHF or vLLM that has patches, right after its import."""
+    """Calls `openrlhf_patches.apply` with each module that has patches, right after its import."""
 
-    TOPS = ("openrlhf", "vllm")
+    TOPS = ("openrlhf", "vllm", "deepspeed")
 
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] not in self.TOPS:
