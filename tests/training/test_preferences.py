@@ -14,7 +14,7 @@ from hidden_rule.training.preference_pairs import Pairs, preference_pairs
 from hidden_rule.training.rft import kept_replies
 from hidden_rule.training.sampling import SampledReply
 from hidden_rule.training.start import Split
-from hidden_rule.training.structured_rloo import leave_one_out, less_group_mean
+from hidden_rule.training.structured_rloo import leave_one_out, less_mean_of_others
 
 A, B, C = (3, 10, 2), (3, 11, 2), (3, 12, 13, 2)
 REPLIES = [SampledReply(*of) for of in [("a", A, "A"), ("b", B, "B"), ("c", C, "C"), ("?", (9, 2), None)]]
@@ -108,5 +108,10 @@ def test_the_best_right_reply_is_the_first_of_equal_ones():
 
 def test_leave_one_out_is_the_plain_formula():
     rewards = torch.tensor([1.0, 2.0, 6.0, -4.0, 0.0, 0.0, 3.0, 3.0])
-    plain = [r - (sum(group) - r) / 3 for group in rewards.view(2, 4).tolist() for r in group]
-    assert leave_one_out(less_group_mean(rewards, 4), 4).tolist() == pytest.approx(plain, abs=1e-6)
+    groups = rewards.view(2, 4)
+    plain = [r - (sum(group) - r) / 3 for group in groups.tolist() for r in group]
+    centred = (groups - groups.mean(1, keepdim=True)).flatten()
+    assert leave_one_out(centred, 4).tolist() == pytest.approx(plain, abs=1e-6)
+    shuffled = [3, 6, 0, 5, 1, 7, 2, 4]
+    found = less_mean_of_others(rewards[shuffled], ["ab"[i // 4] for i in shuffled])
+    assert found.tolist() == pytest.approx([plain[i] for i in shuffled], abs=1e-6)

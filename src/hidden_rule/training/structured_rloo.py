@@ -11,7 +11,7 @@ Rollouts are drawn from the policy that is trained, so that nothing is clipped.
 
 import torch
 
-from hidden_rule.training.structured_grpo import StructuredGRPOTrainer
+from hidden_rule.training.structured_grpo import StructuredGRPOTrainer, distinct_rows
 
 
 class StructuredRLOOTrainer(StructuredGRPOTrainer):
@@ -29,19 +29,23 @@ class StructuredRLOOTrainer(StructuredGRPOTrainer):
         finally:
             self.has_signal = None
         log_probs = by_token.sum(1)  # 0 where a reply has no choice
-        centred = inputs["advantages"]
+        advantages = leave_one_out(inputs["advantages"], self.num_generations)
         if self.beta:
             drift = log_probs.detach() - inputs["ref_per_token_logps"].sum(1)
             self.train_metrics["kl"].append(float(drift.mean()))
-            centred = less_group_mean(centred - self.beta * drift, self.num_generations)
-        loss = rloo_loss(log_probs, leave_one_out(centred, self.num_generations))
-        return loss / self.current_gradient_accumulation_steps
+            prompts = distinct_rows(inputs["prompt_ids"], inputs["prompt_mask"])  # TRL shuffles a micro-batch's replies
+            advantages = advantages - self.beta * less_mean_of_others(drift, prompts)
+        return rloo_loss(log_probs, advantages) / self.current_gradient_accumulation_steps
 
 
-def less_group_mean(rewards: torch.Tensor, group_size: int) -> torch.Tensor:
-    """Rewards (B,) less the mean of their groups, which are neighbours."""
-    groups = rewards.view(-1, group_size)
-    return (groups - groups.mean(1, keepdim=True)).flatten()
+def less_mean_of_others(values: torch.Tensor, groups: list) -> torch.Tensor:
+    """Values (B,) less the mean of the others in their group, of at least two; groups: what (B,) each belongs to."""
+    place = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    index = torch.tensor([place[group] for group in groups], device=values.device)
+    sums, counts = (
+        values.new_zeros(len(place)).index_add(0, index, of)[index] for of in (values, torch.ones_like(values))
+    )
+    return values - (sums - values) / (counts - 1)
 
 
 def leave_one_out(centred: torch.Tensor, group_size: int) -> torch.Tensor:
