@@ -5,6 +5,7 @@ default. Ray's sockets lie below its folder, and a socket's path has 107 charact
 one among the temporary files, named after the run, by which what a killed run left there is found and deleted.
 """
 
+import contextlib
 import hashlib
 import shutil
 import socket
@@ -17,6 +18,10 @@ from hidden_rule.training.engines.processes import Processes, end_all, failure
 
 START_S = 900.0  # within which a head has to answer, on a busy machine
 ATTEMPTS = 3
+SERVICES = (
+    *("ray-client-server", "dashboard-agent-listen", "dashboard-agent-grpc"),
+    *("metrics-export", "runtime-env-agent"),
+)
 STARTED = b"Ray runtime started."  # what a head says once its node is known
 OBJECTS = 200_000_000  # bytes of Ray's object store: batches of prompts and replies
 QUIET = {
@@ -50,19 +55,25 @@ def ray_folder(run_folder) -> Path:
     return Path(tempfile.gettempdir()) / f"hr-ray-{name}"
 
 
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports(n: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def head_command(plan: RayPlan, port: int, folder: Path) -> list[str]:
-    """`ray start` as we start it."""
+    """`ray start` as we start it; the head listens on `port`.
+
+    Its daemons are told their ports, too: for one that they choose themselves Ray waits a quarter of a minute at most.
+    """
+    ports = zip(SERVICES, free_ports(len(SERVICES)), strict=True)
     return [
         *(str(plan.python), "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-        *("--node-ip-address", "127.0.0.1", "--port", str(port), "--ray-client-server-port", str(free_port())),
-        *("--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", "0"),
+        *("--node-ip-address", "127.0.0.1", "--port", str(port), "--min-worker-port", "0", "--max-worker-port", "0"),
+        *(word for service, number in ports for word in (f"--{service}-port", str(number))),
         *("--num-cpus", str(plan.cpus), "--num-gpus", str(plan.gpus), "--object-store-memory", str(plan.objects)),
         *("--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", str(folder)),
     ]
@@ -78,7 +89,7 @@ def start_head(processes: Processes, plan: RayPlan, run_folder, variables: dict[
     began = processes.log.stat().st_size if processes.log.exists() else 0
     for _ in range(ATTEMPTS):
         shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed: none runs now
-        port, said = free_port(), processes.log.stat().st_size if processes.log.exists() else 0
+        (port,), said = free_ports(1), processes.log.stat().st_size if processes.log.exists() else 0
         head = processes.start(head_command(plan, port, folder), {**QUIET, **PATIENT, **variables})
         until = time.monotonic() + START_S
         while head.poll() is None and time.monotonic() < until:
