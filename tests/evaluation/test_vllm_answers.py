@@ -40,6 +40,28 @@ def test_vllm_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
     assert str(error.value) == "config.yaml: evaluation.engine: vllm is not installed; run make setup-vllm"
 
 
+@pytest.mark.parametrize(
+    ("grpo", "condition", "key"),
+    [
+        ({"use_vllm": True}, {"method": "grpo"}, "grpo.use_vllm"),
+        ({"use_vllm": False}, {"method": "grpo", "with": {"use_vllm": True}}, "conditions.a.with.use_vllm"),
+        ({"use_vllm": True}, {"method": "grpo", "with": {"use_vllm": False}}, None),
+        ({"use_vllm": True}, {"method": "sft"}, None),
+    ],
+)
+def test_rollouts_by_vllm_need_it_in_the_trainings_own_environment(grpo, condition, key):
+    config = {"conditions": {"a": condition}, "evaluation": {"engine": "transformers"}, "grpo": grpo, "sft": {}}
+    if key is None:
+        check_installed(config)
+        return
+    with pytest.raises(UserError) as error:
+        check_installed(config)
+    assert str(error.value) == (
+        f"config.yaml: {key}: generates with vLLM in the training's own process, and it is not installed there; "
+        "run in an environment made from envs/vllm.txt, or set use_vllm: false"
+    )
+
+
 def program(tmp_path, monkeypatch, text: str) -> None:
     """Let `text`, a shell script, stand where vLLM's interpreter does."""
     monkeypatch.setattr(engines, "FOLDER", tmp_path)

@@ -1,11 +1,14 @@
 """What an engine can be asked for: settings that it would not honour are refused by name, never ignored."""
 
+import importlib.util
+
 from hidden_rule.core.engines import ENVIRONMENTS, TRL
+from hidden_rule.core.errors import SettingError
 from hidden_rule.core.schemas import quoted
 from hidden_rule.experiment.conditions import condition_settings
 from hidden_rule.experiment.faults import ConfigFaultError
 from hidden_rule.experiment.grpo_checks import Fault
-from hidden_rule.experiment.places import raise_at
+from hidden_rule.experiment.places import place_of, raise_at
 
 METHODS = {"verl": ("grpo", "ppo"), "openrlhf": ("grpo", "ppo")}  # that engines other than TRL have
 ELSEWHERE = {"ppo": "verl"}  # methods that TRL does not have here: an engine that does
@@ -109,3 +112,8 @@ def check_installed(config: dict) -> None:
     for name, condition in config["conditions"].items():
         if (engine := engine_of(condition)) in ENVIRONMENTS:
             ENVIRONMENTS[engine].check(f"conditions.{name}.engine")
+        settings = {**config.get(condition.get("method"), {}), **condition.get("with", {})}
+        if settings.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+            fault = "generates with vLLM in the training's own process, and it is not installed there"
+            remedy = "run in an environment made from envs/vllm.txt, or set use_vllm: false"
+            raise SettingError(".".join(place_of(config, name, "use_vllm")), fault, remedy, beside=())

@@ -7,6 +7,7 @@ Where it departs from TRL's `GRPOTrainer`:
 - LoRA's products run in the base model's type (`kernels/lora.py`).
 - Structured decoding: see the top of `structured_grpo.py`; its exact gradient (`estimator: exact`): that of
   `expected_reward.py`; free decoding: that of `free_grpo.py`, or, with vLLM or weights that processes share, TRL's.
+- With vLLM each completion is drawn from a seed of its own (`compat_vllm.py`).
 """
 
 import tempfile
@@ -31,6 +32,7 @@ from hidden_rule.training import launch
 from hidden_rule.training.arguments import common_arguments, micro_batch_size
 from hidden_rule.training.checkpoints import Checkpoints, Counters
 from hidden_rule.training.compat_trl import TOKEN_COUNTER
+from hidden_rule.training.compat_vllm import RequestSeeds, seed_requests
 from hidden_rule.training.curriculum import row_orders
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
 from hidden_rule.training.expected_reward import ExpectedRewardTrainer
@@ -159,6 +161,8 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Ep
     if job.decoding == "free":
         with_gradient = settings["entropy_coef"] != 0
         add_shared_prefix_forward(network, temperature=trainer.temperature, entropy_gradient=with_gradient)
+    if settings["use_vllm"]:
+        seed_requests(trainer.vllm_generation.llm, RequestSeeds(job.seed, processes.rank(), trainer))
     trainer.remove_callback(PrinterCallback)
     limit_time(trainer, settings["max_minutes"], watcher)
     return trainer
