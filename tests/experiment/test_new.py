@@ -56,6 +56,21 @@ def test_a_file_of_cases_of_any_spelling(folder):
     assert read_experiment(["config.yaml", "experiments/yes.yaml"]).config["data"]["ruleset"] == "rulesets/yes.yaml"
 
 
+def test_an_encoding_that_cannot_be_guessed_is_given(folder):
+    rows = [f"{i * 7 % 50},{'批准' if i % 3 else '拒绝'}" for i in range(60)]
+    Path("past.csv").write_bytes("\n".join(["年龄,判定", *rows]).encode("gb18030"))
+    with pytest.raises(UserError, match="has no column '判定'; .* It was read as text in Windows-1252"):
+        new_experiment("mine", "past.csv", "判定")
+    lines = new_experiment("mine", "past.csv", "判定", encoding="gb18030")
+    assert "labels of 60 cases of past.csv: 批准 66.7%, 拒绝 33.3%" in lines
+    data = read_experiment(["config.yaml", "experiments/mine.yaml"]).config["data"]
+    assert (data["encoding"], data["label"]) == ("gb18030", "判定")
+    shift_jis = "年齢,判定\n1,承認\n".encode("shift_jis")
+    Path("past.csv").write_bytes(shift_jis)
+    with pytest.raises(UserError, match="holds a control character; give its encoding"):
+        new_experiment("other", "past.csv", "判定")
+
+
 @pytest.mark.parametrize(
     ("name", "fault"),
     [

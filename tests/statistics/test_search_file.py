@@ -31,7 +31,7 @@ def files(tmp_path) -> tuple[Path, Path]:
 
 def test_from_a_file_to_a_hidden_rule(files):
     data, stated = files
-    lines = search_file(str(data), "decision", str(stated))
+    lines = search_file(str(data), "decision", ruleset=str(stated))
     assert lines[0] == "stated: burn_risk, loyal_customers"
     (found,) = [line for line in lines if line.startswith("proposed: ")]
     assert found.startswith("proposed: founder_background IN ('Ex-Facebook', 'Ex-Google') -> MANUAL_REVIEW; ")

@@ -196,12 +196,12 @@ def test_what_is_no_number_is_none(texts, tmp_path):
 
 
 NEAR_NUMBERS = {  # cells of a column that would be numbers but for some, or for signs: what is said
-    ("$0.50", "$1,234.50", "$7"): "because of signs as in '$0.50' (row 1): write numbers alone",
-    ("12 %", "5%", "7,5 %"): "because of signs as in '12 %' (row 1)",
-    ("5", "−6", "(7)"): "because of signs as in '−6' (row 2)",
-    ("1'234", "2'000", "1\u00a0000"): 'because of signs as in "1\'234" (row 1)',
-    ("NA", "EUR 5", "EUR 1.234,50"): "because of signs as in 'EUR 5' (row 2)",
-    ("1", "2.5", "n.v."): "because of 1 of 3 cells, as 'n.v.' (row 3)",
+    ("$0.50", "$1,234.50", "$7"): "because of signs as in row 1: '$0.50'; write numbers alone",
+    ("12 %", "5%", "7,5 %"): "because of signs as in row 1: '12 %'",
+    ("5", "−6", "(7)"): "because of signs as in row 2: '−6'",
+    ("1'234", "2'000", "1\u00a0000"): 'because of signs as in row 1: "1\'234"',
+    ("NA", "EUR 5", "EUR 1.234,50"): "because of signs as in row 2: 'EUR 5'",
+    ("1", "2.5", "n.v."): "because of 1 of 3 cells, as in row 3: 'n.v.'",
     ("007", "8 $", "9"): None,  # codes
     ("ABC123", "XYZ777", "ABC9"): None,
     ("12.05.2024", "13.05.2024", "01.06.2024"): None,

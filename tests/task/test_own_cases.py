@@ -221,5 +221,8 @@ def test_inspect_shows_what_there_is_before_it_says_why_it_cannot_be_split(tmp_p
     with pytest.raises(UserError, match="'no' has 1 case"):
         inspect(str(few), "decision")
     assert "yes 39 (97.5%)" in capsys.readouterr().out
+    russian = rows_of(["да", "нет"]).encode("koi8-r")
+    lines = inspect(str(write(tmp_path, russian, "russian.csv")), "decision", "koi8-r")
+    assert "labels (decision): да 20 (50.0%), нет 20 (50.0%)" in lines
     lines = inspect(str(write(tmp_path, "a,b\n1,x\n2,y\n", "other.csv")), None)
     assert lines[-1].startswith("which column holds the decision?")

@@ -27,6 +27,7 @@ from hidden_rule.task.cases.files import open_cases
 from hidden_rule.task.cases.inspect import LABEL_NAMES
 from hidden_rule.task.cases.own import USUAL_SIZES, CaseSettings, contents_of, divided
 from hidden_rule.task.cases.splits import SplitSettings
+from hidden_rule.task.cases.text_files import Form
 from hidden_rule.task.nouns import CASE, CaseNouns
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import Ruleset, load_ruleset
@@ -49,19 +50,23 @@ class NewCases:
     origin: str  # of the counts, in words
 
 
-def new_experiment(name: str, data: str | None = None, label: str | None = None, folder: Path = Path()) -> list[str]:
+def new_experiment(
+    name: str, data: str | None = None, label: str | None = None, folder: Path = Path(), encoding: str | None = None
+) -> list[str]:
     """Write `rulesets/{name}.yaml` and `experiments/{name}.yaml` below `folder`; lines on what they make.
 
-    data: a file of past decisions; label: its column of decisions, recognized by its name if not given. No file is
-    overwritten. Raises UserError for a name that is none or taken, and for what is wrong in the data.
+    data: a file of past decisions; label: its column of decisions, recognized by its name if not given; encoding: of
+    its text, guessed if not given. No file is overwritten. Raises UserError for a name that is none or taken, and for
+    what is wrong in the data.
     """
     ruleset_path, overlay_path = (folder / part / f"{name}.yaml" for part in ("rulesets", "experiments"))
     check_name(name, folder)
     nouns = nouns_from(name)
     if data:
-        about, text, label = _of_data(name, nouns, data, label)
+        about, text, label = _of_data(name, nouns, data, label, encoding)
         write_text(text, ruleset_path)
-        write_text(overlay_text(name, (data, label)), overlay_path)
+        given = {"encoding": encoding} if encoding else {}
+        write_text(overlay_text(name, {"path": data, "label": label} | given), overlay_path)
     else:
         write_text(policy_text(name, nouns), ruleset_path)
         write_text(overlay_text(name, None), overlay_path)
@@ -113,11 +118,13 @@ def _of_policy(ruleset: Ruleset) -> NewCases:
     return NewCases(ruleset, cases, counts, f"{len(cases):,} drawn {ruleset.case.many}")
 
 
-def _of_data(name: str, nouns: CaseNouns, data: str, label: str | None) -> tuple[NewCases, str, str]:
+def _of_data(
+    name: str, nouns: CaseNouns, data: str, label: str | None, encoding: str | None
+) -> tuple[NewCases, str, str]:
     """What a file of cases holds, the ruleset's text, and the column of decisions."""
     try:
         check_path(("DATA",), data)
-        with open_cases(data) as file:
+        with open_cases(data, Form(encoding)) as file:
             label = label or next((column for column in file.columns if column.lower() in LABEL_NAMES), None)
             if label is None:
                 columns = ", ".join(map(quoted, file.columns[:20]))
@@ -156,10 +163,12 @@ def main(words: list[str]) -> None:
     parser.add_argument("name", help="of the experiment")
     parser.add_argument("--data", help="a file of past decisions")
     parser.add_argument("--label", help="its column of decisions")
+    parser.add_argument("--encoding", help="of its text, as in utf-8 or cp1252; guessed if not given")
     options = parser.parse_args(words)
     if options.label and not options.data:
         raise UserError(MAKE, "LABEL", "stands without DATA", "name the file: DATA=claims.csv")
-    for line in new_experiment(options.name, options.data or None, options.label or None):
+    given = options.data or None, options.label or None
+    for line in new_experiment(options.name, *given, encoding=options.encoding or None):
         print(printable(line))
 
 

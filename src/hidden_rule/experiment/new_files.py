@@ -98,7 +98,7 @@ data:
   source: file
   path: $path
   label: $label # the column of decisions
-  # id, group, time or split: columns that are no features; text: a column of free text. docs/own-data.md
+$encoding  # id, group, time or split: columns that are no features; text: a column of free text. docs/own-data.md
 # decision_costs: what mistakes cost, docs/decision-costs.md
 """)
 
@@ -164,8 +164,10 @@ def _predicate(feature: Feature) -> str:
     return f"{column} = '{value}'"
 
 
-def overlay_text(name: str, data: tuple[str, str] | None) -> str:
-    """An overlay that names the ruleset; data: a file of cases and its column of decisions, or None."""
-    section = DATA.substitute(path=as_yaml(data[0]), label=as_yaml(data[1])) if data else DRAWN
+def overlay_text(name: str, data: dict[str, str] | None) -> str:
+    """An overlay that names the ruleset; data: `path` and `label` of a file of cases, perhaps `encoding`, or None."""
+    written = {key: as_yaml(value) for key, value in (data or {}).items()}
+    encoding = f"  encoding: {written['encoding']}\n" if "encoding" in written else ""
+    section = DATA.substitute(written | {"encoding": encoding}) if data else DRAWN
     ruleset = as_yaml(f"rulesets/{name}.yaml")
     return OVERLAY.substitute(title=name, name=as_yaml(name), ruleset=ruleset, data=section)

@@ -11,14 +11,15 @@ from hidden_rule.task.cases.files import open_cases
 from hidden_rule.task.cases.inspect import file_options
 from hidden_rule.task.cases.own import CaseSettingError, CaseSettings, contents_of, divided
 from hidden_rule.task.cases.splits import SHARES, SplitSettings
+from hidden_rule.task.cases.text_files import Form
 
 
-def search_file(path: str, label: str, ruleset: str | None = None, text: tuple[str, ...] = ()) -> list[str]:
+def search_file(path: str, label: str, encoding: str | None = None, **settings) -> list[str]:
     """What is found in all cases of a file, in lines; raises CaseSettingError, or UserError, for what does not fit."""
-    with open_cases(path) as file:
+    with open_cases(path, Form(encoding)) as file:
         sizes = {split: max(1, int(share * file.n_rows)) for split, share in SHARES.items()}
         sizes["train"] += max(0, file.n_rows - sum(sizes.values()))
-        given = CaseSettings(path, label, SplitSettings(sizes, frozenset(sizes), seed=0), ruleset=ruleset, text=text)
+        given = CaseSettings(path, label, SplitSettings(sizes, frozenset(sizes), seed=0), **settings)
         own = divided(given, file, contents_of(given, file))
     found = find_rules(pl.concat(own.splits.values()), own.ruleset, seed=0)
     rules = ", ".join(rule.name for rule in own.ruleset.rules if not rule.hidden)
@@ -38,7 +39,8 @@ def main(words: list[str]) -> None:
         missing, example = ("DATA", "claims.csv") if not options.data else ("LABEL", "decision")
         raise UserError("make find-rules", missing, "is missing", f"write {missing}=…, as in {missing}={example}")
     try:
-        lines = search_file(options.data, options.label, options.ruleset or None, tuple(options.text))
+        settings = {"ruleset": options.ruleset or None, "text": tuple(options.text)}
+        lines = search_file(options.data, options.label, options.encoding or None, **settings)
     except CaseSettingError as error:
         raise UserError("make find-rules", error.key.upper(), error.fault, error.remedy) from None
     print("\n".join(lines))

@@ -244,7 +244,7 @@ def _near_numbers(file: CaseFile, name: str, n: dict) -> list[str]:
         return []
     no_number = ~cell.str.contains(PLAIN) & ~cell.str.to_lowercase().is_in(list(MISSING_WORDS))
     first = file.cells.filter(no_number).select(ROW, cell.str.head(MAX_SAMPLE)).head(1).collect(engine="streaming")
-    example = f"{quoted(first[name][0])} ({file.where(first[ROW][0])})"
+    example = f"as in {file.where(first[ROW][0])}: {quoted(first[name][0])}"
     if marks:
-        return [f"{name}: texts, no numbers, because of signs as in {example}: write numbers alone"]
-    return [f"{name}: texts, no numbers, because of {n_texts - n['plain']:,} of {n_texts:,} cells, as {example}"]
+        return [f"{name}: texts, no numbers, because of signs {example}; write numbers alone"]
+    return [f"{name}: texts, no numbers, because of {n_texts - n['plain']:,} of {n_texts:,} cells, {example}"]

@@ -112,7 +112,9 @@ def _check_names(path, columns: tuple[str, ...]) -> None:
     """Names of columns can be shown, and are none of ours."""
     for name in columns:
         if not name.isprintable():
-            raise UserError(path, None, f"the name of column {name!r} holds a control character", "rename the column")
+            misread = any("\x80" <= c <= "\x9f" for c in name)  # in Latin-1, which reads anything
+            remedy = "give its encoding (ENCODING= or data.encoding)" if misread else "rename the column"
+            raise UserError(path, None, f"the name of column {name!r} holds a control character", remedy)
 
 
 def _parquet(path: str) -> CaseFile:

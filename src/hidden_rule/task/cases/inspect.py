@@ -10,18 +10,19 @@ from hidden_rule.task.cases.faults import CaseSettingError
 from hidden_rule.task.cases.files import open_cases
 from hidden_rule.task.cases.own import USUAL_SIZES, CaseSettings, contents_of, divided
 from hidden_rule.task.cases.splits import SplitSettings
+from hidden_rule.task.cases.text_files import Form
 from hidden_rule.task.prompts import render_prompts
 
 LABEL_NAMES = ("label", "decision", "class", "target", "outcome", "y", "category", "verdict", "result")
 
 
-def inspect(path: str, label: str | None, **settings) -> list[str]:
+def inspect(path: str, label: str | None, encoding: str | None = None, **settings) -> list[str]:
     """Lines on the file's labels, columns, repeats, splits, and its first prompt; without a label, on its columns.
 
     What is known by then is printed before an error that says why the cases cannot be split.
     """
     lines: list[str] = []
-    with open_cases(path) as file:
+    with open_cases(path, Form(encoding)) as file:
         label = label or next((name for name in file.columns if name.lower() in LABEL_NAMES), None)
         if label is None:
             lines += [f"{path}: {file.n_rows:,} cases, {len(file.columns)} columns", *file.notes]
@@ -42,12 +43,13 @@ def inspect(path: str, label: str | None, **settings) -> list[str]:
 
 
 def file_options(command: str, about: str | None, words: list[str]) -> argparse.Namespace:
-    """What a command on a file of cases is given: `data`, `label`, `text` and `ruleset`."""
+    """What a command on a file of cases is given: `data`, `label`, `text`, `ruleset` and `encoding`."""
     parser = argparse.ArgumentParser(prog=command, description=about)
     parser.add_argument("data", help="a file of cases: CSV, TSV, JSON, JSON lines or parquet")
     parser.add_argument("--label", help="the column of decisions")
     parser.add_argument("--text", nargs="*", default=[], help="columns of free text")
     parser.add_argument("--ruleset", help="a file of stated rules")
+    parser.add_argument("--encoding", help="of its text, as in utf-8 or cp1252; guessed if not given")
     return parser.parse_args(words)
 
 
@@ -58,7 +60,8 @@ def main(words: list[str]) -> None:
         raise UserError("make inspect", "DATA", "is missing", "write make inspect DATA=claims.csv LABEL=decision")
     try:
         text = tuple(options.text)
-        lines = inspect(options.data, options.label or None, text=text, ruleset=options.ruleset or None)
+        stated, encoding = options.ruleset or None, options.encoding or None
+        lines = inspect(options.data, options.label or None, encoding, text=text, ruleset=stated)
     except CaseSettingError as error:
         raise UserError("make inspect", error.key.upper(), error.fault, error.remedy) from None
     print("\n".join(line if line.isprintable() or "\n" in line else quoted(line) for line in lines))

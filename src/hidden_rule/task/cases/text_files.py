@@ -91,7 +91,7 @@ class TextFile:
             if found is None:
                 found = _utf8_or_older(stream, head)
         if found in ENCODING_WORDS:
-            self.notes.append(f"read as text in {ENCODING_WORDS[found]} (data.encoding says another)")
+            self.notes.append(f"read as text in {ENCODING_WORDS[found]} (ENCODING= or data.encoding says another)")
         return found
 
     # CSV
