@@ -32,7 +32,8 @@ QUIET = {
 }
 PATIENT = {  # Ray's own limits, a minute or less, are for machines that do nothing else
     "RAY_worker_register_timeout_seconds": "900",
-    "RAY_raylet_start_wait_time_s": "900",
+    "RAY_agent_register_timeout_ms": "900000",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "900",
     "RAY_gcs_server_request_timeout_seconds": "300",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "10",

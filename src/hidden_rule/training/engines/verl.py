@@ -22,7 +22,7 @@ from hidden_rule.training.engines.prompts import read_prompts
 from hidden_rule.training.engines.ray_head import RayPlan, start_head
 from hidden_rule.training.engines.run import EngineRun, Logged
 from hidden_rule.training.engines.verl_checkpoint import adapter_weights, moved_base_weight, read_checkpoint
-from hidden_rule.training.engines.verl_command import ranks, train_command
+from hidden_rule.training.engines.verl_command import computed, ranks, train_command
 from hidden_rule.training.engines.verl_plugin import CPU, SEED
 
 if TYPE_CHECKING:  # what verl's processes load: results depend on it (core/sources.py)
@@ -143,6 +143,7 @@ def check_rollout_policy(run: EngineRun) -> None:
     off = [numbers[OFF] for numbers in read_logs(run).values() if numbers.get(OFF) is not None]
     if not off:
         raise UserError(run.place.log, None, f"verl logged no {OFF}, by which its rollouts are checked", "see there")
-    if not max(off) <= MOST_OFF[run.dtype] or any(map(math.isnan, off)):
-        fault = f"probabilities of rollout and trainer differ by up to {max(off):.3g}, computed in {run.dtype}"
+    dtype = computed(run)
+    if not max(off) <= MOST_OFF[dtype] or any(map(math.isnan, off)):
+        fault = f"probabilities of rollout and trainer differ by up to {max(off):.3g}, computed in {dtype}"
         raise UserError(run.place.log, None, fault, "the log says how weights were handed over")

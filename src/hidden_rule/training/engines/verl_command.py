@@ -57,6 +57,11 @@ def ranks(run: EngineRun) -> int:
     return max(1, run.place.processes) if run.device == "cuda" else 1
 
 
+def computed(run: EngineRun) -> str:
+    """The type that verl computes in: on a CPU float32, as its rollout there does."""
+    return run.dtype if run.device == "cuda" else "float32"
+
+
 def micro_samples(settings: dict, n_ranks: int) -> int:
     """Replies that a rank computes at a time: whole groups of the micro-batch, or fewer where its share asks for it."""
     share = settings["batch_size"] * settings["group_size"] // n_ranks
@@ -96,11 +101,11 @@ def _model(run: EngineRun) -> dict:
 
 
 def _sharding(run: EngineRun, at: str) -> dict:
-    """FSDP 2 of float32 weights that are computed in the run's type."""
+    """FSDP 2 of float32 weights."""
     kinds = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
     return {
         f"{at}.model_dtype": "fp32",
-        f"+{at}.mixed_precision.param_dtype": kinds[run.dtype],
+        f"+{at}.mixed_precision.param_dtype": kinds[computed(run)],
         f"{at}.use_torch_compile": False,
         f"{at}.seed": run.job.seed,
     }
@@ -151,7 +156,7 @@ def _rollout(run: EngineRun) -> dict:
         f"{at}.n": settings["group_size"],
         f"{at}.temperature": settings["temperature"],
         f"{at}.seed": run.job.seed,
-        f"{at}.dtype": run.dtype,
+        f"{at}.dtype": computed(run),
         f"{at}.tensor_model_parallel_size": 1,
         f"{at}.load_format": "safetensors",
         f"{at}.free_cache_engine": on_gpus,
