@@ -14,7 +14,7 @@ CONFIG = [
     # conditions
     (
         "conditions: {a: {method: gpro}}",
-        "overlay.yaml: conditions.a.method: 'gpro' is not one of sft, grpo, rloo, rft, dpo; did you mean grpo?",
+        "overlay.yaml: conditions.a.method: 'gpro' is not one of sft, grpo, rloo, rft, dpo, ppo; did you mean grpo?",
     ),
     (
         "conditions: {a: {method: grpo, start_from: stf}}",
@@ -44,7 +44,7 @@ CONFIG = [
     ),
     (
         "conditions: {a: {start_from: sft}}",
-        "overlay.yaml: conditions.a.method: is missing, and start_from is given; add method: sft, grpo, rloo, rft or dpo",
+        "overlay.yaml: conditions.a.method: is missing, and start_from is given; add method: sft, grpo, rloo, rft, dpo or ppo",
     ),
     (
         "conditions: {a: {method: sft, with: {group_size: 4}}}",  # a setting of the other method
@@ -232,7 +232,7 @@ CONFIG = [
     ),
     (
         "conditions: {a: {sweep: {epochs: [1, 2]}}}",
-        "overlay.yaml: conditions.a.method: is missing, and sweep is given; add method: sft, grpo, rloo, rft or dpo",
+        "overlay.yaml: conditions.a.method: is missing, and sweep is given; add method: sft, grpo, rloo, rft, dpo or ppo",
     ),
     (
         "conditions: {a: {method: sft, sweep: {epochs: [1, 2]}}, b: {method: grpo, start_from: a}}",
