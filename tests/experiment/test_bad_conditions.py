@@ -44,7 +44,10 @@ CONFIG = [
     ),
     (
         "conditions: {a: {start_from: sft}}",
-        "overlay.yaml: conditions.a.method: is missing, and start_from is given; add method: sft, grpo, rloo, rft, dpo or ppo",
+        (
+            "overlay.yaml: conditions.a.method: is missing, and start_from is given; "
+            "add method: sft, grpo, rloo, rft, dpo or ppo"
+        ),
     ),
     (
         "conditions: {a: {method: sft, with: {group_size: 4}}}",  # a setting of the other method
@@ -232,7 +235,10 @@ CONFIG = [
     ),
     (
         "conditions: {a: {sweep: {epochs: [1, 2]}}}",
-        "overlay.yaml: conditions.a.method: is missing, and sweep is given; add method: sft, grpo, rloo, rft, dpo or ppo",
+        (
+            "overlay.yaml: conditions.a.method: is missing, and sweep is given; "
+            "add method: sft, grpo, rloo, rft, dpo or ppo"
+        ),
     ),
     (
         "conditions: {a: {method: sft, sweep: {epochs: [1, 2]}}, b: {method: grpo, start_from: a}}",

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import ROOT
 from hidden_rule.experiment.conditions import methods
+from hidden_rule.experiment.engine_checks import ELSEWHERE, METHODS
 
 WORKFLOW = ROOT / "workflow"
 RULE_FILES = sorted((WORKFLOW / "rules").glob("*.smk"))
@@ -42,13 +43,14 @@ def test_a_rule_its_script_and_its_folders_have_one_name(name):
     assert set(re.findall(r'benchmark_of\("(\w+)"\)', text)) <= {name}
     (script,) = re.findall(r'"\.\./scripts/(.+)\.py"', text)
     if name == "train":
-        assert script == "train_{params.method}" and "code=training_code" in text
+        assert script == "train_{params.trainer}" and "code=training_code" in text
     else:
         assert script == name and f'code=code_of("{name}")' in text
 
 
 def test_every_script_has_its_rule():
-    expected = {*RULES} - {"train"} | {f"train_{method}" for method in methods()}
+    trainers = {*methods(), *METHODS} - {*ELSEWHERE}  # methods, and engines that train several
+    expected = {*RULES} - {"train"} | {f"train_{trainer}" for trainer in trainers}
     assert {path.stem for path in (WORKFLOW / "scripts").glob("*.py")} == expected
 
 
