@@ -51,7 +51,7 @@ $(VENV)/.installed-slurm: $(VENV)/.installed envs/slurm.txt
 setup-verl: .engines/verl/installed.json
 
 .engines/verl/installed.json: LOCK = envs/verl.txt
-.engines/verl/installed.json: envs/verl.txt $(VENV)/.installed
+.engines/verl/installed.json: envs/verl.txt | $(VENV)/.installed
 	test -x .engines/verl/bin/python || $(PYTHON) -m venv .engines/verl
 	.engines/verl/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m hidden_rule.core.engines verl $(LOCK)
