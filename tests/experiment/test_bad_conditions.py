@@ -68,7 +68,7 @@ CONFIG = [
     (
         "conditions: {a: {method: grpo, with: {micro_batch_size: 3}}}",
         "overlay.yaml: conditions.a.with.micro_batch_size: conflicts with grpo.batch_size: "
-        "16 is not a multiple of micro_batch_size (3); for grpo.batch_size, take 18",
+        "8 is not a multiple of micro_batch_size (3); for grpo.batch_size, take 9",
     ),
     # references
     (

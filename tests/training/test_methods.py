@@ -133,8 +133,8 @@ def ours_as(theirs, ours):
     [
         ("rloo", {"group_size": 8, "learning_rate": 1.0e-2}),
         ("rloo", {"group_size": 8, "learning_rate": 1.0e-2, "beta": 1.0}),
-        ("rft", {"rounds": 10, "learning_rate": 1.0e-2}),
-        ("rft", {"rounds": 10, "learning_rate": 1.0e-2, "keep": "all_right"}),
+        ("rft", {"epochs": 20, "rounds": 10, "learning_rate": 1.0e-2}),
+        ("rft", {"epochs": 20, "rounds": 10, "learning_rate": 1.0e-2, "keep": "all_right"}),
         ("dpo", {"learning_rate": 1.0e-2}),
         ("dpo", {"learning_rate": 1.0e-2, "pairs": "errors", "loss_type": "ipo"}),
     ],
