@@ -166,9 +166,9 @@ def test_replies_are_escaped_on_the_page(tmp_path):
         (leaks, results.layout.leaks(run), LEAKS),
     ):
         write_table(table, path, schema)
-    context = build_report(results, tmp_path / "report.html")
+    context = build_report(results)
     page = render_report(context, TEMPLATE)
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and page.count("<script") == 1  # the page's own
     assert "Side effects and leakage of the hidden rule" in page and "75.0% (" in page
 
 

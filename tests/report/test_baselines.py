@@ -200,7 +200,7 @@ def test_a_page_with_references(tmp_path):
     """One comes first in the alphabet, and has no answers under free decoding."""
     always = {"method": None, "accuracy": 0.25, "reference": "constant", "sizes": ON_FEATURES}
     results = write_results(tmp_path, RULESET, {"sft": WORLD["sft"], "always": always}, config=CONFIG)
-    context = build_report(results, tmp_path / "report.html")
+    context = build_report(results)
     assert [row[0] for row in context["summary"]["rows"]] == ["SFT", "always"]
     assert context["settings"]["columns"] == ["setting", "SFT"]
     page = render_report(context, TEMPLATE)

@@ -44,19 +44,16 @@ def pair(a, b, difference, p=0.5, seed=None):
     }  # fmt: skip
 
 
-def test_what_all_are_compared_with_stands_on_the_left():
+def test_of_many_conditions_all_planned_pairs_are_shown():
     many = [f"c{i}" for i in range(12)]
-    rows = forest_rows(frame(COMPARISONS, *(pair("sft", name, 0.2) for name in many)), ["sft", *many])
-    assert rows.height == 12 and set(rows["left"]) == {"sft"} and rows["right"].to_list() == many
-    assert set(rows["difference"]) == {-0.2}  # right is worse
+    rows = forest_rows(frame(COMPARISONS, *(pair(name, "sft", -0.2) for name in many)), ["sft", *many])
+    assert rows.height == 12 and set(rows["winner"]) == {"sft"} and rows["other"].to_list() == many
+    assert set(rows["difference"]) == {0.2}
     planned = forest_rows(frame(COMPARISONS, pair("a", "b", 0.1), pair("d", "c", 0.1)), list("abcdefghij"))
-    assert planned.select("left", "right").rows() == [
-        ("b", "a"),
-        ("c", "d"),
-    ]  # of many conditions, all that were planned
+    assert planned.select("winner", "other").rows() == [("a", "b"), ("d", "c")]
 
 
-def test_forest_rows_have_the_better_one_on_the_side_of_the_sign():
+def test_forest_rows_are_winner_minus_other_the_largest_first():
     rows = forest_rows(
         frame(
             COMPARISONS,
@@ -67,14 +64,16 @@ def test_forest_rows_have_the_better_one_on_the_side_of_the_sign():
         ),
         ["a", "b", "c"],
     )
-    assert rows.select("row", "left", "right", "seed", "significant").rows() == [
-        (0, "b", "a", None, True),  # right, a, is worse: the difference is below 0
-        (0, "b", "a", 3, False),
-        (1, "c", "a", None, False),
-        (2, "c", "b", None, False),
+    assert rows.select("row", "winner", "other", "seed", "significant").rows() == [
+        (0, "a", "c", None, False),
+        (1, "b", "a", None, True),
+        (1, "b", "a", 3, False),
+        (2, "b", "c", None, False),
     ]
-    assert rows["difference"].to_list() == [-0.2, -0.25, 0.2, 0.05]
-    assert rows["numbers"][0] == "−20.0 (−30.0 to −10.0), p = 0.001"
+    assert rows["difference"].to_list() == [0.2, 0.2, 0.25, 0.05]
+    assert rows["numbers"][1] == "+20.0 (+10.0 to +30.0), p = 0.001"
+    equal = forest_rows(frame(COMPARISONS, pair("b", "a", 0.0)), ["a", "b"])
+    assert (equal["winner"][0], equal["other"][0]) == ("a", "b")
 
 
 # --- suites -----------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def test_a_report_of_claims_speaks_of_no_application(tmp_path):
     ruleset = make_ruleset(3)
     ruleset.case = CLAIM
     results = results_of(tmp_path, {"baseline": CHANCE, "sft": BETTER}, ruleset)
-    page = render_report(build_report(results, tmp_path / "report.html", []), ROOT / "workflow/report/report.html.j2")
+    page = render_report(build_report(results), ROOT / "workflow/report/report.html.j2")
     assert "claims, unseen in training" in page and "application" not in page.lower()
 
 

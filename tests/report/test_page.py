@@ -1,6 +1,7 @@
 """The report says what its numbers support, no more, and treats every text as text."""
 
 import functools
+import html
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from hidden_rule.core.tables import METRICS, SUPERVISION, write_table
 from hidden_rule.experiment.results import Results
 from hidden_rule.report import tables as report_tables
 from hidden_rule.report.page import build_report, render_report, write_report
+from hidden_rule.report.page.build import hash_of
 from hidden_rule.report.tables import suites_table
 from hidden_rule.report.text.phrases import duration
 from hidden_rule.statistics.collapse import REASONS, judge_all
@@ -39,6 +41,7 @@ PROVENANCE = {
     "git": {"commit": "</pre><script>alert(3)</script>", "dirty": False},
     "model": {"id": "tiny", "inspection": INSPECTION},
 }
+SHOWN = [name for name in NAMES if name not in ("suites", "expected_cost")]  # what the default world has
 PAYLOADS = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -100,9 +103,8 @@ def built(folder) -> str:
     even, prompts = dict.fromkeys(RULESET.labels, 0.25), dict.fromkeys(WORLD, 16)
     judge_all(results.histories, even, prompts).write_parquet(folder / "collapse.parquet")
     (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
-    svgs = [folder / "charts" / f"{name}.svg" for name in NAMES]
-    render_charts(results, [*svgs, folder / "charts" / "accuracy.html"])
-    write_report(results, folder / "report.html", svgs, TEMPLATE)
+    render_charts(results, [folder / "charts" / "accuracy.html"])
+    write_report(results, folder / "report.html", NAMES, TEMPLATE)
     return str(folder / "report.html")
 
 
@@ -114,16 +116,21 @@ def report(tmp_path_factory):
 def test_the_page_holds_everything_escaped(report):
     with open(report, encoding="utf-8") as stream:
         page = stream.read()
-    assert "<script" not in page
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    data, *run = scripts
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
+    allowed = re.search(r"script-src ([^;]*);", policy)[1].split()
+    assert allowed == [hash_of(script) for script in run] and len(run) == 2
+    assert page.count("<script") == len(scripts) == 3 and set(json.loads(data)["charts"]) == set(SHOWN)
+    page = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert "<iframe" not in page
     assert "<li>the chat template drops &lt;b&gt;the system&#39;s message&lt;/b&gt;</li>" in page
     assert "<dd>&lt;|im_end|&gt;\\n&lt;script&gt;alert(4)&lt;/script&gt;</dd>" in page and "<dd>57.1%</dd>" in page
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "{{ 7 * 7 }}" in page
-    assert page.count("<img ") == len(NAMES) - 1  # no suite was evaluated
-    assert page.count('src="data:image/svg+xml;base64,') == len(NAMES) - 1
-    assert 'href="charts/accuracy.html"' in page
+    assert page.count("<img ") == page.count('srcset="data:image/svg+xml;base64,') == len(SHOWN)
+    assert {link[:1] for link in re.findall(r'href="([^"]*)"', page)} == {"#", "d"}  # to this page; the empty icon
     for text in (
         "group_size",
         "64",
@@ -149,9 +156,9 @@ def test_tests_and_warnings_of_tables_have_words():
 
 def test_rows_of_tables_have_a_cell_a_column(tmp_path):
     results = write_results(tmp_path, RULESET, WORLD, config=CONFIG)
-    context = build_report(results, tmp_path / "report.html")
+    context = build_report(results)
     shown = [*context.values(), *context["more"]]
-    tables = [one for one in shown if isinstance(one, dict) and "columns" in one]
+    tables = [one for one in shown if isinstance(one, dict) and "caption" in one]
     assert len(tables) > 8
     for one in tables:
         assert {len(row) for row in one["rows"]} <= {len(one["columns"])}, one["caption"]
@@ -166,7 +173,7 @@ def test_rows_of_tables_have_a_cell_a_column(tmp_path):
 )
 def test_the_footnote_names_the_intervals_of_this_run(tmp_path, seeds, words, others):
     results = write_results(tmp_path, RULESET, {"sft": WORLD["sft"], "grpo": WORLD["grpo"]}, seeds, config=CONFIG)
-    page = " ".join(render_report(build_report(results, tmp_path / "report.html"), TEMPLATE).split())
+    page = " ".join(render_report(build_report(results), TEMPLATE).split())
     assert words in page and others not in page
     assert "On an idle machine: what a new run takes, an estimate" in page  # a wall time is no pure cost
 
@@ -178,11 +185,10 @@ def test_a_missing_value_is_an_error():
 
 def test_one_untrained_condition_makes_a_report(tmp_path):
     world, sizes = {"baseline": WORLD["baseline"]}, [("test", "structured", 40, 0)]
-    context = build_report(
-        write_results(tmp_path, RULESET, world, config=CONFIG, sizes=sizes), tmp_path / "report.html"
-    )
+    context = build_report(write_results(tmp_path, RULESET, world, config=CONFIG, sizes=sizes))
     page = render_report(context, TEMPLATE)
     assert "nothing to compare" in page
+    assert '<h1 id="verdict-title">Nothing was trained: no method to recommend</h1>' in page
     assert "Training settings" not in page
 
 
@@ -195,7 +201,7 @@ def test_learning_curves_stand_in_the_report(tmp_path):
     ]
     supervision = pl.DataFrame(labelled, schema=SUPERVISION, orient="row")
     write_table(supervision, tmp_path / "supervision.parquet", SUPERVISION)
-    context = build_report(results, tmp_path / "report.html")
+    context = build_report(results)
     page = render_report(context, TEMPLATE)
     assert "&lt;i&gt;sft learned the policy with 400 labels (tried: 25 and 400); fewest: 400" in page
     assert "Supervision of each training" in page and "<td>800</td>" in page
@@ -230,10 +236,22 @@ def requests_of(driver) -> list[str]:
     return [url for url in urls if not url.startswith(("data:", "blob:", "chrome"))]
 
 
+def emulate(driver, width: int, height: int) -> None:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+OPEN_ALL = "document.querySelectorAll('details').forEach(one => one.open = true)"
+ENDS = """const last = (selector) => Math.max(...[...document.querySelectorAll(selector)].map(
+    one => one.getBoundingClientRect().bottom));
+return [last('h1'), last('.tile'), last('.picture'), document.documentElement.scrollWidth]"""
+
+
 @pytest.mark.browser
 def test_in_a_browser_nothing_is_fetched_logged_or_run(report, tmp_path):
     from selenium.common.exceptions import NoAlertPresentException
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
 
     driver = browser(tmp_path)
     try:
@@ -245,14 +263,81 @@ def test_in_a_browser_nothing_is_fetched_logged_or_run(report, tmp_path):
                 driver.switch_to.alert.accept()
         assert driver.find_elements(By.CSS_SELECTOR, "svg.marks, canvas.marks")  # the interactive chart did draw
         driver.get(f"file://{report}")
+        for width, height in ((1280, 800), (390, 844)):  # verdict, tiles and picture stand in the first screen
+            emulate(driver, width, height)
+            *ends, scroll_width = driver.execute_script(ENDS)
+            assert max(ends) <= height and scroll_width <= width, (width, ends, scroll_width)
+        driver.execute_script(OPEN_ALL)
+        emulate(driver, 1280, 40_000)  # all is in view: all charts are drawn
+        drawn = "return document.querySelectorAll('figure.drawn svg.marks').length"
+        WebDriverWait(driver, 600).until(lambda one: one.execute_script(drawn) == len(SHOWN))
         text = driver.find_element(By.TAG_NAME, "body").text
         for payload in PAYLOADS:
             assert payload in text
-        assert driver.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
-        for width in (1400, 420):  # nothing sticks out of the page: wide things scroll in their own box
-            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        for width in (1400, 390):  # nothing sticks out of the page: wide things scroll in their own box
+            emulate(driver, width, 900)
             assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert prints_whole(driver)
+        assert driver.get_log("browser") == [] and requests_of(driver) == [f"file://{report}"]
+        with pytest.raises(NoAlertPresentException):
+            driver.switch_to.alert.accept()
+        tables_sort(driver)
+        links_open_and_terms_explain(driver)
+    finally:
+        driver.quit()
+
+
+def prints_whole(driver) -> bool:
+    """On A4 (688 px between margins) everything is open, and no table or picture is wider than the page."""
+    emulate(driver, 688, 1000)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    driver.execute_script("document.querySelectorAll('details').forEach(one => one.open = false)")
+    driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert driver.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
+    widest = (
+        "return Math.max(...[...document.querySelectorAll('table, img, svg, dl, pre')].map(one => one.scrollWidth))"
+    )
+    assert driver.execute_script(widest) <= 688
+    driver.execute_script("dispatchEvent(new Event('afterprint'))")
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    return True
+
+
+def tables_sort(driver) -> None:
+    """A heading of the scorecard sorts by its column, numbers by size, and turns the order when pressed again."""
+    column = "return [...document.querySelectorAll('table.card tbody tr')].map(row => row.cells[0].textContent)"
+    press = """const heads = [...document.querySelectorAll('table.card thead th')];
+        heads.find(one => one.textContent.startsWith('Accuracy')).querySelector('button').click()"""
+    driver.execute_script(press)
+    assert driver.execute_script(column) == ["Untrained", "GRPO", "SFT", "SFT → GRPO"]
+    driver.execute_script(press)
+    assert driver.execute_script(column) == ["SFT → GRPO", "SFT", "GRPO", "Untrained"]
+
+
+def links_open_and_terms_explain(driver) -> None:
+    """A link opens its section; a term says what it means when it has the focus."""
+    driver.execute_script("document.querySelectorAll('details').forEach(one => one.open = false)")
+    driver.execute_script("location.hash = 'cost'")
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, 20).until(lambda one: one.execute_script("return document.getElementById('cost').open"))
+    driver.execute_script("document.querySelector('#scorecard').open = true")
+    driver.execute_script("document.querySelector('table.card abbr').focus()")
+    shown = driver.execute_script("const tip = document.getElementById('tip'); return tip.textContent")
+    assert shown.startswith("Learned: the 95% CI of accuracy")
+
+
+@pytest.mark.browser
+def test_without_javascript_images_and_tables_stand(report, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    driver = browser(tmp_path)
+    try:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        driver.get(f"file://{report}")
+        images = driver.find_elements(By.CSS_SELECTOR, "figure img")
+        assert len(images) == len(SHOWN) and not driver.find_elements(By.CSS_SELECTOR, ".live")
+        assert all(int(image.get_property("naturalWidth")) > 0 for image in images)
     finally:
         driver.quit()
 
@@ -269,9 +354,10 @@ def test_what_a_run_is_not_for_stands_above_its_answer(tmp_path, purpose, seeds,
     conditions = {"baseline": WORLD["baseline"]}
     sizes = [("holdout", "structured", 40, 0)]
     results = write_results(tmp_path, RULESET, conditions, seeds, CONFIG | {"purpose": purpose}, sizes=sizes)
-    context = build_report(results, tmp_path / "report.html")
-    assert context["badges"] == badges
+    context = build_report(results)
+    assert context["first"]["badges"] == badges
     page = render_report(context, TEMPLATE)
-    above = page[page.index("<header>") : page.index("<h1>")]
-    assert re.findall(r"<strong>([^<]*)</strong> ", above) == badges
+    first = page[page.index("<h1") : page.index('<details class="section"')]
+    assert re.findall(r'<strong class="badge bad">([^<]*)</strong>', first) == badges
+    assert ('<strong class="badge good">2 seeds</strong>' in first) == (badges == [])
     assert ("worst–best seed" in context["summary"]["columns"]) == (len(seeds) > 1)

@@ -119,7 +119,7 @@ def test_found_rules_are_shown_as_text_with_the_yaml_to_paste(tmp_path):
     ]  # fmt: skip
     assert "hidden: true" in part["yaml"] and "\"team = '<b>a</b>'\"" in part["yaml"]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATE.rpartition("/")[0]), autoescape=True)
-    page = environment.get_template("report.html.j2").render(build_report(results, tmp_path / "report.html"))
+    page = environment.get_template("report.html.j2").render(build_report(results))
     assert "<b>a</b>" not in page and "team is &lt;b&gt;a&lt;/b&gt;" in page
 
 

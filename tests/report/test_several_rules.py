@@ -34,7 +34,7 @@ RULES = ["rule_0", "rule_1", "rule_nowhere"]
 def test_the_page_of_a_world_in_which_one_of_two_hidden_rules_is_learned(tmp_path):
     results = results_of(tmp_path, ONE_OF_TWO, SEVERAL)
     hold("world one of two hidden rules", answer_text(conclude(results)))
-    page = page_text(render_report(build_report(results, tmp_path / "report.html"), TEMPLATE))
+    page = page_text(render_report(build_report(results), TEMPLATE))
     hold("page one of two hidden rules", page)
     assert "nan" not in re.findall(r"[a-z]+", page.lower()) and "None" not in page
 
@@ -57,7 +57,7 @@ def test_a_ruleset_without_hidden_rules_says_nothing_of_any(tmp_path):
     results = results_of(
         tmp_path, {"baseline": {"accuracy": 0.25}, "sft": {"accuracy": 0.9}}, make_ruleset(3, n_hidden=0)
     )
-    page = page_text(render_report(build_report(results, tmp_path / "report.html"), TEMPLATE))
+    page = page_text(render_report(build_report(results), TEMPLATE))
     shown = [line for line in page.splitlines() if "hidden" in line.lower()]
     assert shown == ["order | rule | when | decision | hidden |"]  # the column of the table of rules
     render_charts(results, [tmp_path / "hidden_rule.svg"])

@@ -8,6 +8,22 @@ localrules:
     write_manifest,
 
 
+PAGE_PARTS = [  # of the report, beside its template
+    f"workflow/report/{name}"
+    for name in [
+        "macros.html.j2",
+        "scorecard.html.j2",
+        "rules.html.j2",
+        "side_effects.html.j2",
+        "examples.html.j2",
+        "setup.html.j2",
+        "provenance.html.j2",
+        "report.css",
+        "report.js",
+    ]
+]
+
+
 rule record_run:
     input:
         **{split: PATHS.split(split) for split in SPLITS},
@@ -90,12 +106,10 @@ rule write_report:
         predictions=PREDICTIONS,
         splits=EVALUATED_SPLITS,
         histories=HISTORIES,
-        svgs=[PATHS.chart(name, ".svg") for name in CHARTS],
         provenance=rules.record_run.output.provenance,
         ruleset=config["ruleset"],
         template="workflow/report/report.html.j2",
-        side_effects_template="workflow/report/side_effects.html.j2",
-        rules_template="workflow/report/rules.html.j2",
+        parts=PAGE_PARTS,
     output:
         page=f"{RESULTS}/report.html",
     log:
@@ -103,16 +117,12 @@ rule write_report:
     conda:
         ENVIRONMENT
     resources:
-        **small(mem_mb=1000),
+        **small(mem_mb=2000, runtime=20),
     params:
         config=config,
+        charts=list(CHARTS),
         code=code_of("write_report"),
-        content=content_of(
-            config["ruleset"],
-            "workflow/report/report.html.j2",
-            "workflow/report/side_effects.html.j2",
-            "workflow/report/rules.html.j2",
-        ),
+        content=content_of(config["ruleset"], "workflow/report/report.html.j2", *PAGE_PARTS),
     message:
         "Write the report"
     script:
@@ -142,6 +152,7 @@ rule write_manifest:
         rules.summarize.output,
         rules.record_run.output,
         rules.render_charts.output,
+        rules.write_cases.output,
         rules.write_report.output,
     output:
         manifest=f"{RESULTS}/manifest.json",

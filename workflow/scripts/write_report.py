@@ -11,4 +11,4 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         page = snakemake.output.page
         results = Results(Path(page).parent, snakemake.params.config, snakemake.input)
-        write_report(results, page, list(snakemake.input.svgs), snakemake.input.template)
+        write_report(results, page, snakemake.params.charts, snakemake.input.template)

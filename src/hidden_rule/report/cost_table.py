@@ -73,4 +73,4 @@ def cost_notes(results: Results) -> list[str]:
     notes = [MEASURED if results.costs["idle_s"].null_count() else ESTIMATED, *busy_sentences(results.costs)]
     if price is not None:
         notes.append(f"Price: at {money(price)} an hour, for a machine that runs one job at a time.")
-    return [*notes, "Training costs under Findings include the starting conditions."]
+    return [*notes, "Training costs in sentences, tiles and scorecard include the starting conditions."]

@@ -8,6 +8,7 @@ import polars as pl
 from hidden_rule.core.engines import TRL
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Estimate, Setting, defined
+from hidden_rule.report.text.comparisons import pair_of, turned
 from hidden_rule.report.text.label_findings import supervision_cells
 from hidden_rule.report.text.phrases import (
     amount,
@@ -191,7 +192,7 @@ def seed_table(results: Results, setting: Setting) -> dict:
 
 
 def comparison_table(results: Results, setting: Setting) -> dict:
-    """Pooled differences of the planned comparisons, in the order of the conditions; undefined ones are left out."""
+    """Pooled differences of the planned comparisons, winner minus other; undefined ones are left out."""
     of_setting = results.comparisons.filter(pl.col("seed").is_null(), **setting.columns).drop_nulls("difference")
     place = {name: i for i, name in enumerate(order_of(results))}
     rules = [None, *results.separate_rules]
@@ -201,17 +202,18 @@ def comparison_table(results: Results, setting: Setting) -> dict:
         key=lambda r: (r["metric"], rules.index(r["rule"]), place[r["condition_a"]], place[r["condition_b"]]),
     ):
         is_cost = r["metric"] == COST
+        r = turned(r, pair_of(r)[0 if (r["difference"] >= 0) != is_cost else 1])
         write = signed_amount if is_cost else signed
         difference = f"{write(r['difference'])} ({write(r['ci_low'])} to {write(r['ci_high'])})"
         p_values = [p_text(r["p_value"]), p_text(r["p_adjusted"])]
         least = amount(r["mde"]) if is_cost else "–" if r["mde"] >= 1 else points(r["mde"])
         test = [TESTS[r["test"]].replace(APPLICATION.many, results.ruleset.case.many), least, f"{r['n']:,}"]
         what = heading(r["metric"], results, r["rule"])
-        cells.append([f"{r['condition_a']} vs. {r['condition_b']}", what, difference, *p_values, *test])
+        cells.append([f"{r['condition_a']} \N{MINUS SIGN} {r['condition_b']}", what, difference, *p_values, *test])
     columns = [
-        "conditions",
+        "winner − other",
         "metric",
-        f"first − second, points{f' or {unit}' if (unit := unit_of(results)) else ''} (95% CI)",
+        f"difference, points{f' or {unit}' if (unit := unit_of(results)) else ''} (95% CI)",
         "p",
         "p (Holm)",
         "test",

@@ -11,9 +11,12 @@ from hidden_rule.experiment.runs import Setting, guess_words, of_rule
 from hidden_rule.report.charts.style import (
     DASHED,
     Chart,
+    columns_of,
     condition_colours,
     filling,
     finish,
+    heading_of,
+    is_narrow,
     nothing_to_show,
     panel_title,
     percent_tooltips,
@@ -47,8 +50,8 @@ class Panel:
     named: bool = True  # conditions stand beside it
 
 
-def accuracy_chart(results: Results) -> Chart:
-    """Accuracy by condition, a panel a setting, the main one first, beside published figures."""
+def accuracy_chart(results: Results, settings: list[Setting] | None = None) -> Chart:
+    """Accuracy by condition, a panel a setting (by default all, the main one first), beside published figures."""
     panels = [
         interval_panel(
             results,
@@ -61,7 +64,7 @@ def accuracy_chart(results: Results) -> Chart:
                 chance=results.chance,
             ),
         )
-        for setting in results.evaluated
+        for setting in settings or results.evaluated
     ]
     notes = interval_notes(results, ["accuracy"])
     headline = title("Accuracy", *notes)
@@ -93,20 +96,27 @@ def hidden_rule_chart(results: Results) -> Chart:
     headline = title(
         "Recall and precision on the hidden rules", setting.words, *HIDDEN_METRICS.values(), *notes, *nowhere
     )
-    return finish(alt.concat(*panels, columns=len(BRIEF), align="each", spacing=20).properties(title=headline))
+    return finish(
+        alt.concat(*panels, columns=columns_of(results, len(BRIEF)), align="each", spacing=20).properties(
+            title=headline
+        )
+    )
 
 
 def panels_of_rule(results: Results, rule: str | None) -> list[Panel]:
     """A panel a metric for one of several hidden rules, or for all of them together, which a study's figures are of."""
-    name = wrapped(rule, RULE_LINE) if rule else ["all hidden rules"]
+    name, stacked = wrapped(rule, RULE_LINE) if rule else ["all hidden rules"], is_narrow(results)
     return [
         Panel(
             metric,
-            [*(name if i == 0 else [" "] * len(name)), f"{words} ({sample_size(results, metric, results.main, rule)})"],
+            [
+                *(name if i == 0 or stacked else [" "] * len(name)),
+                f"{words} ({sample_size(results, metric, results.main, rule)})",
+            ],
             max(200, width_of(results) // 2),
             rule,
             {} if rule else published_figures(results, metric),
-            named=i == 0,
+            named=i == 0 or stacked,
         )
         for i, (metric, words) in enumerate(BRIEF.items())
     ]
@@ -168,7 +178,9 @@ def interval_panel(results: Results, setting: Setting, panel: Panel) -> alt.Laye
     points = base.mark_point(size=95, strokeWidth=2, opacity=1)
     layers.append(points.encode(x=x, tooltip=tooltip, **filling(results)))
     layers.append(base.mark_text(align="left", dx=7, fontSize=12, color="#222").encode(x=alt.X("at:Q"), text="text:N"))
-    return alt.layer(*layers).properties(width=panel.width, height=alt.Step(38), title=panel_title(panel.heading))
+    return alt.layer(*layers).properties(
+        width=panel.width, height=alt.Step(38), title=panel_title(heading_of(panel.heading, results))
+    )
 
 
 def chance_layers(chance: float, x: alt.X) -> list[alt.Chart]:

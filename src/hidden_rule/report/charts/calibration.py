@@ -8,6 +8,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.report.charts.style import (
     DASHED,
     Chart,
+    columns_of,
     condition_colours,
     finish,
     nothing_to_show,
@@ -41,7 +42,7 @@ def calibration_chart(results: Results) -> Chart:
         "Point: accuracy of answers of similar probability, with its 95% CI. Dashed: perfect calibration",
         "ECE: expected calibration error, the mean distance of the points from the dashed line",
     ]
-    columns = min(COLUMNS, len(panels))
+    columns = columns_of(results, min(COLUMNS, len(panels)))
     return finish(alt.concat(*panels, columns=columns, spacing=28).properties(title=title(HEADLINE, *notes)))
 
 

@@ -9,6 +9,7 @@ from hidden_rule.report.charts.style import (
     INVALID_COLOUR,
     LABEL_COLOURS,
     Chart,
+    columns_of,
     finish,
     nothing_to_show,
     panel_title,
@@ -35,7 +36,7 @@ def collapse_chart(results: Results) -> Chart:
     shown = shown_runs(curves, results)
     if not shown:
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained with RL.", results)
-    columns = min(2, len(shown))
+    columns = columns_of(results, min(2, len(shown)))
     width = width_of(results) if columns == 1 else max(240, width_of(results) // 2)
     panels = [
         collapse_panel(curves.filter(**run.columns), f"{run.condition}, seed {run.seed}", results.labels, width)

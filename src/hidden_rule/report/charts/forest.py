@@ -7,6 +7,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.report.charts.style import (
     Chart,
     finish,
+    is_narrow,
     nothing_to_show,
     seeds_in_words,
     text_width,
@@ -15,10 +16,9 @@ from hidden_rule.report.charts.style import (
 )
 from hidden_rule.report.text.comparisons import (
     ALPHA,
-    compared_with_all,
     differs,
     has_all_pairs,
-    other_than,
+    pair_of,
     turned,
     with_leader,
 )
@@ -26,14 +26,14 @@ from hidden_rule.report.text.phrases import MANY, p_text, signed
 
 HEADLINE = "Differences in accuracy"
 FOUND, NOT_FOUND = "#0072B2", "#6B6B6B"  # significant or not
-ROW = 26  # px
+ROW, TALL = 26, 62  # px; of a row whose texts stand above it
 ROWS = pl.Schema(
     {
         "row": pl.Int64,  # 0, 1, … of a pair
-        "left": pl.String,
-        "right": pl.String,  # better than `left` where `difference` is above 0
+        "winner": pl.String,  # the more accurate one, all seeds together
+        "other": pl.String,
         "seed": pl.Int64,  # null: pooled
-        "difference": pl.Float64,  # of accuracy, a share
+        "difference": pl.Float64,  # of accuracy, the winner's minus the other's, a share
         "ci_low": pl.Float64,
         "ci_high": pl.Float64,
         "significant": pl.Boolean,
@@ -49,29 +49,41 @@ def accuracy_comparisons(results: Results) -> pl.DataFrame:
 
 
 def forest_rows(comparisons: pl.DataFrame, conditions: list[str]) -> pl.DataFrame:
-    """Differences, a row of ROWS for each pair and seed, pairs in the order of the conditions.
+    """Differences, winner minus other, a row of ROWS for each pair and seed, pairs with the largest difference first.
 
     comparisons: of accuracy in one setting. Where all pairs of many conditions were compared, only those with the
-    leading one are shown, which then is the right one. Where all were compared with one, that is the left one.
+    leading one are shown. Of equal conditions the first in `conditions` counts as the winner.
     """
     found = comparisons.to_dicts()
     pooled = [row for row in found if row["seed"] is None]
     if len(conditions) > MANY and pooled and has_all_pairs(pooled):
         found = with_leader(found)
-    elif against := compared_with_all(pooled):
-        found = [turned(row, other_than(against, row)) for row in found]
-    place = {name: i for i, name in enumerate(conditions)}
+        pooled = [row for row in found if row["seed"] is None]
+    winners = {frozenset(pair_of(row)): winner_of(row, conditions) for row in pooled}
     rows = []
-    for row in found:
+    for row in (turned(row, winners[frozenset(pair_of(row))]) for row in found):
         low, middle, high = (signed(row[key]) for key in ("ci_low", "difference", "ci_high"))
         rows.append(
-            {"left": row["condition_b"], "right": row["condition_a"], "significant": differs(row)}
+            {"winner": row["condition_a"], "other": row["condition_b"], "significant": differs(row)}
             | {key: row[key] for key in ("seed", "difference", "ci_low", "ci_high", "n")}
             | {"numbers": f"{middle} ({low} to {high}), {p_text(row['p_adjusted'])}"}
         )
-    pairs = sorted({(row["left"], row["right"]) for row in rows}, key=lambda pair: (place[pair[1]], place[pair[0]]))
-    rows = [row | {"row": pairs.index((row["left"], row["right"]))} for row in rows]
+    place = {name: i for i, name in enumerate(conditions)}
+    ranked = sorted(
+        (row for row in rows if row["seed"] is None),
+        key=lambda row: (-row["difference"], place[row["winner"]], place[row["other"]]),
+    )
+    pairs = [(row["winner"], row["other"]) for row in ranked]
+    rows = [row | {"row": pairs.index((row["winner"], row["other"]))} for row in rows]
     return pl.DataFrame(rows, schema=ROWS).sort("row", "seed")
+
+
+def winner_of(row: dict, conditions: list[str]) -> str:
+    """The more accurate condition of a pooled comparison; of equal ones the first."""
+    first, second = pair_of(row)
+    if row["difference"] == 0:
+        return min(first, second, key=conditions.index)
+    return first if row["difference"] > 0 else second
 
 
 def forest_chart(results: Results) -> Chart:
@@ -82,17 +94,19 @@ def forest_chart(results: Results) -> Chart:
         return nothing_to_show(HEADLINE, "There is only one condition, and nothing to compare.", results)
     pooled, of_seeds = rows.filter(pl.col("seed").is_null()), rows.filter(pl.col("seed").is_not_null())
     plot = difference_plot(pooled, of_seeds, width_of(results))
-    columns = [text_column(pooled, "left", "right"), plot, text_column(pooled, "right", "left"),
-               text_column(pooled, "numbers", "left")]  # fmt: skip
+    pairs = pooled.with_columns(pair=pl.format("{} \N{MINUS SIGN} {}", "winner", "other"))
+    columns = [text_column(pairs, "pair", "right"), plot, text_column(pooled, "numbers", "left")]
+    if is_narrow(results):
+        columns = [stacked(pairs, plot, results)]
     n_pairs = comparisons.filter(pl.col("seed").is_null()).height
     adjusted = f" after Holm correction for {n_pairs} planned comparisons" if n_pairs > 1 else ""
-    some = [] if pooled.height == n_pairs else [f"Pairs with {pooled['right'][0]} only; comparisons.parquet has all"]
+    some = [] if pooled.height == n_pairs else [f"Pairs with {leader_of(pooled)} only; comparisons.parquet has all"]
     notes = [
         f"Accuracy, {results.main.words}; n = {max(of_seeds['n']):,} {results.ruleset.case.many}; "
         + seeds_in_words(of_seeds["seed"])
         + (", ticks: single seeds" if of_seeds["seed"].n_unique() > 1 else ""),
         *some,
-        "Point and bar: accuracy of the right condition minus that of the left one, with its 95% CI",
+        "Point and bar: accuracy of the winner minus that of the other, with its 95% CI",
         f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted}, and a CI without 0; \N{WHITE CIRCLE} not significant",
     ]
     return finish(alt.hconcat(*columns, spacing=8).properties(title=title(HEADLINE, *notes)))
@@ -103,7 +117,7 @@ def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) ->
     rows = pl.concat([pooled, of_seeds])
     y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=pooled["row"].to_list()))
     reach = max(0.02, *rows["ci_high"], *(-rows["ci_low"]))
-    low = min(*pooled["ci_low"], *of_seeds["difference"], -0.3 * reach)
+    low = min(*pooled["ci_low"], *of_seeds["difference"], -0.05 * reach)
     high = max(*pooled["ci_high"], *of_seeds["difference"], 0.3 * reach)
     scale = alt.Scale(domain=[100 * low, 100 * high], nice=True)
     base = alt.Chart(pooled).transform_calculate(
@@ -112,7 +126,7 @@ def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) ->
     along = {"title": "difference in percentage points", "scale": scale, "axis": alt.Axis(tickCount=7)}
     x, low_x, zero_x = (alt.X(f"{field}:Q", **along) for field in ("difference", "ci_low", "zero"))
     colour = alt.condition("datum.significant", alt.value(FOUND), alt.value(NOT_FOUND))
-    tooltip = ["left:N", "right:N", "numbers:N", "n:Q"]
+    tooltip = ["winner:N", "other:N", "numbers:N", "n:Q"]
     layers = [
         alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(color="#444").encode(x=zero_x),
         base.mark_rule(strokeWidth=2.5).encode(x=low_x, x2="ci_high:Q", y=y, color=colour),
@@ -123,15 +137,22 @@ def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) ->
     point = base.mark_point(size=85, strokeWidth=2, opacity=1)
     fill = alt.condition("datum.significant", alt.value(FOUND), alt.value("white"))
     layers.append(point.encode(x=x, y=y, stroke=colour, fill=fill, tooltip=tooltip))
-    layers.append(direction("\N{LEFTWARDS ARROW} left is better", 0, "left"))
-    layers.append(direction("right is better \N{RIGHTWARDS ARROW}", width, "right"))
     return alt.layer(*layers).properties(width=width, height=ROW * pooled.height)
 
 
-def direction(text: str, x: int, align: str) -> alt.Chart:
-    """What a side of the plot means, above it."""
-    words = alt.Chart(pl.DataFrame({"text": [text]})).mark_text(align=align, baseline="bottom", color="#555", dy=-4)
-    return words.encode(x=alt.value(x), y=alt.value(0), text="text:N")
+def leader_of(pooled: pl.DataFrame) -> str:
+    """The condition that stands in all of several pairs."""
+    return set.intersection(*({row["winner"], row["other"]} for row in pooled.to_dicts())).pop()
+
+
+def stacked(pairs: pl.DataFrame, plot: alt.LayerChart, results: Results) -> alt.LayerChart:
+    """The plot with pairs and numbers above each row."""
+    lines = pairs.with_columns(text=pl.concat_list("pair", "numbers"))
+    y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=pairs["row"].to_list()))
+    words = alt.Chart(lines).mark_text(align="left", dy=-21, fontSize=11, color="#222", lineHeight=13)
+    above = words.encode(x=alt.value(0), y=y, text="text:N")
+    size = {"width": width_of(results) + 110, "height": TALL * pairs.height}
+    return alt.layer(*plot.layer, above).properties(**size)
 
 
 def text_column(rows: pl.DataFrame, column: str, align: str) -> alt.Chart:

@@ -11,6 +11,7 @@ from hidden_rule.report.charts.style import (
     CONDITION_COLOURS,
     Chart,
     chance_rule,
+    columns_of,
     finish,
     nothing_to_show,
     percent_tooltips,
@@ -76,7 +77,7 @@ def label_chart(results: Results) -> Chart:
     for row in panel_rows(points):
         panels = [curve_panel(row, measure, colour, width) for measure in (accuracy, *recalls)]
         panels[0] = alt.layer(chance_rule(results.chance).encode(y=value_axis(accuracy)), panels[0])
-        rows.append(alt.concat(*panels, columns=COLUMNS, spacing=30))
+        rows.append(alt.concat(*panels, columns=columns_of(results, COLUMNS), spacing=30))
     n = max(accuracy.of(points)["n"], default=0)
     cases = [(max(of.of(points)["n"], default=0), of.rule or "the hidden rule") for of in recalls]
     seeds = seeds_in_words(results.metrics["seed"].drop_nulls())

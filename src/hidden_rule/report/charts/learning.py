@@ -8,6 +8,7 @@ from hidden_rule.report.charts.style import (
     CONDITION_COLOURS,
     Chart,
     chance_rule,
+    columns_of,
     condition_colours,
     finish,
     legend_columns,
@@ -56,14 +57,16 @@ def learning_chart(results: Results) -> Chart:
         "included",
         *busy_sentences(results.costs),
     ]
-    return finish(alt.hconcat(*panels, spacing=30).properties(title=title(HEADLINE, *notes)))
+    return finish(
+        alt.concat(*panels, columns=columns_of(results, 2), spacing=30).properties(title=title(HEADLINE, *notes))
+    )
 
 
 def curve_panel(curves: pl.DataFrame, field: str, heading: str, results: Results, width: int) -> alt.LayerChart:
     """The curves over `field`, `step` or `time`."""
     trained = set(curves["condition"])
     colours = {name: colour for name, colour in condition_colours(results).items() if name in trained}
-    columns = legend_columns(colours, 2 * width)
+    columns = legend_columns(colours, columns_of(results, 2) * width)
     legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columnPadding=30, columns=columns)
     colour = alt.Color("condition:N", scale=scale_of(colours), legend=legend)
     # where a colour recurs, the shape differs

@@ -11,7 +11,9 @@ Chart: TypeAlias = alt.TopLevelMixin
 UNTRAINED = "#6B6B6B"
 CONDITION_COLOURS = (  # Okabe & Ito (2008): distinct to colour-blind readers and in grey
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F",
+    "#9EDE3B", "#7A3FD1", "#661100", "#B59CFF",  # and four more, each as far from all others as a search found (CIELAB)
 )  # fmt: skip
+LIGHTEST = 0.65  # share of white in the lightest shade of a group
 LABEL_COLOURS = (  # Paul Tol's "muted": also distinct, in other hues than the conditions'
     "#332288", "#88CCEE", "#DDCC77", "#117733", "#CC6677", "#AA4499", "#44AA99", "#999933", "#882255",
 )  # fmt: skip
@@ -21,16 +23,52 @@ REFERENCES_HOLLOW = "Hollow: references, which train no language model"
 DASHED = [4, 4]
 
 
+NARROW = 240  # px: plots that are no wider stand below each other, as on a phone
+NARROW_LINE = 42  # characters of a heading in one line above such a plot
+
+
 def width_of(results) -> int:
     """Width of a plot in px."""
     return results.config["charts"]["width"]
 
 
+def is_narrow(results) -> bool:
+    return width_of(results) <= NARROW
+
+
+def columns_of(results, n: int) -> int:
+    """How many of `n` panels stand side by side."""
+    return 1 if is_narrow(results) else n
+
+
+def heading_of(text, results):
+    """The heading of a plot, in lines where plots are narrow."""
+    return wrapped(text, NARROW_LINE) if is_narrow(results) and isinstance(text, str) else text
+
+
 def condition_colours(results) -> dict[str, str]:
-    """Colour of each condition, the same in every chart; those without training share a grey."""
+    """Colour of each condition, the same in every chart; those without training share a grey.
+
+    Of more conditions than colours, those with the same method and start are shades of one colour.
+    """
     trained = [name for name in results.conditions if name in results.starts]
-    colours = {name: CONDITION_COLOURS[i % len(CONDITION_COLOURS)] for i, name in enumerate(trained)}
+    colours = dict(zip(trained, CONDITION_COLOURS, strict=False))
+    if len(trained) > len(CONDITION_COLOURS):
+        groups: dict[tuple, list[str]] = {}
+        for name in trained:
+            groups.setdefault((results.settings[name]["method"], results.starts[name]), []).append(name)
+        colours = {
+            name: shade(CONDITION_COLOURS[i % len(CONDITION_COLOURS)], LIGHTEST * k / len(names))
+            for i, names in enumerate(groups.values())
+            for k, name in enumerate(names)
+        }
     return {name: colours.get(name, UNTRAINED) for name in results.conditions}
+
+
+def shade(colour: str, white: float) -> str:
+    """A colour with a share of white."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (255 - part) * white):02X}" for part in parts)
 
 
 def filling(results) -> dict:

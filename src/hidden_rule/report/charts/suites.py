@@ -88,7 +88,7 @@ def suites_chart(results: Results) -> Chart:
     notes = [
         f"Estimate and 95% CI, clustered by family; {seeds_in_words(results.metrics['seed'].drop_nulls())}; "
         "n: answers or pairs of answers",
-        "Darker is better; grey: no value",
+        "The bluer, the better; grey: no value",
     ]
     return finish(heat_map(cells).properties(title=title(HEADLINE, *notes)))
 

@@ -10,6 +10,7 @@ from hidden_rule.report.charts.style import (
     chance_rule,
     condition_colours,
     finish,
+    heading_of,
     legend_columns,
     nothing_to_show,
     panel_title,
@@ -24,12 +25,17 @@ ZERO_LOSS = 1e-6  # GRPO's advantages sum to zero, and so does its loss as long 
 DASHES = ([1, 0], [7, 3], [2, 2])  # where colours recur: the first time, the second, the third
 
 
-def training_chart(results: Results) -> Chart:
-    """Validation accuracy, reward where there is one, and loss (a panel a method), over optimizer steps."""
+def training_chart(results: Results, *, with_validation: bool = True) -> Chart:
+    """Validation accuracy, reward where there is one, and loss (a panel a method), over optimizer steps.
+
+    with_validation: whether validation accuracy is shown, which learning curves show too.
+    """
     histories = results.histories
     if not histories:
         return nothing_to_show(HEADLINE, "No condition of this experiment was trained.", results)
     curves = training_curves(histories)
+    if not with_validation:
+        curves = curves.filter(pl.col("metric") != "validation_accuracy")
     panels, notes = [], []
     for heading, rows in panels_of(curves, [run.method for run in histories], results.chance.words).items():
         metric, largest = rows["metric"][0], max(rows["value"].abs())
@@ -37,6 +43,8 @@ def training_chart(results: Results) -> Chart:
             notes.append(f"{heading}: zero up to rounding, not shown")
         else:
             panels.append(curve_panel(rows, heading, max(curves["step"]), results))
+    if not panels:
+        return nothing_to_show(HEADLINE, "No reward or loss was recorded.", results)
     n_seeds, widest = len({run.seed for run in histories}), max(curves["window"])
     note = f"One line per condition{' and seed' if n_seeds > 1 else ''}; {n_seeds} seed{'s' if n_seeds > 1 else ''}"
     note += f"; points average up to {widest} steps" if widest > 1 else ""
@@ -71,7 +79,7 @@ def curve_panel(rows: pl.DataFrame, heading: str, last: int, results: Results) -
     line = alt.Chart(rows).mark_line(point=is_accuracy, strokeWidth=1.8, opacity=0.85, clip=True)
     layers = [chance_rule(results.chance).encode(y="value:Q")] if is_accuracy else []
     layers.append(line.encode(x=x, y=y, color=colour, strokeDash=dash, detail="seed:N", tooltip=tooltip))
-    named = panel_title(heading, frame="group")
+    named = panel_title(heading_of(heading, results), frame="group")
     return alt.layer(*layers).properties(width=width_of(results), height=150, title=named)
 
 

@@ -1,22 +1,31 @@
-"""The report: one HTML page that needs no network, made from tables, charts and provenance.
+"""What the template of the page shows, and the page itself.
 
-The page runs no script: its content security policy forbids all of them, and every text is escaped by the template.
-Charts stand in it as images (data URIs), so that nothing inside one can reach the page.
+The content security policy of the page allows the two scripts that it holds by their hashes, and no other; every text
+is escaped by the template. The page asks for nothing from anywhere, and links to no file beside it.
 """
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from hidden_rule.core.files import write_text
 from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
 from hidden_rule.report import rules_page, side_effects_page
+from hidden_rule.report.charts.files import library
 from hidden_rule.report.cost_table import cost_notes, cost_table
-from hidden_rule.report.embedding import embed_chart
 from hidden_rule.report.examples import examples
 from hidden_rule.report.model_section import model_section
+from hidden_rule.report.page.figures import as_data, figures_of
+from hidden_rule.report.page.first_screen import first_screen
+from hidden_rule.report.page.glossary import explained, glossary_of
+from hidden_rule.report.page.many import by_value, narrower
+from hidden_rule.report.page.scorecard import scorecard
+from hidden_rule.report.page.sections import sections
 from hidden_rule.report.tables import (
     as_text,
     collapse_table,
@@ -24,7 +33,6 @@ from hidden_rule.report.tables import (
     feasibility_table,
     hidden_rules_table,
     label_table,
-    order_of,
     policy_table,
     seed_table,
     settings_table,
@@ -33,71 +41,71 @@ from hidden_rule.report.tables import (
     supervision_table,
     table,
 )
-from hidden_rule.report.text.badges import badges
 from hidden_rule.report.text.baselines import describe_references, hidden_rule_note
-from hidden_rule.report.text.findings import conclude
-from hidden_rule.report.text.phrases import percent
+from hidden_rule.report.text.evidence import Evidence, gather
+from hidden_rule.report.text.findings import conclude, rules_learned
 
 NOT_LISTED = ("packages", "config", "timings")  # of the provenance: shown elsewhere, or in its JSON only
 SHARED = ("model", "decoding", "data", "lora", "seeds", "evaluation")  # sections of the config
-CHARTS = {
-    "accuracy": "Accuracy by condition with 95% CI, for each suite and decoding.",
-    "forest": "Differences in accuracy of the planned comparisons with 95% CI; filled where significant.",
-    "expected_cost": "Expected cost of mistakes per 1,000 cases by condition with 95% CI; lower is better.",
-    "hidden_rule": "Recall and precision on each hidden rule by condition with 95% CI.",
-    "suites": "Generalization suites by condition with 95% CI; darker is better.",
-    "cost": "Accuracy against training time with 95% CI, and the Pareto front.",
-    "confusion": "Confusion matrix of each condition: predicted by true decision.",
-    "calibration": "Calibration: accuracy by predicted probability with 95% CI, a panel per condition.",
-    "learning": "Learning curves: validation accuracy over optimizer steps and over training time.",
-    "training": "Training curves: validation accuracy, reward and loss over optimizer steps.",
-    "collapse": "Share of each decision among sampled answers over steps, with entropy and groups of equal rewards.",
-    "labels": "Accuracy and recall on each hidden rule against labels, seconds, tokens, bits and label noise.",
-}
+STYLE, SCRIPT = "report.css", "report.js"  # beside the template
 
 
-def build_report(results: Results, output, svgs=()) -> dict:
-    """Everything that the template shows, conditions by their display names.
-
-    output: path of the page; svgs: paths of charts to show in it.
-    """
+def build_report(results: Results, charts=()) -> dict:
+    """Everything that the template shows, conditions by their display names; charts: names of those to show."""
     results = displayed(results)
-    return {
+    figures = figures_of(results, charts)
+    answer, found = conclude(results), gather(results)
+    context = {
         "experiment": results.config["experiment"],
-        "badges": badges(results),
-        "answer": conclude(results),
+        "first": first_screen(results),
+        "scorecard": scorecard(results, found),
+        "answer": answer,
+        "on_rules": on_rules(found),
         "setting": results.main.words,
         "nouns": results.ruleset.case,
         "several": several_seeds(results),
-        "charts": [embed_chart(path, output, alternative(results, Path(path).stem)) for path in svgs],
         "side_effects": side_effects_page.section(results),
         "rules": rules_page.section(results),
+        "glossary": glossary_of(has_hidden=bool(results.rules_apart)),
+        "explained": explained,
+        "figures": figures,
         **tables_of(results),
         **sources_of(results),
     }
+    return context | {"sections": sections(results, context, figures)}
+
+
+def on_rules(found: Evidence) -> str:
+    """Who learned which hidden rule, in a sentence; empty without hidden rules that fire."""
+    tested = {of.rule: of.verdicts for of in found.hidden if not of.untested}
+    if not tested:
+        return ""
+    none = f"No condition demonstrably learned {'the' if len(found.hidden) == 1 else 'a'} hidden rule."
+    return rules_learned(found.contenders, found.best, tested) or none
 
 
 def tables_of(results: Results) -> dict:
     """The tables and examples that the template shows, by their names there."""
     main, others, free = results.main, results.evaluated[1:], results.free or results.main
     more = [summary_table(results, setting) for setting in others]
-    more.append(label_table(results, main))
     if several_seeds(results):
         more.append(seed_table(results, main))
-    more += [comparison_table(results, setting) for setting in others]
+    more += [one for setting in others if (one := comparison_table(results, setting))["rows"]]
     references = describe_references(results.config)
     return {
         "summary": summary_table(results, main),
         "hidden_rules": hidden_rules_table(results, main),
         "comparison": comparison_table(results, main),
-        "suites": suites_table(results),
+        "suites": narrower(suites_table(results)),
         "collapse": collapse_table(results),
         "supervision": supervision_table(results),
-        "more": [*more, feasibility] if (feasibility := feasibility_table(results)) else more,
+        "feasibility": feasibility_table(results),
+        "by_label": label_table(results, main),
+        "more": more,
         "examples": examples(results, free),
         "examples_setting": free.words,
         "policy": policy_table(results.ruleset),
-        "settings": settings_table(results),
+        "settings": by_value(settings_table(results)),
         "references": table("Reference conditions", ["condition", "description"], references.items(), wrap=True),
         "costs": cost_table(results),
         "cost_notes": cost_notes(results),
@@ -129,14 +137,20 @@ def several_seeds(results: Results) -> bool:
     return results.metrics["seed"].drop_nulls().n_unique() > 1
 
 
-def alternative(results: Results, chart: str) -> str:
-    """A chart's text alternative."""
-    text = CHARTS.get(chart, "")
-    if chart != "accuracy":
-        return text
-    found = {name: results.estimate(name, results.main, "accuracy") for name in order_of(results)}
-    values = (f"{name} {percent(accuracy.value)}" for name, accuracy in found.items() if accuracy)
-    return f"{text} {results.main.words}: {', '.join(values)}."
+def hash_of(script: str) -> str:
+    """A script as a content security policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def assets_of(folder: Path, has_charts: bool) -> dict:
+    """Our own style and scripts, which the page holds as they are, and the policy that allows these scripts alone."""
+    own = (folder / SCRIPT).read_text(encoding="utf-8")
+    scripts = [*([library()] if has_charts else []), own]
+    return {
+        "style": Markup((folder / STYLE).read_text(encoding="utf-8")),  # ours
+        "scripts": [Markup(script) for script in scripts],  # ours, and the library's
+        "script_policy": " ".join(map(hash_of, scripts)),
+    }
 
 
 def render_report(context: dict, template_path) -> str:
@@ -146,9 +160,11 @@ def render_report(context: dict, template_path) -> str:
         loader=jinja2.FileSystemLoader(path.parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template(path.name).render(context)
+    figures = context.get("figures", [])
+    held = assets_of(path.parent, bool(figures)) | {"chart_data": as_data(figures)}
+    return environment.get_template(path.name).render(context | held)
 
 
-def write_report(results: Results, output, svgs, template) -> None:
-    """Write the page to `output`; svgs: paths of the charts to show; template: path of the Jinja template."""
-    write_text(render_report(build_report(results, output, svgs), template), output)
+def write_report(results: Results, output, charts, template) -> None:
+    """Write the page to `output`; charts: names of those to show; template: path of the Jinja template."""
+    write_text(render_report(build_report(results, charts), template), output)
