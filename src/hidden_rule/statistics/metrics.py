@@ -32,14 +32,14 @@ hidden rule (or all together) and seed (or pooled): `p_adjusted` is Holm's over 
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from hidden_rule.core.tables import COMPARISONS, METRICS
-from hidden_rule.experiment.runs import Run, separate_rules
+from hidden_rule.experiment.runs import Run, Setting, separate_rules
 from hidden_rule.statistics.expected_cost import CostScheme, compare_cost, cost_rows
 from hidden_rule.statistics.intervals import effective_rows, holm, paired_difference, share_interval, wilson
 from hidden_rule.statistics.outcomes import Outcomes, count_patterns, load_outcomes
@@ -209,18 +209,20 @@ def summarize_predictions(
     suites: pl.DataFrame | None = None,
     planned: Sequence[tuple[str, str]] | None = None,
     scheme: CostScheme | None = None,
+    settings: Collection[Setting] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Tables METRICS and COMPARISONS, sorted, of the prediction table at the path of each run.
 
     suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
     `suites_metrics`, their comparisons those of `suites_comparisons`. planned: the pairs that are compared, each in the
     order in which its difference is taken; None: all pairs. scheme: what mistakes cost, if that is known; the expected
-    cost is then one of the metrics of splits, which a suite, made of chosen cases, has none of.
+    cost is then one of the metrics of splits, which a suite, made of chosen cases, has none of. settings: those that are
+    summarized; None: all.
     """
     metrics, comparisons = [], []
     if planned is None:
         planned = list(itertools.combinations(dict.fromkeys(run.condition for run in predictions), 2))
-    for outcomes in load_outcomes(predictions, ruleset.labels):
+    for outcomes in load_outcomes(predictions, ruleset.labels, settings):
         members = None if suites is None else suites.filter(suite=outcomes.setting.suite)
         pairs = [(a, b) for a, b in planned if a in outcomes.codes and b in outcomes.codes]
         if members is None or members.is_empty():

@@ -1,6 +1,6 @@
 """How each run answered each application, read from prediction tables into small integer codes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +34,10 @@ def scan_predictions(path, labels) -> pl.LazyFrame:
     return scan_table(path, predictions_schema(list(labels)))
 
 
-def load_outcomes(predictions: Mapping[Run, object], labels) -> Iterator[Outcomes]:
-    """Yield the Outcomes of each setting, in the order of their names.
+def load_outcomes(
+    predictions: Mapping[Run, object], labels, settings: Collection[Setting] | None = None
+) -> Iterator[Outcomes]:
+    """Yield the Outcomes of each setting, or of those in `settings`, in the order of their names.
 
     predictions: the path of each run's prediction table. An application that occurs twice, or tables that do not hold
     the same applications with the same truth, are a UserError: the runs could not be compared.
@@ -46,6 +48,8 @@ def load_outcomes(predictions: Mapping[Run, object], labels) -> Iterator[Outcome
     everything = pl.concat(parts.values()).unique().sort(kinds, nulls_last=True)
     for setting, cells in everything.group_by(["suite", "decoding"], maintain_order=True):
         setting = Setting(*setting)
+        if settings is not None and setting not in settings:
+            continue
         cells = cells.select(CELL).with_columns(code=pl.int_range(pl.len(), dtype=pl.UInt32))
         truth = cells.select(pl.struct(TRUTH).rank("dense")).to_series().to_numpy()
         codes: dict[str, dict[int, np.ndarray]] = {}

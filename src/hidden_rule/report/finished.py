@@ -1,0 +1,40 @@
+"""The results of a finished run that a person names by its folder; anything else is refused in one line."""
+
+from pathlib import Path
+
+from hidden_rule.core.errors import UserError
+from hidden_rule.core.files import read_json
+from hidden_rule.core.paths import ROOT
+from hidden_rule.experiment.results import Results
+from hidden_rule.report.text.phrases import listing
+from hidden_rule.task.ruleset import load_ruleset
+
+TABLES = ("metrics.parquet", "comparisons.parquet", "costs.parquet")
+PROVENANCE = "provenance.json"
+REMEDY = "name the folder of a finished run, as in results/laptop"
+
+
+def read_finished(folder, named: str = "") -> Results:
+    """The results in `folder`; named: the variable of `make` that names it, for messages.
+
+    Raises UserError for what is no folder, no results folder or an unfinished run, and for damaged provenance.
+    """
+    if not str(folder).strip():
+        raise UserError(named or "folder", None, "names no folder", REMEDY)
+    path = Path(folder)
+    if not path.is_dir():
+        raise UserError(path, named, "is a file" if path.exists() else "does not exist", REMEDY)
+    missing = [name for name in (*TABLES, PROVENANCE) if not (path / name).is_file()]
+    if len(missing) > len(TABLES):
+        started = any((path / part).is_dir() for part in ("data", "logs", "training"))
+        fault = "holds a run that is not finished" if started else "is no results folder"
+        raise UserError(path, named, f"{fault}: it has no {listing(missing)}", REMEDY)
+    if missing:
+        raise UserError(path, named, f"holds a run that is not finished: it has no {listing(missing)}", REMEDY)
+    record = read_json(path / PROVENANCE)
+    config = record.get("config") if isinstance(record, dict) else None
+    if not isinstance(config, dict) or "conditions" not in config or "ruleset" not in config:
+        raise UserError(path / PROVENANCE, "config", "is missing or damaged", "run the experiment again")
+    own = path / Path(config["ruleset"]).name  # of own cases it is one of the results, which may have been moved
+    is_own = config.get("data", {}).get("source") == "file" and own.is_file()
+    return Results(path, config, ruleset=load_ruleset(own if is_own else ROOT / config["ruleset"]))
