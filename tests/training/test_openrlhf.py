@@ -377,6 +377,15 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(tmp_path):
     assert engine.saved(run) == run.n_steps
 
 
+def test_the_last_checkpoint_is_none_to_go_on_from(tmp_path):
+    run = run_of(tmp_path, GRPO)
+    for step in (160, 240):
+        write_checkpoint(run, "_actor", step)
+    assert openrlhf.OpenRLHF().saved(run) == 160
+    openrlhf.choose_checkpoint(run)
+    assert names_of(run.checkpoints / "_actor") == {"global_step160"}
+
+
 def test_actor_and_critic_go_on_from_the_same_step(tmp_path):
     run = run_of(tmp_path, GRPO, method="ppo")
     write_checkpoint(run, "_actor", 2)

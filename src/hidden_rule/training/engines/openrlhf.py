@@ -173,13 +173,17 @@ def variables_of(run: EngineRun) -> dict[str, str]:
 
 
 def whole_steps(run: EngineRun) -> set[int]:
-    """Steps of which every model has a whole checkpoint: `metric.json` is what OpenRLHF writes last."""
+    """Steps of which every model has a whole checkpoint: `metric.json` is what OpenRLHF writes last.
+
+    Not the last step: from there OpenRLHF would begin with the prompts again. A training that was killed before its
+    adapter was written repeats some steps.
+    """
     models = ["_actor", *(["_critic"] if run.method == "ppo" else [])]
     steps = [
         {int(path.parent.name.removeprefix("global_step")) for path in (run.checkpoints / model).glob("*/metric.json")}
         for model in models
     ]
-    return set.intersection(*steps)
+    return {step for step in set.intersection(*steps) if step < run.n_steps}
 
 
 def choose_checkpoint(run: EngineRun) -> None:
