@@ -17,7 +17,7 @@ from hidden_rule.task.reward_file import added, load_reward
 from hidden_rule.task.reward_trial import chosen_cases, try_reward
 from hidden_rule.task.rewards import OwnRewards, TableRewards
 from hidden_rule.training.engines.prompts import write_prompts
-from hidden_rule.training.engines.reward_door import Door
+from hidden_rule.training.engines.reward_door import ERRORS, Door
 from hidden_rule.training.engines.run import EngineRun
 from hidden_rule.training.job import TrainingJob
 from hidden_rule.training.launch import Place
@@ -51,6 +51,7 @@ def prepare_run(engine: str, method: str, job: TrainingJob, start: Start, place:
         folder.mkdir(parents=True)
         _write(run, start)
         write_text(json.dumps({"n_steps": run.n_steps}), folder / READY)
+    (run.rollouts / ERRORS).unlink(missing_ok=True)  # of an attempt before, whose reason may be gone: a full disk
     write_text(f"{run.attempt}\n", folder / ATTEMPTS)
     run.logs.mkdir(exist_ok=True)
     return run

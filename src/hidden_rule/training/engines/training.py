@@ -17,6 +17,8 @@ import torch
 
 from hidden_rule.models.adapters import load_adapter, save_adapter
 from hidden_rule.models.decoding import label_log_probs
+from hidden_rule.models.finite import NotFiniteError
+from hidden_rule.models.hardware import use_threads
 from hidden_rule.models.loading import load_model
 from hidden_rule.training.engines.account import Clock, Progress, write_account
 from hidden_rule.training.engines.preparation import prepare_run
@@ -34,6 +36,14 @@ log = logging.getLogger(__name__)
 
 def train_by_engine(engine: Engine, method: str, job: TrainingJob, place: Place):
     """Train, and write the adapter's folder, the training's history and its cost; returns the trained model."""
+    use_threads(place.threads_each)
+    try:
+        return _train(engine, method, job, place)
+    except NotFiniteError as error:
+        raise error.of(job) from None
+
+
+def _train(engine: Engine, method: str, job: TrainingJob, place: Place):
     start = load_start(job)
     clock, device = Clock(start.begun), start.device
     first = label_probs(start.model, start)
@@ -57,9 +67,9 @@ def train_by_engine(engine: Engine, method: str, job: TrainingJob, place: Place)
 
 
 def label_probs(model, start: Start) -> torch.Tensor:
-    """Log-probabilities (B, L) of the valid replies to the validation cases, structured."""
+    """Log-probabilities (B, L) of the valid replies to the validation cases, structured; `model`: a PEFT model."""
     batch = CPU_BATCH if start.device.type == "cpu" else 16
-    return label_log_probs(model.eval(), start.trie, start.validation.prompts, batch)
+    return label_log_probs(model.eval().get_base_model(), start.trie, start.validation.prompts, batch)
 
 
 def supervise(engine: Engine, run: EngineRun, clock: Clock) -> None:
