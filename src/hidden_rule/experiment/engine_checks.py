@@ -12,7 +12,7 @@ from hidden_rule.experiment.places import place_of, raise_at
 
 METHODS = {"verl": ("grpo", "ppo"), "openrlhf": ("grpo", "ppo")}  # that engines other than TRL have
 ELSEWHERE = {"ppo": "verl or openrlhf"}  # methods that TRL does not have here: engines that do
-NOT_RUN = ("verl",)  # engines of which no training has run from start to end
+NOT_RUN = ("verl", "openrlhf")  # engines of which no training has run from start to end
 NEUTRAL = {  # settings that engines other than TRL have only this way: what it does, and its value
     "estimator": ("draws its samples", "sampled"),
     "max_minutes": ("has no time limit", 0),
