@@ -6,10 +6,11 @@ import shutil
 import pytest
 
 from conftest import ROOT
+from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import read_json
 from hidden_rule.core.tables import COSTS, write_table
 from hidden_rule.experiment.display import displayed
-from hidden_rule.report.publish import DEFAULT, folder_of, main_table, publish, redraw, with_generated
+from hidden_rule.report.publish import DEFAULT, MOST_BYTES, folder_of, main_table, publish, redraw, with_generated
 from hidden_rule.task.ruleset import PublishedFigures
 from synthetic import WORLD, costs_frame, make_ruleset, write_results
 
@@ -103,7 +104,15 @@ def test_the_run_of_several_seeds_is_published_for_the_readme_and_under_its_name
     for name in ("metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json"):
         shutil.copyfile(PUBLISHED / name, results / name)
     shutil.copytree(PUBLISHED / "charts", results / "charts")
+    with pytest.raises(UserError, match=r"has no report.html; name the folder of a finished run"):
+        publish(results, root)
+    (results / "report.html").write_bytes(b" " * (MOST_BYTES + 1))
+    with pytest.raises(UserError, match="has 4,000,001 bytes, and a published report at most 4,000,000"):
+        publish(results, root)
+    assert not (root / "results" / "published").exists()
+    (results / "report.html").write_text("the report", encoding="utf-8")
     published = publish(results, root)
+    assert (published / "report.html").read_text(encoding="utf-8") == "the report"
     assert published == root / "results" / "published" == folder_of(DEFAULT, published)
     assert {path.name for path in published.glob("charts/*")} == {path.name for path in results.glob("charts/*")}
     page = "".join(

@@ -1,6 +1,6 @@
 """Publish a run: copy the small set of its results, and write the tables of README and docs from it.
 
-    make publish                            # results/seeds -> results/published, and all pages anew
+    make publish                            # results/seeds -> results/published, and all pages anew, with its report
     make publish RESULTS=results/rl-fair    # -> results/published/rl-fair
 
 Generated parts stand between two comments, the first of which names what the part shows: `results` (the run of several
@@ -36,6 +36,7 @@ from hidden_rule.statistics.training_costs import TrainingCost, disturbed, train
 DEFAULT = "seeds"  # its results lie in results/published itself, and the README shows them
 TABLES = ["metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json"]
 OPTIONAL = ["supervision.parquet"]
+REPORT, MOST_BYTES = "report.html", 4_000_000  # the default run's report, the sample that the README links
 REDRAWN = ("accuracy", "cost", "forest", "hidden_rule", "labels", "suites")  # charts that follow from these tables
 MAIN, FREE = Setting("holdout", "structured"), Setting("test", "free")
 COLUMNS = {
@@ -56,12 +57,16 @@ def pages(root: Path) -> list[Path]:
 def publish(results: Path, root: Path) -> Path:
     """Copy a run's tables, provenance and charts in the place of what was there.
 
-    Of other runs than the default only the charts that some page shows are copied. Raises UserError, before anything is
-    touched, where `results` is no folder of a finished run.
+    Of other runs than the default only the charts that some page shows are copied, and no report. Raises UserError,
+    before anything is touched, where `results` is no folder of a finished run, or the report is too large to be kept.
     """
-    missing = [name for name in TABLES if not (results / name).is_file()]
+    is_default = results.name == DEFAULT
+    missing = [name for name in [*TABLES, *([REPORT] if is_default else [])] if not (results / name).is_file()]
     if missing:
         raise UserError(results, None, f"has no {listing(missing)}", "name the folder of a finished run")
+    if is_default and (size := (results / REPORT).stat().st_size) > MOST_BYTES:
+        fault = f"has {size:,} bytes, and a published report at most {MOST_BYTES:,}"
+        raise UserError(results / REPORT, None, fault, "publish a run of fewer conditions")
     published = folder_of(results.name, root / "results" / "published")
     shutil.rmtree(published / "charts", ignore_errors=True)
     (published / "charts").mkdir(parents=True)
@@ -69,10 +74,12 @@ def publish(results: Path, root: Path) -> Path:
         (published / name).unlink(missing_ok=True)
         if name in TABLES or (results / name).exists():
             shutil.copyfile(results / name, published / name)
+    if is_default:
+        shutil.copyfile(results / REPORT, published / REPORT)
     shown = "".join(page.read_text(encoding="utf-8") for page in pages(root))
     for path in sorted((results / "charts").glob("*.svg")):
         copy = published / "charts" / path.name
-        if results.name == DEFAULT or copy.relative_to(root).as_posix() in shown:
+        if is_default or copy.relative_to(root).as_posix() in shown:
             shutil.copyfile(path, copy)
     return published
 
