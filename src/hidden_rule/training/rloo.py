@@ -10,6 +10,7 @@ Where it departs from TRL's `RLOOTrainer`:
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, RLOOConfig
@@ -59,7 +60,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder):
     network.generation_config.eos_token_id = stops
     rewards = rewards_of(job, start)
     free = job.decoding == "free"
-    extra = {} if free else {"trie": start.trie, "rows": start.train.prompts}
+    extra: dict[str, Any] = {} if free else {"trie": start.trie, "rows": start.train.prompts}
     trainer = (EpochOrderedRLOOTrainer if free else StructuredRLOOTrainer)(
         model=start.model,
         reward_funcs=WatchedReward(
