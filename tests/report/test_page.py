@@ -17,6 +17,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.report import tables as report_tables
 from hidden_rule.report.page import build_report, render_report, write_report
 from hidden_rule.report.page.build import hash_of
+from hidden_rule.report.page.figures import Figure, Picture, as_data
 from hidden_rule.report.tables import suites_table
 from hidden_rule.report.text.phrases import duration
 from hidden_rule.statistics.collapse import REASONS, judge_all
@@ -234,6 +235,19 @@ def requests_of(driver) -> list[str]:
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [url for url in urls if not url.startswith(("data:", "blob:", "chrome"))]
+
+
+def test_data_of_charts_end_no_script_and_are_held_once():
+    rows = [{"name": "</script><script>alert(1)</script>&\u2028", "value": 0.123456789, "n": 3}]
+    spec = {"mark": "point", "datasets": {"data-1": rows}}
+    figure = Figure("a", "A", [], "", Picture("", 1, 1, spec), Picture("", 1, 1, spec))
+    text = as_data([figure])
+    assert not set("<>&\u2028") & set(text)
+    found = json.loads(text)
+    assert found["datasets"] == {"data-1": [rows[0] | {"value": 0.123457}]}
+    assert found["charts"]["a"] == {"wide": {"mark": "point", "datasets": ["data-1"]}} | {
+        "narrow": {"mark": "point", "datasets": ["data-1"]}
+    }
 
 
 def emulate(driver, width: int, height: int) -> None:

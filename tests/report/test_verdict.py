@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,12 +11,13 @@ from hidden_rule.report.page.many import by_value, narrower
 from hidden_rule.report.page.scorecard import scorecard
 from hidden_rule.report.text.evidence import gather
 from hidden_rule.report.text.scorecard import score
-from hidden_rule.report.text.verdict import WORDS, fitted, n_words, shortened
+from hidden_rule.report.text.verdict import WORDS, Ranking, fitted, n_words, shortened, unproven
 from hidden_rule.task.decision_costs import completed
 from synthetic import make_ruleset
 from worlds import BETTER, CHANCE, GOOD, HALF, ONE_OF_TWO, RULESET, SEVERAL, WORLDS, results_of
 
 BOOSTING, CONSTANT = {"boosting": BETTER | {"reference": "boosting"}}, {"always": GOOD | {"reference": "constant"}}
+HOLM = "after Holm correction"
 ONE_SEED = "one seed: not for decisions"
 VERDICTS = {  # of worlds.WORLDS
     "sft wins": ("Train with SFT: it beats every other method", "SFT"),
@@ -82,6 +84,20 @@ def test_tiles_and_cautions_of_a_tie(tmp_path):
     seed, lead = first["cautions"]
     assert seed == "another seed gives the same ranking: each condition was trained once"
     assert "is better than" in lead and "not significant (" in lead
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "p", "said"),
+    [
+        (0.01, 0.001, 0.02, 0.03, f"a is better than b: not significant {HOLM} (1.0 points, 95% CI 0.1–2.0)"),
+        (-0.01, -0.02, 0.001, 0.3, "b is better than a: not significant (1.0 points, 95% CI −0.1 to 2.0)"),
+        (-0.0, -0.01, 0.01, 1.0, "a is better than b: not significant (0.0 points, 95% CI −1.0 to 1.0)"),
+    ],
+)  # fmt: skip
+def test_a_lead_that_is_not_significant_says_why(difference, low, high, p, said):
+    row = {"condition_a": "a", "condition_b": "b", "difference": difference, "ci_low": low, "ci_high": high}
+    ranking = Ranking({"a": 0.9, "b": 0.9}, [row | {"p_value": p, "p_adjusted": max(p, 0.2)}], by_cost=False)
+    assert unproven(ranking, SimpleNamespace(contenders=["a", "b"]), "a", None) == [said]
 
 
 def test_scorecard_of_a_collapse_over_seeds(tmp_path):

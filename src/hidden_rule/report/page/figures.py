@@ -113,6 +113,11 @@ def size_of(svg: str) -> tuple[int, int]:
     return width, height
 
 
+def brief(row: dict) -> dict:
+    """A row of data whose numbers have six digits: more are not seen, and a page of many seeds stays small."""
+    return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in row.items()}
+
+
 def as_data(figures: list[Figure]) -> Markup:
     """The specifications by name, as JSON that is safe within a script element: no text of it can end the element.
 
@@ -123,7 +128,7 @@ def as_data(figures: list[Figure]) -> Markup:
     for figure in figures:
         for form, picture in (("wide", figure.wide), ("narrow", figure.narrow)):
             own = picture.spec.get("datasets", {})
-            datasets |= own
+            datasets |= {key: [brief(row) for row in rows] for key, rows in own.items()}
             charts.setdefault(figure.name, {})[form] = picture.spec | {"datasets": list(own)}
     text = json.dumps({"charts": charts, "datasets": datasets}, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":

@@ -236,10 +236,12 @@ def unproven(ranking: Ranking, found: Evidence, name: str, unit: str | None) -> 
         row = max(rows, key=lambda row: abs(row["difference"]))
         row = turned(row, row["condition_a"] if row["difference"] >= 0 else row["condition_b"])
         low, high = row["ci_low"], row["ci_high"]
-        size = f"{points(row['difference'])} points, 95% CI {interval(low, high)}"
+        lead = abs(row["difference"])  # no minus sign before a zero
+        size = f"{points(lead)} points, 95% CI {interval(low, high)}"
         if unit:
-            size = f"{amount(row['difference'])} {unit}, 95% CI {amount_interval(low, high)}"
-        lines.append(f"{row['condition_a']} is better than {row['condition_b']}: not significant ({size})")
+            size = f"{amount(lead)} {unit}, 95% CI {amount_interval(low, high)}"
+        after = " after Holm correction" if differs(row, "p_value") else ""
+        lines.append(f"{row['condition_a']} is better than {row['condition_b']}: not significant{after} ({size})")
     unknown = [other for other in others if ranking.relation(name, other) == "untested"]
     if unknown:
         shown = listing(unknown) if len(unknown) <= NAMED else f"{len(unknown)} other conditions"
