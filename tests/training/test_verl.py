@@ -265,6 +265,6 @@ def test_replies_are_drawn_with_the_models_own_probabilities_whatever_is_asked_b
 
 def test_a_reply_ends_with_its_stop_token(sampler):
     (stop,) = sampler.stops
-    replies = sampler.sample([Request([10 + i], 1.0, 200) for i in range(40)], step=7)
-    ended = [reply.tokens for reply in replies if len(reply.tokens) < 200]
+    replies = sampler.sample([Request([10 + i], 1.0, 60) for i in range(40)], step=7)
+    ended = [reply.tokens for reply in replies if len(reply.tokens) < 60]
     assert ended and all(tokens[-1] == stop and stop not in tokens[:-1] for tokens in ended)
