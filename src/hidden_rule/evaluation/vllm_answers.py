@@ -70,10 +70,11 @@ def answer(job: EvaluationJob, tokenizer, trie: LabelTrie, asked: list[Asked]) -
     check_sums(log_probs)
     cut = iter([cut_reply(tokenizer, ids, stops) for ids in found.replies])
     texts = {part.suite: [next(cut) for _ in part.prompts] for part in asked if part.name in job.settings["free"]}
+    sizes = sizes_of(outline(base))
     work = Work(
         n_generated=sum(n for of in texts.values() for _, n in of),
         n_positions=found.n_positions,
-        flops=flops(Counts(found.n_positions, projected=found.n_projected), **sizes_of(outline(base))),
+        flops=flops(Counts(found.n_positions, projected=found.n_projected), **sizes, checkpointing=False),
         peak_bytes=found.peak_bytes,
         device=device_name(device),
         n_gpus=n_gpus(device),
@@ -122,7 +123,7 @@ def run_worker(job: vllm_worker.Job, folder: Path, log: Path | None) -> vllm_wor
         text=True, encoding="utf-8", errors="replace",
     ) as process:  # fmt: skip
         try:
-            for line in process.stdout:  # also ends at a progress bar's carriage returns
+            for line in process.stdout or ():  # also ends at a progress bar's carriage returns
                 print(line.rstrip("\n"), file=sys.stderr)
                 if said := LAST_OF_TRACEBACK.search(line):
                     complaint = said[0].strip()
