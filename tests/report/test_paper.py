@@ -19,7 +19,7 @@ from hidden_rule.experiment.display import displayed
 from hidden_rule.report.finished import read_finished
 from hidden_rule.report.paper import figures as paper_figures
 from hidden_rule.report.paper.bibliography import ENTRIES, bibtex
-from hidden_rule.report.paper.build import shown_tables, write_paper
+from hidden_rule.report.paper.build import shown_tables, too_small, write_paper
 from hidden_rule.report.paper.data_files import FILES, SAID, declared, flat_table, results_schema
 from hidden_rule.report.paper.figures import WIDTHS_MM, Drawing, charts_of, drawn_to
 from hidden_rule.report.paper.latex import escaped, latex_table
@@ -215,3 +215,8 @@ def test_plots_that_cannot_shrink_are_scaled():
     results = read_finished(PUBLISHED / "label-noise")
     narrow = drawn_to(results, "accuracy", 90, "sans-serif")
     assert narrow.width > 90 and 'width="24mm"' in narrow.as_svg(24)
+    assert not narrow.is_readable(10) and narrow.is_readable(85)
+    assert too_small(
+        ["cost", "forest"], ["figures/cost-85mm.svg", "figures/cost-180mm.svg", "figures/forest-180mm.svg"]
+    ) == ["Left out, as their text would be smaller than 6 points: forest at 85 mm.\n"]
+    assert too_small(["cost"], ["figures/cost-85mm.svg", "figures/cost-180mm.svg"]) == []

@@ -19,10 +19,11 @@ from hidden_rule.report.cost_table import cost_table
 from hidden_rule.report.finished import read_finished
 from hidden_rule.report.paper.bibliography import bibtex
 from hidden_rule.report.paper.data_files import csv_files, results_schema
-from hidden_rule.report.paper.figures import FONT, check_font, figures
+from hidden_rule.report.paper.figures import FONT, SMALLEST, WIDTHS_MM, charts_of, check_font, figures
 from hidden_rule.report.paper.latex import latex_table
 from hidden_rule.report.paper.methods import cited, methods_paragraph
 from hidden_rule.report.text.badges import badges
+from hidden_rule.report.text.phrases import listing
 
 WRITTEN = (1980, 1, 1, 0, 0, 0)  # of every file in the zip: the same run gives the same bytes
 
@@ -64,12 +65,13 @@ def paper_files(results: Results, font: str = FONT) -> dict[str, bytes]:
     texts |= {f"data/{name}": text for name, text in data.items()}
     paragraph = methods_paragraph(shown)
     texts |= {"methods.tex": paragraph, "references.bib": bibtex(cited(paragraph))}
-    texts |= {"results-schema.md": results_schema(data), "README.md": readme(results)}
-    return {name: text.encode() for name, text in texts.items()} | figures(results, font)
+    drawn = figures(results, font)
+    texts |= {"results-schema.md": results_schema(data), "README.md": readme(results, drawn)}
+    return {name: text.encode() for name, text in texts.items()} | drawn
 
 
-def readme(results: Results) -> str:
-    """What lies in the zip, and what the run is not for."""
+def readme(results: Results, drawn) -> str:
+    """What lies in the zip, and what the run is not for; drawn: the names of the figures."""
     warnings = [f"**{badge.capitalize()}.**\n" for badge in badges(results)]
     lines = [
         f"# Experiment {' '.join(str(results.config.get('experiment', '')).split())}\n",
@@ -78,9 +80,18 @@ def readme(results: Results) -> str:
         "- `tables/*.tex` (booktabs), `tables/*.csv`: tables as the report shows them",
         "- `data/*.csv`: numbers in full precision; `results-schema.md` says what each column is",
         "- `figures/*-85mm.*`, `figures/*-180mm.*`: figures for one column and for two, without titles\n",
+        *too_small(charts_of(results), drawn),
         "Letters outside of Latin scripts in names need XeLaTeX or LuaLaTeX.",
     ]
     return "\n".join([*lines, ""])
+
+
+def too_small(charts: list[str], drawn) -> list[str]:
+    """Which figures are left out, because their text would be too small."""
+    missing = [f"{name} at {mm} mm" for mm in WIDTHS_MM for name in charts if f"figures/{name}-{mm}mm.svg" not in drawn]
+    return (
+        [f"Left out, as their text would be smaller than {SMALLEST:g} points: {listing(missing)}.\n"] if missing else []
+    )
 
 
 def write_paper(folder: str, output: str = "", font: str = FONT) -> Path:

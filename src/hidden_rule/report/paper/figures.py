@@ -20,6 +20,8 @@ WIDTHS_MM = (85, 180)  # one column, and both
 FONT = "sans-serif"
 PX_A_MM, POINTS_A_MM = 96 / 25.4, 72 / 25.4
 NARROWEST = 60  # px of a plot
+SMALLEST = 6.0  # points of text; a figure whose text would be smaller is left out
+TEXT = 9.0  # points of a chart's text, unscaled
 CLOSE = 0.03  # off the width that is wanted: the rest is scaled
 FROM_TABLES = ("accuracy", "forest", "expected_cost", "hidden_rule", "suites", "cost", "labels")
 SIZE = re.compile(r'<svg([^>]*?)\swidth="([\d.]+)"([^>]*?)\sheight="([\d.]+)"([^>]*)>')
@@ -44,6 +46,10 @@ class Drawing:
         """The SVG with another width and height; what it shows is scaled."""
         shown = "" if "viewBox" in self.svg[:2000].partition(">")[0] else f' viewBox="0 0 {self.width} {self.height}"'
         return SIZE.sub(rf'<svg\1 width="{width}"\3 height="{height}"\5{shown}>', self.svg, count=1)
+
+    def is_readable(self, width_mm: float) -> bool:
+        """Whether its text is large enough at this width."""
+        return TEXT * width_mm * PX_A_MM / self.width >= SMALLEST
 
     def as_svg(self, width_mm: float) -> str:
         height = width_mm * self.height / self.width
@@ -81,12 +87,17 @@ def charts_of(results: Results) -> list[str]:
 
 
 def figures(results: Results, font: str = FONT, widths=WIDTHS_MM) -> dict[str, bytes]:
-    """Content by file name, `figures/{chart}-{width}mm.{svg,pdf}`."""
+    """Content by file name, `figures/{chart}-{width}mm.{svg,pdf}`.
+
+    Left out is a chart at a width at which its text would have less than SMALLEST points.
+    """
     check_font(font)
     found = {}
     for name in charts_of(results):
         for width_mm in widths:
             drawing = drawn_to(results, name, width_mm * PX_A_MM, font)
+            if not drawing.is_readable(width_mm):
+                continue
             path = Path("figures") / f"{name}-{width_mm}mm"
             found[f"{path}.svg"] = drawing.as_svg(width_mm).encode()
             found[f"{path}.pdf"] = drawing.as_pdf(width_mm)
@@ -99,20 +110,17 @@ def drawn_to(results: Results, name: str, target: float, font: str) -> Drawing:
     The whole width grows with that of a plot, a number of times as fast as there are plots beside each other.
     """
     width = max(NARROWEST, round(target) - 120)
-    drawing = drawn(results, name, width, font)
-    tried = [(width, drawing.width)]
-    for _ in range(4):
-        if abs(drawing.width - target) <= CLOSE * target:
+    tried: dict[int, Drawing] = {}
+    while width not in tried and len(tried) < 5:
+        tried[width] = drawn(results, name, width, font)
+        if abs(tried[width].width - target) <= CLOSE * target:
             break
         slope = 1.0
-        if len(tried) > 1 and tried[-1][0] != tried[-2][0]:
-            slope = max(0.2, (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0]))
-        width = max(NARROWEST, round(width + (target - drawing.width) / slope))
-        if width == tried[-1][0]:
-            break
-        drawing = drawn(results, name, width, font)
-        tried.append((width, drawing.width))
-    return drawing
+        if len(tried) > 1:
+            before, last = list(tried)[-2:]
+            slope = max(0.2, (tried[last].width - tried[before].width) / (last - before))
+        width = max(NARROWEST, round(width + (target - tried[width].width) / slope))
+    return min(tried.values(), key=lambda drawing: abs(drawing.width - target))
 
 
 def drawn(results: Results, name: str, width: int, font: str) -> Drawing:

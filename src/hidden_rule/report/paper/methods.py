@@ -63,7 +63,7 @@ def cited(paragraph: str) -> list[str]:
 def task(results: DisplayedResults) -> str:
     ruleset, data = results.ruleset, results.config["data"]
     many, n_hidden = escaped(ruleset.case.many), len(ruleset.hidden_rules)
-    hidden = f", {n_hidden} of whose rules no prompt states" if n_hidden else ""
+    hidden = f", {n_hidden} of which no prompt states" if n_hidden else ""
     rules = f"a policy of {len(ruleset.rules)} rules{hidden}" if ruleset.rules else "a file of past decisions"
     sizes = [f"{data[name]:,} for {use}" for name, use in (("train", "training"), ("validation", "validation"))
              if isinstance(data.get(name), int)]  # fmt: skip
