@@ -215,15 +215,15 @@ def test_processes_end_when_ours_is_killed(tmp_path, number):
 import sys
 from hidden_rule.training.engines.processes import Processes
 with Processes({str(tmp_path / "log")!r}) as started:
-    process = started.start(["sh", "-c", "echo $$ > {tmp_path}/pid; exec sleep 1000"])
-    started.wait(process)
+    words = "sleep 1000 & echo $! $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait"
+    started.wait(started.start(["sh", "-c", words]))
 """
     ours = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
-    child = int((tmp_path / "pid").read_text())
+    wait_for(lambda: (tmp_path / "pid").exists())
+    children = [int(pid) for pid in (tmp_path / "pid").read_text().split()]  # a process, and one that it started
     ours.send_signal(number)
     assert ours.wait(60) == (processes.TERMINATED if number == signal.SIGTERM else -number)
-    wait_for(lambda: not psutil.pid_exists(child))
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in children))
 
 
 def test_an_engine_that_fails_says_its_last_complaint_and_where_its_log_is(tmp_path):

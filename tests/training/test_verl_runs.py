@@ -1,6 +1,6 @@
 """verl trains: killed and resumed, its replies scored as we would, its adapter plain; on a bandit with known rewards.
 
-The bandit is one prompt; a reply is one byte, and earns 0, 1/3, 2/3 or 1 by the byte's last two bits.
+The bandit is one prompt; a reply is one byte, and earns 0, 1/3, 2/3 or 1 by its last two bits, 0 if it is no ASCII.
 """
 
 import json
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -48,7 +47,7 @@ def points(reply, label):
     try:
         return 1.01 if json.loads(reply) == {"decision": label} else -0.01
     except ValueError:
-        return reply.encode()[0] % 4 / 3 if len(reply) == 1 else 0.0
+        return ord(reply) % 4 / 3 if len(reply) == 1 and reply.isascii() else 0.0
 """
 TRAIN = """
 import shutil
@@ -127,18 +126,6 @@ def finish(process: subprocess.Popen, job: TrainingJob) -> None:
     assert process.wait(timeout=1800) == 0, log_of(job)
 
 
-def still_running(folder: Path) -> list[psutil.Process]:
-    """Processes of an engine that train in `folder`: the reward door's path in their environment names it."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(folder) in process.environ().get("HIDDEN_RULE_REWARD_DOOR", ""):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.fixture(scope="module")
 def killed_and_resumed(bandit) -> SimpleNamespace:
     """GRPO, killed with SIGKILL after its first checkpoint, and started again."""
@@ -150,12 +137,11 @@ def killed_and_resumed(bandit) -> SimpleNamespace:
     while not tracker.exists():
         assert process.poll() is None and time.monotonic() < until, log_of(job)
         time.sleep(0.2)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) > 5, started
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    ended_by = time.monotonic() + 120
-    while left := still_running(work):
-        assert time.monotonic() < ended_by, [each.cmdline() for each in left]
-        time.sleep(1.0)
+    assert not psutil.wait_procs(started, timeout=120)[1]
     step, folder = int(tracker.read_text()), job.output.adapter.parent
     shutil.copytree(work / "checkpoints" / f"global_step_{step}" / "actor", folder / "actor")
     finish(bandit.train(job, "grpo"), job)
@@ -168,7 +154,6 @@ def test_a_killed_training_leaves_no_process_and_goes_on_from_its_checkpoint(kil
     assert by_attempt[1] == set(range(1, killed_and_resumed.step + 1))
     assert by_attempt[2] == set(range(killed_and_resumed.step + 1, N_STEPS + 1))
     assert len(rollouts) == 2 * N_STEPS * GRPO["group_size"]
-    assert not still_running(killed_and_resumed.folder)
     assert not killed_and_resumed.job.checkpoints.root.exists()
 
 
@@ -176,7 +161,7 @@ def test_the_policy_moves_to_the_best_reply(killed_and_resumed):
     history = read_table(killed_and_resumed.job.output.history, HISTORY)
     reward = history.filter(metric="reward").sort("step")["value"].to_list()
     assert len(reward) == N_STEPS
-    assert 0.3 < reward[0] < 0.7 and sum(reward[-2:]) / 2 > 0.85, reward
+    assert 0.1 < reward[0] < 0.5 and sum(reward[-2:]) / 2 > 0.85, reward
     assert history.filter(metric="validation_accuracy")["step"].to_list() == [0, N_STEPS]
     assert {"loss", "grad_norm", "learning_rate", "entropy", "zero_signal_share"} <= {*history["metric"]}
     rates = history.filter(metric="learning_rate").sort("step")["value"].to_list()
@@ -226,7 +211,7 @@ def test_the_adapter_is_plain_peft_and_every_weight_of_it_moved(killed_and_resum
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
     best = sum(
         float(p) for i, p in enumerate(probabilities)
-        if len(text := tokenizer.decode([i], skip_special_tokens=True)) == 1 and text.encode()[0] % 4 == 3
+        if len(text := tokenizer.decode([i], skip_special_tokens=True)) == 1 and ord(text) % 4 == 3 and text.isascii()
     )  # fmt: skip
     assert best > 0.7
 

@@ -2,7 +2,8 @@
 
 What is started here is killed by the kernel when this process dies (PR_SET_PDEATHSIG), and what its processes leave
 behind becomes a child of ours (PR_SET_CHILD_SUBREAPER), so that it can be found and ended by its id, and its CPU time
-counts. Both are Linux's, where alone these engines run.
+counts. What they started themselves a watcher ends, should we be killed: a process that waits for the end of a pipe to
+us, and kills what is left of their sessions. All that is Linux's, where alone these engines run.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, cast
 
 import psutil
 
@@ -23,6 +25,18 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 POLL_S = 0.5
 TERMINATED = 128 + signal.SIGTERM
+WATCHER = """
+import os, signal, sys, time
+lines = sys.stdin.read().split()  # until the pipe ends
+for _ in range(0 if "done" in lines else 5):
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if str(os.getsid(int(name))) in lines:
+                os.kill(int(name), signal.SIGKILL)
+        except OSError:
+            pass
+    time.sleep(0.2)
+"""
 LIBC = ctypes.CDLL(None)  # loaded here: a child of a process with threads must not load anything
 
 
@@ -57,6 +71,10 @@ class Processes:
         if sys.platform != "linux":
             raise UserError("config.yaml", "conditions", "engines but trl run on Linux alone", "take engine: trl")
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", WATCHER], stdin=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._pipe = cast(IO[str], self._watcher.stdin)
         self._before = {child.pid for child in psutil.Process().children(recursive=True)}
         self._handler = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
         return self
@@ -64,7 +82,7 @@ class Processes:
     def start(self, words: list[str], variables: dict[str, str] | None = None) -> subprocess.Popen:
         """Start a command; `variables`: of its environment, beside ours."""
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 words,
                 env={**os.environ, **(variables or {})},
                 stdin=subprocess.DEVNULL,
@@ -73,6 +91,14 @@ class Processes:
                 start_new_session=True,  # a Ctrl-C at the terminal reaches us alone, and we end it
                 preexec_fn=_dying_with(os.getpid()),
             )
+        self._tell(str(process.pid))  # its session's id, too
+        return process
+
+    def _tell(self, line: str) -> None:
+        """Write a line to the watcher."""
+        with contextlib.suppress(BrokenPipeError):  # it was killed: the kernel's own way is left
+            self._pipe.write(f"{line}\n")
+            self._pipe.flush()
 
     def wait(self, process: subprocess.Popen, look: Callable[[], None] = lambda: None) -> int:
         """Wait for a process and return its exit status; `look` is called twice a second, and may raise."""
@@ -85,7 +111,11 @@ class Processes:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one does not leave half of them behind
         try:
             end_all(self.descendants())
+            self._tell("done")
         finally:
+            with contextlib.suppress(BrokenPipeError):
+                self._pipe.close()
+            self._watcher.wait()
             signal.signal(signal.SIGTERM, self._handler or signal.SIG_DFL)
             _prctl(PR_SET_CHILD_SUBREAPER, 0)
 
