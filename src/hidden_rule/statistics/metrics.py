@@ -216,8 +216,8 @@ def summarize_predictions(
     suites: the table of suites (`dataset.suites_schema`), if any were answered; their metrics are those of
     `suites_metrics`, their comparisons those of `suites_comparisons`. planned: the pairs that are compared, each in the
     order in which its difference is taken; None: all pairs. scheme: what mistakes cost, if that is known; the expected
-    cost is then one of the metrics of splits, which a suite, made of chosen cases, has none of. settings: those that are
-    summarized; None: all.
+    cost is then one of the metrics of splits, which a suite, made of chosen cases, has none of. settings: those that
+    are summarized; None: all.
     """
     metrics, comparisons = [], []
     if planned is None:

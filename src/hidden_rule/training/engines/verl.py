@@ -23,7 +23,7 @@ from hidden_rule.training.engines.ray_head import RayPlan, start_head
 from hidden_rule.training.engines.run import EngineRun, Logged
 from hidden_rule.training.engines.verl_checkpoint import adapter_weights, moved_base_weight, read_checkpoint
 from hidden_rule.training.engines.verl_command import computed, ranks, train_command
-from hidden_rule.training.engines.verl_plugin import CPU, SEED
+from hidden_rule.training.engines.verl_names import CPU, SEED
 
 if TYPE_CHECKING:  # what verl's processes load: results depend on it (core/sources.py)
     from hidden_rule.training.engines import verl_door, verl_start  # noqa: F401

@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 
 from hidden_rule.training.engines.run import EngineRun
-from hidden_rule.training.engines.verl_plugin import CPU_ROLLOUT
+from hidden_rule.training.engines.verl_names import CPU_ROLLOUT
 
 LOSSES = {"grpo": "seq-mean-token-mean", "dapo": "token-mean", "dr_grpo": "seq-mean-token-sum-norm"}  # by loss_type
 NEVER = 1e6  # of a clip that is not to be

@@ -22,7 +22,7 @@ import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry, set_platform
 from verl.workers.rollout import base, replica
 
-from hidden_rule.training.engines.verl_plugin import CPU_ROLLOUT
+from hidden_rule.training.engines.verl_names import CPU_ROLLOUT
 from hidden_rule.training.engines.verl_rollout import Request, Sampler
 
 

@@ -14,10 +14,9 @@ Imported in verl's environment alone.
 import importlib.metadata
 import os
 
+from hidden_rule.training.engines.verl_names import CPU, SEED
+
 WRITTEN_FOR = "0.9.1"
-CPU = "HIDDEN_RULE_VERL_CPU"  # environment: set where there is no GPU
-SEED = "HIDDEN_RULE_SEED"  # environment: the training's
-CPU_ROLLOUT = "hf_cpu"  # what `verl_cpu.py` calls its rollout
 
 
 def check_version() -> None:
