@@ -32,9 +32,13 @@ pytestmark = [pytest.mark.engines("openrlhf"), pytest.mark.slow]
 
 POINTS = [0.0, 1.0, 2.0, 10.0]
 REWARD = f"""
+import json
+
+
 def reward(replies, cases):
     points = [{POINTS}[sum(map(ord, reply[:1])) % 4] for reply in replies]
-    return [own + (case["label"] in reply) for own, reply, case in zip(points, replies, cases)]
+    right = [json.dumps({{"decision": case["label"]}}) for case in cases]
+    return [own + (reply == its) for own, reply, its in zip(points, replies, right)]
 """
 SETTINGS = {
     "epochs": 2,
