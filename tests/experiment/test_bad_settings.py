@@ -20,7 +20,7 @@ CONFIG = [
         "data: {zzz: 1}",
         "overlay.yaml: data.zzz: unknown key; known: source, seed, train, test, validation, holdout, path, label, "
         "labels, id, text, features, group, time, split, balance, ruleset, prompt, cut_texts, encoding, separator, "
-        "decimal, asked",
+        "decimal",
     ),
     (
         "sft: {group_size: 8}",
@@ -94,12 +94,12 @@ CONFIG = [
     ),
     (
         "launch: {processes: 6}",
-        ("overlay.yaml: launch.processes: 16 prompts a step (grpo.batch_size) do not divide among 6 processes; take 4"),
+        ("overlay.yaml: launch.processes: 8 prompts a step (grpo.batch_size) do not divide among 6 processes; take 4"),
     ),
     ("tracking: [wandb]", "overlay.yaml: tracking[0]: wandb is not installed; pip install wandb, or leave it out"),
     (
-        "data: {train: 8}",
-        "overlay.yaml: data.train: 8 rows do not fill a batch (grpo.batch_size is 16); give at least 16",
+        "data: {train: 7}",
+        "overlay.yaml: data.train: 7 rows do not fill a batch (grpo.batch_size is 8); give at least 8",
     ),
     ("data: {test: 3}", "overlay.yaml: data.test: 3 rows cannot hold each of 4 labels; give at least 4"),
     (

@@ -20,7 +20,7 @@ def train(tiny_jobs):
     @functools.cache
     def train(ours: tuple = (), theirs: tuple = ()):
         settings = {**tiny_jobs.config["grpo"], "epochs": 2, "batch_size": 8, "micro_batch_size": 4, "warmup_steps": 1}
-        settings |= {"learning_rate": 1e-3, "max_grad_norm": 1e6, **dict(ours)}
+        settings |= {"learning_rate": 1e-3, "max_grad_norm": 1e6, "entropy_coef": 0.0, **dict(ours)}
         job = tiny_jobs.make("variant", settings)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(grpo, "GRPOConfig", functools.partial(GRPOConfig, **dict(theirs)))

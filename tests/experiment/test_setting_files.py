@@ -122,7 +122,7 @@ WORDS = [
     (["seeds=[0"], "--config seeds: line 1: is not valid YAML"),
     (["seeds="], "--config: seeds: must be a list, is empty; give a list"),
     (["seeds=[0, 0]"], "--config: seeds: 0 stands twice; keep one"),
-    (["data={train: 8}"], "--config: data.train: 8 rows do not fill a batch (grpo.batch_size is 16); give at least 16"),
+    (["data={train: 7}"], "--config: data.train: 7 rows do not fill a batch (grpo.batch_size is 8); give at least 8"),
     (["side_effects=yess"], "--config: side_effects: must be true or false, is 'yess'; give true or false"),
     (["ruleset=rulesets/fincrop.yaml"], "--config: ruleset: no such file: rulesets/fincrop.yaml; did you mean"),
 ]

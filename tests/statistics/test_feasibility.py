@@ -242,7 +242,7 @@ def test_larger_groups_hold_more():
 
 
 def test_starts():
-    grpo = {"temperature": 1.0, "estimator": "sampled"}
+    grpo = {"temperature": 1.0, "estimator": "sampled", "reward": {}}
     config = {
         "decoding": "structured",
         "grpo": grpo,

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from hidden_rule.core.versions import check_version
+
 
 @dataclass
 class RequestSeeds:
@@ -45,6 +47,12 @@ def with_seed(parameters, seed: int):
     vars(seeded).pop("sampling_type", None)  # cached: it says whether there is a seed
     seeded.seed = seed
     return seeded
+
+
+def seed_rollouts(trainer, seed: int, process: int) -> None:
+    """Let a TRL trainer's vLLM draw each completion from a seed of its own."""
+    check_version("trl")
+    seed_requests(trainer.vllm_generation.llm, RequestSeeds(seed, process, trainer))
 
 
 def seed_requests(llm, seeds: RequestSeeds) -> None:

@@ -32,7 +32,7 @@ from hidden_rule.training import launch
 from hidden_rule.training.arguments import common_arguments, micro_batch_size
 from hidden_rule.training.checkpoints import Checkpoints, Counters
 from hidden_rule.training.compat_trl import TOKEN_COUNTER
-from hidden_rule.training.compat_vllm import RequestSeeds, seed_requests
+from hidden_rule.training.compat_vllm import seed_rollouts
 from hidden_rule.training.curriculum import row_orders
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
 from hidden_rule.training.expected_reward import ExpectedRewardTrainer
@@ -162,7 +162,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Ep
         with_gradient = settings["entropy_coef"] != 0
         add_shared_prefix_forward(network, temperature=trainer.temperature, entropy_gradient=with_gradient)
     if settings["use_vllm"]:
-        seed_requests(trainer.vllm_generation.llm, RequestSeeds(job.seed, processes.rank(), trainer))
+        seed_rollouts(trainer, job.seed, processes.rank())
     trainer.remove_callback(PrinterCallback)
     limit_time(trainer, settings["max_minutes"], watcher)
     return trainer

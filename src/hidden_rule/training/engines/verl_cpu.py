@@ -5,8 +5,9 @@ Each part, and what would remove it:
 - `CpuPlatform`: verl's plug-in interface for devices. Until verl has a platform for CPUs.
 - Its `communication_backend_name` makes the process group itself: verl asks for "cpu:gloo,<device>:<backend>", and
   torch refuses a device that is named twice; verl makes no group where there is one. Until verl names gloo once.
-- `HFServer`, `HFServerAdapter`, `HFReplica`: a rollout named `hf_cpu`, in a process of its own as vLLM's is, to which
-  the trainer hands its weights (`verl_rollout.py` generates). Until vLLM's CPU build takes verl's weights.
+- `HFServer`, `HFServerAdapter`, `HFReplica`: a rollout named `hf_cpu`, entered in `_ROLLOUT_REGISTRY`, in a process of
+  its own as vLLM's is, to which the trainer hands its weights (`verl_rollout.py` generates). Until vLLM's CPU build
+  takes verl's weights.
 - The FSDP engines, registered for CPUs as verl registers them for GPUs. Until verl does.
 
 Imported in verl's environment alone, by `verl_plugin.py`.

@@ -1,8 +1,8 @@
 """What verl is changed by, in each of its processes; written for verl 0.9.1 (VERL_USE_EXTERNAL_MODULES).
 
 Each change with its reason, and what would remove it:
-- `linear_schedule`: the learning rate falls linearly to 0, as TRL's does; verl knows constant and cosine. Until its
-  `lr_scheduler_type` knows linear.
+- `linear_schedule`, in place of `FSDPEngine._build_lr_scheduler`: the learning rate falls linearly to 0, as TRL's does;
+  verl knows constant and cosine. Until its `lr_scheduler_type` knows linear.
 - `load_value_head`: the critic is loaded with the attention that its configuration names, its head drawn with the
   training's seed; verl insists on flash attention whatever is set, and draws the head unseeded. Until
   `load_valuehead_model` takes `attn_implementation` from the configuration, and a seed.
