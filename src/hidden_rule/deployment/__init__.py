@@ -1,0 +1,1 @@
+"""A finished adapter at work: exported, served, asked, watched."""
