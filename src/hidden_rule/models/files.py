@@ -15,6 +15,7 @@ LOADED = [  # what loading a model reads, and README.md, for the licence it decl
 UNUSED = ["*/*.safetensors", "*/*.json"]  # of a Hub model: copies of it for other programs
 AGAIN = "fetch or copy the file again"
 RECORD, HASHES = "manifest.json", "file_hashes.json"  # our own, in the folder of a prepared model
+EXPORTED = "exported"  # the source of a manifest whose files lie in a folder beside it, wherever both are moved
 WORTH_SAYING = 2**30  # bytes that take more than a moment to hash
 
 
@@ -101,6 +102,8 @@ def model_folder(manifest: dict, manifest_path, fetch: bool = False) -> Path:
         return Path(manifest.get("folder", Path(manifest_path).parent))
     if manifest["source"] == "path":
         return Path(manifest["id"])
+    if manifest["source"] == EXPORTED:
+        return Path(manifest_path).parent / manifest["folder"]
     from huggingface_hub import snapshot_download  # not needed by the other sources
 
     try:
