@@ -57,8 +57,8 @@ def add_adapter(network, lora: dict, stock: bool = False) -> PeftModel:
     return model
 
 
-def load_adapter(network, folder, trainable: bool) -> PeftModel:
-    """`network` with the adapter of `folder`; raises UserError if it is damaged."""
+def check_adapter(folder) -> None:
+    """Raise UserError if the adapter of a folder is missing, damaged, altered or not finite."""
     weights, config = (Path(folder) / name for name in ADAPTER)
     read_json(config)
     check_safetensors(weights)
@@ -66,9 +66,30 @@ def load_adapter(network, folder, trainable: bool) -> PeftModel:
         raise UserError(weights, None, "was altered since it was written", AGAIN)
     if found := not_finite_weight(weights):
         raise UserError(weights, found[0], f"holds {found[1]}, which is not finite", AGAIN)
+
+
+def load_adapter(network, folder, trainable: bool) -> PeftModel:
+    """`network` with the adapter of `folder`; raises UserError if it is damaged."""
+    check_adapter(folder)
     model = PeftModel.from_pretrained(network, folder, is_trainable=trainable)
     # what a checkpoint compares its vocabulary with: the model as it lies here, not one of that name on the Hub
     model.peft_config["default"].base_model_name_or_path = network.name_or_path
+    fuse_lora(model)
+    return model
+
+
+def load_adapters(network, folders: dict[str, Path]) -> PeftModel:
+    """`network` once with the adapters of several folders, by name, none of them trainable.
+
+    `set_adapter(name)` of the result makes one the policy, `disable_adapter()` none. Raises UserError if one is
+    damaged.
+    """
+    for folder in folders.values():
+        check_adapter(folder)
+    (first, folder), *others = folders.items()
+    model = PeftModel.from_pretrained(network, folder, adapter_name=first, is_trainable=False)
+    for name, folder in others:
+        model.load_adapter(folder, adapter_name=name, is_trainable=False)
     fuse_lora(model)
     return model
 
