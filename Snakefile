@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from hidden_rule.core.compat_snakemake import config_files, config_words, plans_jobs
+from hidden_rule.core.compat_snakemake import cancel_jobs_when_ended, config_files, config_words, plans_jobs
 from hidden_rule.core.errors import SETTING_FILES, UserError, one_line_errors
 from hidden_rule.core.files import check_times, modified
 from hidden_rule.core.paths import ROOT
@@ -69,6 +69,10 @@ rule all:
 # nothing was to be done; a run that was asked for something else writes neither file. Its own last words come after.
 FINAL = [rules.write_report.output.page, *rules.write_manifest.output]
 WRITTEN = modified(*FINAL)
+
+
+onstart:
+    cancel_jobs_when_ended(workflow)
 
 
 onsuccess:

@@ -6,7 +6,8 @@ from hidden_rule.core.errors import one_line_errors
 from hidden_rule.core.files import content_hash
 from hidden_rule.core.paths import WORKFLOW
 from hidden_rule.core.sources import code_hash, schema_hash
-from hidden_rule.models.files import HASHES, folder_content
+from hidden_rule.models.files import FETCHED, HASHES, folder_content
+from hidden_rule.models.job_resources import memory_mb, runtime_minutes, weights_bytes
 
 # A rule, its script, and its folders of logs and benchmarks have one name.
 
@@ -28,18 +29,20 @@ def small(mem_mb, runtime=10):
     return {"mem_mb": mem_mb, "runtime": runtime}
 
 
-def growing(amount):
-    """A resource that a job asks for again and again: once, twice, three times as much."""
-    return lambda wildcards, attempt: amount * attempt
+def with_model(processes=1, runtime=60, engine=lambda wildcards: False, limit=lambda wildcards: 0):
+    """The resources of a job that loads the model into each of `processes`, by its size (models/job_resources.py).
 
+    Asked for once, twice, three times as the job is submitted again. `runtime`: minutes with a small model; `engine` and
+    `limit` say of a job whether another engine than TRL trains, and how many minutes the training may take by itself.
+    """
 
-def with_model(processes=1, runtime=60):
-    """The resources of a job that loads the model into each of `processes`."""
-    return {
-        "gpu": processes,
-        "mem_mb": growing(6000 * processes),
-        "runtime": growing(runtime),
-    }
+    def mem_mb(wildcards, attempt):
+        return attempt * memory_mb(weights_bytes(config["model"], MODEL_FOLDER), processes, engine(wildcards))
+
+    def minutes(wildcards, attempt):
+        return attempt * runtime_minutes(weights_bytes(config["model"], MODEL_FOLDER), runtime, limit(wildcards))
+
+    return {"gpu": processes, "mem_mb": mem_mb, "runtime": minutes}
 
 
 # What changes no result of a training reruns none: resources, not params.

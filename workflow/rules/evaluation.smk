@@ -25,7 +25,7 @@ rule evaluate:
         ENVIRONMENT
     threads: 8
     resources:
-        **with_model(),
+        **with_model(engine=lambda wildcards: EVALUATOR in ENVIRONMENTS),
     params:
         model=config["model"],
         base=base_content,

@@ -11,7 +11,7 @@ localrules:
 
 rule fetch_model:
     output:
-        done=f"{MODEL_FOLDER}/fetched.json",
+        done=f"{MODEL_FOLDER}/{FETCHED}",
     log:
         log_of("fetch_model"),
     conda:

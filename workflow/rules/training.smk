@@ -28,7 +28,12 @@ rule train:
         ENVIRONMENT
     threads: 8
     resources:
-        **with_model(processes=config["launch"]["processes"], runtime=240),
+        **with_model(
+            processes=config["launch"]["processes"],
+            runtime=240,
+            engine=lambda wildcards: trainer_of(wildcards) in ENVIRONMENTS,
+            limit=lambda wildcards: settings_of(wildcards).get("max_minutes", 0),
+        ),
         **UNSEEN,
     params:
         method=method_of,

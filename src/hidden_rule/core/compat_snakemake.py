@@ -5,11 +5,25 @@
   Snakemake says where a value came from, and reads `--config` as it reads files.
 - `workflow.is_main_process`: whether this parse plans jobs or is one of them, so that cautions are printed once. To be
   removed when that has a documented name.
+- `workflow.executor_plugin.common_settings.non_local_exec`, whether jobs run elsewhere, and
+  `workflow.scheduler._executor.run_uuid`, the name of all Slurm jobs of a run (snakemake-executor-plugin-slurm 2.8), to
+  cancel them when the run is ended. At SIGTERM Snakemake submits nothing more and waits for what runs, for hours; at
+  SIGHUP it ends, and its jobs go on. To be removed when it cancels them then too, and all of them at SIGINT (Ctrl-C).
 
 `workflow.basedir` is documented. Scripts use the documented `snakemake` object alone.
 """
 
+import atexit
+import contextlib
+import signal
+import subprocess
+
+import psutil
+
 from hidden_rule.core.versions import check_version
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE_S = 60  # for Slurm's answer
 
 
 def config_files(workflow) -> list[str]:
@@ -29,3 +43,41 @@ def config_words(workflow) -> list[str]:
 def plans_jobs(workflow) -> bool:
     """Whether this process plans jobs; false in the process of a job."""
     return workflow.is_main_process
+
+
+def runs_jobs_elsewhere(workflow) -> bool:
+    """Whether a run submits its jobs to a cluster."""
+    return workflow.executor_plugin.common_settings.non_local_exec
+
+
+def cancel_jobs_when_ended(workflow) -> None:
+    """Let a run that submits jobs cancel them, and end, at SIGTERM and SIGHUP as at Ctrl-C; to be called as it starts.
+
+    A signal that is ignored, as SIGHUP under nohup, stays ignored. Snakemake cancels the jobs that it knows at that
+    moment; one whose submission is under way, or whose state it is asking for, would be left. So all that have the
+    run's name are cancelled again at the very end. Where no jobs are submitted nothing changes.
+    """
+    check_version("snakemake")
+    if not runs_jobs_elsewhere(workflow):
+        return
+    name = getattr(workflow.scheduler._executor, "run_uuid", None)
+
+    def end(number, frame):
+        for ending in ENDS:
+            signal.signal(ending, signal.SIG_IGN)  # what follows has to come to its end
+        if name:
+            atexit.register(cancel_named, name)
+        for child in psutil.Process().children(recursive=True):  # jobs that run here, as Ctrl-C in a terminal does
+            with contextlib.suppress(psutil.Error):
+                child.terminate()
+        raise KeyboardInterrupt
+
+    for number in ENDS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def cancel_named(name: str) -> None:
+    """Cancel every Slurm job of a name, as far as Slurm answers."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(["scancel", f"--name={name}"], timeout=PATIENCE_S, check=False)

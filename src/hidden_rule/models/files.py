@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,8 @@ LOADED = [  # what loading a model reads, and README.md, for the licence it decl
 ]
 UNUSED = ["*/*.safetensors", "*/*.json"]  # of a Hub model: copies of it for other programs
 AGAIN = "fetch or copy the file again"
-RECORD, HASHES = "manifest.json", "file_hashes.json"  # our own, in the folder of a prepared model
+# our own, in the folder of a prepared model
+RECORD, HASHES, FETCHED = "manifest.json", "file_hashes.json", "fetched.json"
 EXPORTED = "exported"  # the source of a manifest whose files lie in a folder beside it, wherever both are moved
 WORTH_SAYING = 2**30  # bytes that take more than a moment to hash
 
@@ -47,26 +49,44 @@ def loaded_files(folder) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(found - own)}
 
 
-def file_hashes(folder, known) -> dict[str, dict]:
+def file_hashes(folder, known, of_hub: bool = False) -> dict[str, dict]:
     """`bytes` and `sha256` of each of `loaded_files`, by name.
 
     `known` is a file that keeps the hashes of files by size and times: one is read again only when one of these has
-    changed, so that 28 GB are not read each time someone looks whether there is something to do.
+    changed, so that 28 GB are not read each time someone looks whether there is something to do. `of_hub`: the folder
+    lies in the Hub's cache, whose hashes are taken where it states them.
     """
     paths, before, entries = loaded_files(folder), _kept(known), {}
     try:
         stamps = {name: _stamp(path) for name, path in paths.items()}
         changed = [name for name, stamp in stamps.items() if before.get(name, {}).get("stamp") != stamp]
-        n_bytes = sum(paths[name].stat().st_size for name in changed)
+        n_bytes = sum(paths[name].stat().st_size for name in changed if not (of_hub and hub_sha256(paths[name])))
         if n_bytes > WORTH_SAYING:
             print(f"hashing {n_bytes / 1e9:.1f} GB in {folder}, once", file=sys.stderr)
         for name, path in paths.items():
-            entries[name] = {"stamp": stamps[name], **file_entry(path)} if name in changed else before[name]
+            entries[name] = {"stamp": stamps[name], **entry_of(path, of_hub)} if name in changed else before[name]
     except OSError as error:
         raise UserError(error.filename or folder, None, f"cannot be read ({error.strerror})", AGAIN) from error
     if entries != before:
         _keep(entries, known)
     return {name: {key: entry[key] for key in ("bytes", "sha256")} for name, entry in entries.items()}
+
+
+def hub_sha256(path: Path) -> str:
+    """The SHA-256 that the Hub states for a file of its cache, or nothing.
+
+    In that cache a file is a link to `blobs/<ETag>`, and the ETag of what the Hub keeps in large-file storage is the
+    SHA-256 of its content. So weights need not be read to be named; that the file is as long as its header says is
+    checked beside (`check_safetensors`).
+    """
+    target = Path(os.readlink(path)) if path.is_symlink() else Path()
+    return target.name if target.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", target.name) else ""
+
+
+def entry_of(path: Path, of_hub: bool) -> dict:
+    """`bytes` and `sha256` of a file, which is read unless the Hub states its hash."""
+    stated = hub_sha256(path) if of_hub else ""
+    return {"bytes": path.stat().st_size, "sha256": stated} if stated else file_entry(path)
 
 
 def folder_content(folder, known) -> str:
@@ -105,6 +125,7 @@ def model_folder(manifest: dict, manifest_path, fetch: bool = False) -> Path:
     if manifest["source"] == EXPORTED:
         return Path(manifest_path).parent / manifest["folder"]
     from huggingface_hub import snapshot_download  # not needed by the other sources
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     try:
         return Path(
@@ -118,6 +139,12 @@ def model_folder(manifest: dict, manifest_path, fetch: bool = False) -> Path:
         )
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if not fetch:
+            raise SettingError(
+                "model.id",
+                f"{manifest['id']} at {manifest['revision']} is not in the Hub's cache on this machine, {HF_HUB_CACHE}",
+                "let HF_HOME name a folder that login and compute nodes share, or run rule fetch_model again",
+            ) from error
         raise SettingError(
             "model.id",
             f"{manifest['id']} at {manifest['revision']} cannot be fetched ({reason})",
@@ -128,8 +155,18 @@ def model_folder(manifest: dict, manifest_path, fetch: bool = False) -> Path:
 def fetch_model(model: dict, done) -> None:
     """Bring a Hub model's files into the Hub's cache, and list them in the file `done`; no other step asks the Hub."""
     folder = model_folder(model, done, fetch=True)
-    record = {"id": model["id"], "revision": model["revision"], "files": list(loaded_files(folder))}
+    files = {name: {"bytes": path.stat().st_size} for name, path in loaded_files(folder).items()}
+    record = {"id": model["id"], "revision": model["revision"], "files": files}
     write_text(json.dumps(record, indent=2) + "\n", done)
+
+
+def known_record(path) -> dict:
+    """A record that was written before, or an empty one where there is none that can be read."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def check_index(folder: Path, index: Path) -> None:

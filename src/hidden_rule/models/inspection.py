@@ -26,12 +26,12 @@ from hidden_rule.models.case_prompts import check_case_length, longest_prompt, r
 from hidden_rule.models.chat_template import inspect_chat
 from hidden_rule.models.context import Blame, check_context, check_replies, context_length
 from hidden_rule.models.control_tokens import check_ruleset
-from hidden_rule.models.files import AGAIN, HASHES, RECORD, file_hashes, model_folder
+from hidden_rule.models.files import AGAIN, HASHES, RECORD, file_hashes, known_record, model_folder
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.inspected import Inspected, as_record
 from hidden_rule.models.loading import load_tokenizer
 from hidden_rule.models.network import inspect_network
-from hidden_rule.models.prepare import known_record, prepare_model
+from hidden_rule.models.prepare import prepare_model
 from hidden_rule.models.tokens import encode_prompts, encode_reply
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.ruleset import Ruleset, load_ruleset

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from hidden_rule.core import processes
 from hidden_rule.core.errors import SettingError, UserError
 from hidden_rule.core.files import read_json
 from hidden_rule.kernels.install import Kernels, install_kernels
@@ -57,6 +58,15 @@ def check_loaded(folder: Path, network, info: dict) -> None:
         raise UserError(folder, None, f"cannot be loaded ({info['error_msgs'][0].splitlines()[0]})", SAVED_WELL)
 
 
+def goes_straight_to(device: torch.device) -> bool:
+    """Whether weights are read tensor by tensor onto a device, so that main memory never holds all of them.
+
+    Not where processes share them, each a part: accelerate places those. Quantized weights always do, since they cannot
+    be moved or converted later.
+    """
+    return device.type != "cpu" and not processes.share_weights()
+
+
 def load_network(folder, dtype: str, device: torch.device):
     """The network of a model folder on `device`, in evaluation mode, without our kernels, and transformers' report.
 
@@ -66,7 +76,7 @@ def load_network(folder, dtype: str, device: torch.device):
     folder = Path(folder)
     check_architecture(folder)
     quantized = quantization(folder)
-    place = {"device_map": {"": device}} if quantized else {}  # such weights cannot be moved or converted later
+    place = {"device_map": {"": device}} if quantized or goes_straight_to(device) else {}
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         if config.is_encoder_decoder:

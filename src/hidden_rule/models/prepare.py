@@ -14,6 +14,7 @@ from hidden_rule.models.files import (
     check_index,
     check_safetensors,
     file_hashes,
+    known_record,
     loaded_files,
     model_folder,
 )
@@ -63,15 +64,6 @@ def check_json(path: Path) -> None:
         raise UserError(path, None, "is not a JSON object", AGAIN)
 
 
-def known_record(path) -> dict:
-    """A record that was written before, or an empty one where there is none that can be read."""
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def prepare_model(model: dict, manifest_path, content: str = "", fetch: bool = True) -> dict:
     """Prepare a base model, write its manifest and return it: identity, licence, and the hash of each file.
 
@@ -95,7 +87,7 @@ def prepare_model(model: dict, manifest_path, content: str = "", fetch: bool = T
         source = model_folder(manifest, manifest_path, fetch=fetch)
         manifest["licence"] = licence_of(source)
     check_files(source)
-    manifest["files"] = file_hashes(source, known)
+    manifest["files"] = file_hashes(source, known, of_hub=model["source"] == "hub")
     write_text(json.dumps(manifest, indent=2) + "\n", manifest_path)
     return manifest
 
