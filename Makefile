@@ -16,6 +16,7 @@
 # make new       a ruleset to edit, and an experiment with it: NAME=mine; of past decisions also DATA=claims.csv LABEL=decision
 # make compare   two finished runs on one page: A=results/laptop B=results/mine, see docs/comparing.md
 # make paper     tables, figures, methods and BibTeX of a finished run as one zip: RESULTS=results/seeds, FONT=Arial
+# make export    a trained run as a folder that serves, with model card and parity: RESULTS=results/laptop CONDITION=sft SEED=0, see docs/deployment.md
 # make docs      the documentation as a site, links checked: site/index.html
 # make prune     what a finished experiment needs no more: EXPERIMENT=laptop, KEEP=logs, DRY=yes; docs/operations.md
 # make clean     caches alone: no environment, no result. make clean-all: the environments too
@@ -31,7 +32,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish compare paper docs bench prune clean clean-all sbom audit
+.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish compare paper export docs bench prune clean clean-all sbom audit
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -154,6 +155,11 @@ compare: setup
 paper: export RESULTS := $(RESULTS)
 paper: setup
 	@$(BIN)/python -m hidden_rule.report.paper.build $(if $(OUT),--out "$$OUT") $(if $(FONT),--font "$$FONT") -- "$$RESULTS"
+
+export: export RESULTS := $(RESULTS)
+export: setup
+	@$(BIN)/python -m hidden_rule.deployment.export --condition "$$CONDITION" --seed "$$SEED" --hidden "$$HIDDEN" \
+	  --cases "$$CASES" --vllm "$$VLLM" -- "$$RESULTS"
 
 DOCS := .venv-docs
 $(DOCS)/.installed: envs/docs.txt

@@ -6,7 +6,7 @@
 | `parity.json` | what each artifact answered, loaded afresh by plain libraries, against the evaluated predictions |
 | `README.md` | the model card; a copy with front matter for the Hub lies in each artifact's folder |
 | `model.json` | the base as a manifest, for `BaseModel` and `load_policy`; its folder is relative to the file |
-| `ruleset.json` | features, labels and prompt templates as `load_ruleset` reads them; no hidden rule is in it |
+| `ruleset.yaml` | features, labels and prompt templates as `load_ruleset` reads them; no hidden rule is in it |
 | `adapter/` | plain PEFT: float32 weights, `adapter_config.json`, tokenizer with the chat template, card |
 | `base/` | the base's weights, tokenizer and configuration, where the base is no model of the Hub |
 | `merged/` | a plain transformers folder: base plus adapter in the base's type, tokenizer, card |
@@ -29,7 +29,7 @@ from pathlib import Path
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256, read_json
 
-RECORD, PARITY, CARD, BASE_RECORD, RULESET = "export.json", "parity.json", "README.md", "model.json", "ruleset.json"
+RECORD, PARITY, CARD, BASE_RECORD, RULESET = "export.json", "parity.json", "README.md", "model.json", "ruleset.yaml"
 ADAPTER, BASE, MERGED = "adapter", "base", "merged"
 FORMAT = 1
 AGAIN = "run make export again"
@@ -56,7 +56,7 @@ class Exported:
     dtype: str  # in which the run was evaluated
     base: dict  # source, id, revision, licence
     batch_size: int  # of the evaluation
-    predictions: dict  # file, sha256, suite, n: what parity was held against
+    predictions: dict  # file, sha256, suite: what parity was held against
     data: dict  # sha256 and rows of each split
     hidden_rules: tuple[str, ...]  # names, where they were asked for
     created: str
