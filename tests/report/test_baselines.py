@@ -36,7 +36,7 @@ def beside_references(tmp_path, world, references, against="sft"):
 
 
 NEEDED = (
-    "No language model is needed for this accuracy; one would be for fields of free text, facts that stand in prose or "
+    "No language model is needed for this accuracy; one would be for free-text fields, facts in prose or "
     "replies in words. "
 )
 
@@ -147,7 +147,7 @@ def test_how_a_headline_tells_of_several_references_of_one_and_of_the_most_frequ
     )
     assert f"{second} " == NEEDED
     assert said({"number", "text"}, "a")[1] == (
-        "No language model is needed for this accuracy; one would be for facts that stand in prose or replies in words."
+        "No language model is needed for this accuracy; one would be for facts in prose or replies in words."
     )
     assert said(set(), "c") == [
         "c (most frequent decision of the training split) is statistically tied with next, which is statistically tied "

@@ -244,7 +244,9 @@ def test_data_of_charts_end_no_script_and_are_held_once():
     text = as_data([figure])
     assert not set("<>&\u2028") & set(text)
     found = json.loads(text)
-    assert found["datasets"] == {"data-1": [rows[0] | {"value": 0.123457}]}
+    assert found["datasets"] == {
+        "data-1": {"n": 1, "columns": {"name": [[rows[0]["name"]]], "value": [[0.123457]], "n": [[3]]}}
+    }
     assert found["charts"]["a"] == {"wide": {"mark": "point", "datasets": ["data-1"]}} | {
         "narrow": {"mark": "point", "datasets": ["data-1"]}
     }

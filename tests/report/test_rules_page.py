@@ -78,7 +78,7 @@ def test_what_no_rule_mentions_and_what_is_missing(tmp_path):
     aside = {"feature": "team", "comparison": "IN", "values": ["a"], "mentioned": False, "overlap": None}
     results = shown(tmp_path, [rule("SFT", 0, 1, "LABEL_B", "team = 'a'", **aside), default("SFT", 0, 2)])
     assert learnt_sentences(results) == [
-        "SFT decides 20.0% of cases by what no rule mentions: team.",
+        "SFT decides 20.0% of cases by a feature that no rule mentions: team.",
         "SFT has no counterpart of rule_0, rule_1 and rule_2.",
     ]
 
@@ -110,9 +110,9 @@ def test_found_rules_are_shown_as_text_with_the_yaml_to_paste(tmp_path):
     results = shown(tmp_path, [default("SFT", 0, 1)], [FOUND, ALL, {"kind": "rest", "n": 60, "n_departures": 2}])
     part = rules_page.section(results)["found"]
     assert part["sentences"] == [
-        "21 of 80 cases (26.2%) are decided otherwise than stated; 160 others were searched.",
+        "21 of 80 cases (26.2%) deviate from the stated rules; 160 others were searched for a cause.",
         "Found: team is <b>a</b> → LABEL_A.",
-        "2 of the 60 other cases are decided otherwise than stated; no rule was found in them.",
+        "2 of the 60 other cases deviate from the stated rules; no rule was found in them.",
     ]
     assert part["table"]["rows"][0][1:] == [
         "LABEL_A", "proposed", "20", "90.0% (70.0–97.0)", "3.6 (2.5–3.9)", "0 of 49 searches", "–",
@@ -129,7 +129,7 @@ def test_a_rule_that_is_known_needs_no_pasting(tmp_path):
         "found"
     ]
     assert part["yaml"] == "" and "which is the hidden rule rule_0" in part["sentences"][1]
-    assert part["sentences"][2] == "Nothing else departs."
+    assert part["sentences"][2] == "No other case deviates."
 
 
 def test_what_may_be_chance_is_said_to_be(tmp_path):

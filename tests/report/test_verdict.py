@@ -113,7 +113,7 @@ def test_scorecard_of_a_collapse_over_seeds(tmp_path):
         "Collapsed?": [("none", "no RL"), ("fail", "yes, 3 of 3 seeds"), ("none", "no RL")],
     }
     card = scorecard(results, gather(results))
-    assert card["columns"] == ["condition", *marks, "Accuracy", "Training time"]
+    assert card["columns"] == ["condition", *marks, "Accuracy", "Training time per seed"]
     accuracy = card["columns"].index("Accuracy") - 1
     assert [row["cells"][accuracy]["best"] for row in card["rows"]] == [False, False, True]
     assert {len(row["cells"]) for row in card["rows"]} == {len(card["columns"]) - 1}

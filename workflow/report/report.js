@@ -97,9 +97,15 @@
   const held = document.getElementById("chart-data");
   if (!held) return;
   const { charts, datasets } = JSON.parse(held.textContent);
+  const rowsOf = (table) => {  // tables are held by columns: values, and where each stands if they recur
+    if (Array.isArray(table)) return structuredClone(table);
+    const columns = Object.entries(table.columns);
+    const row = (i) => columns.map(([name, [values, at]]) => [name, at ? values[at[i]] : values[i]]);
+    return Array.from({ length: table.n }, (_, i) => Object.fromEntries(row(i)));
+  };
   const specOf = (name) => {
-    const spec = charts[name][phone.matches ? "narrow" : "wide"];
-    return structuredClone({ ...spec, datasets: Object.fromEntries(spec.datasets.map((one) => [one, datasets[one]])) });
+    const { datasets: names, ...spec } = charts[name][phone.matches ? "narrow" : "wide"];
+    return { ...structuredClone(spec), datasets: Object.fromEntries(names.map((one) => [one, rowsOf(datasets[one])])) };
   };
   const phone = matchMedia("(max-width: 40rem)");
   const draw = async (figure) => {

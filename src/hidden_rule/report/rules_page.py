@@ -54,7 +54,9 @@ def found_sentences(candidates: list[dict], whole: dict, rest: dict) -> list[str
     if not whole["n"]:
         return ["Too few cases to look for rules."]
     departing = f"{whole['n_departures']:,} of {whole['n']:,} cases ({percent(whole['n_departures'] / whole['n'])})"
-    sentences = [f"{departing} are decided otherwise than stated; {whole['n_found_on']:,} others were searched."]
+    sentences = [
+        f"{departing} deviate from the stated rules; {whole['n_found_on']:,} others were searched for a cause."
+    ]
     proposed = [of for of in candidates if of["verdict"] == "proposed"]
     for of in proposed:
         if not of["single_label"]:
@@ -65,8 +67,8 @@ def found_sentences(candidates: list[dict], whole: dict, rest: dict) -> list[str
         as_known = f", which is the hidden rule {of['hidden_rule']}" if (of["overlap"] or 0) >= SAME else ""
         sentences.append(f"Found: {of['says']} → {of['label']}{as_known}.")
     if proposed and rest["n"]:
-        left = f"{rest['n_departures']:,} of the {rest['n']:,} other cases are decided otherwise than stated"
-        sentences.append(f"{left}; no rule was found in them." if rest["n_departures"] else "Nothing else departs.")
+        left = f"{rest['n_departures']:,} of the {rest['n']:,} other cases deviate from the stated rules"
+        sentences.append(f"{left}; no rule was found in them." if rest["n_departures"] else "No other case deviates.")
     if not proposed and whole["n_departures"]:
         sentences.append("No rule is supported: such departures are as likely to be errors.")
     return sentences

@@ -158,7 +158,7 @@ def interval_panel(results: Results, setting: Setting, panel: Panel) -> alt.Laye
         .otherwise((100 * pl.col("value")).round(1).cast(pl.String) + "%"),
         at=pl.col("ci_high").fill_null(0.0),
     )
-    names = alt.Undefined if panel.named else None
+    names = alt.Axis(labelPadding=8) if panel.named else None
     answered = set(pooled["condition"])  # classifiers write nothing under free decoding
     order = [name for name in results.conditions if name in answered]
     y = alt.Y("condition:N", sort=order, title=None, scale=alt.Scale(domain=order), axis=names)
@@ -177,7 +177,7 @@ def interval_panel(results: Results, setting: Setting, panel: Panel) -> alt.Laye
         layers.append(dots.encode(x=x, y=y, color=colour, tooltip=["seed:O", *tooltip]))
     points = base.mark_point(size=95, strokeWidth=2, opacity=1)
     layers.append(points.encode(x=x, tooltip=tooltip, **filling(results)))
-    layers.append(base.mark_text(align="left", dx=7, fontSize=12, color="#222").encode(x=alt.X("at:Q"), text="text:N"))
+    layers.append(base.mark_text(align="left", dx=11, fontSize=12, color="#222").encode(x=alt.X("at:Q"), text="text:N"))
     return alt.layer(*layers).properties(
         width=panel.width, height=alt.Step(38), title=panel_title(heading_of(panel.heading, results))
     )

@@ -27,6 +27,7 @@ from hidden_rule.report.text.phrases import MANY, p_text, signed
 HEADLINE = "Differences in accuracy"
 FOUND, NOT_FOUND = "#0072B2", "#6B6B6B"  # significant or not
 ROW, TALL = 26, 62  # px; of a row whose texts stand above it
+GAP, FEWEST = 8, 150  # px between texts and plot; of a plot beside its texts, where the room is given
 ROWS = pl.Schema(
     {
         "row": pl.Int64,  # 0, 1, … of a pair
@@ -96,7 +97,7 @@ def forest_chart(results: Results) -> Chart:
     plot = difference_plot(pooled, of_seeds, width_of(results))
     pairs = pooled.with_columns(pair=pl.format("{} \N{MINUS SIGN} {}", "winner", "other"))
     columns = [text_column(pairs, "pair", "right"), plot, text_column(pooled, "numbers", "left")]
-    if is_narrow(results):
+    if not fits_beside(results, [*pairs["pair"]], [*pooled["numbers"]]):
         columns = [stacked(pairs, plot, results)]
     n_pairs = comparisons.filter(pl.col("seed").is_null()).height
     adjusted = f" after Holm correction for {n_pairs} planned comparisons" if n_pairs > 1 else ""
@@ -109,7 +110,7 @@ def forest_chart(results: Results) -> Chart:
         "Point and bar: accuracy of the winner minus that of the other, with its 95% CI",
         f"\N{BLACK CIRCLE} significant: p < {ALPHA}{adjusted}, and a CI without 0; \N{WHITE CIRCLE} not significant",
     ]
-    return finish(alt.hconcat(*columns, spacing=8).properties(title=title(HEADLINE, *notes)))
+    return finish(alt.hconcat(*columns, spacing=GAP).properties(title=title(HEADLINE, *notes)))
 
 
 def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) -> alt.LayerChart:
@@ -140,6 +141,17 @@ def difference_plot(pooled: pl.DataFrame, of_seeds: pl.DataFrame, width: int) ->
     return alt.layer(*layers).properties(width=width, height=ROW * pooled.height)
 
 
+def fits_beside(results: Results, *texts: list[str]) -> bool:
+    """Whether columns of texts stand beside the plot: on a page where it is no narrow one, in a figure if it has room.
+
+    `charts.room` is the width in px that a whole figure may take.
+    """
+    room = results.config["charts"].get("room")
+    if room is None:
+        return not is_narrow(results)
+    return sum(max(map(text_width, column)) + GAP for column in texts) + FEWEST <= room
+
+
 def leader_of(pooled: pl.DataFrame) -> str:
     """The condition that stands in all of several pairs."""
     return set.intersection(*({row["winner"], row["other"]} for row in pooled.to_dicts())).pop()
@@ -149,10 +161,11 @@ def stacked(pairs: pl.DataFrame, plot: alt.LayerChart, results: Results) -> alt.
     """The plot with pairs and numbers above each row."""
     lines = pairs.with_columns(text=pl.concat_list("pair", "numbers"))
     y = alt.Y("row:O", axis=None, scale=alt.Scale(domain=pairs["row"].to_list()))
-    words = alt.Chart(lines).mark_text(align="left", dy=-21, fontSize=11, color="#222", lineHeight=13)
-    above = words.encode(x=alt.value(0), y=y, text="text:N")
+    look = {"align": "left", "dy": -24, "fontSize": 11, "lineHeight": 13}
+    at = alt.Chart(lines).encode(x=alt.value(0), y=y, text="text:N")
+    above = [at.mark_text(**look, stroke="white", strokeWidth=4), at.mark_text(**look, color="#222")]  # clear of lines
     size = {"width": width_of(results) + 110, "height": TALL * pairs.height}
-    return alt.layer(*plot.layer, above).properties(**size)
+    return alt.layer(*plot.layer, *above).properties(**size)
 
 
 def text_column(rows: pl.DataFrame, column: str, align: str) -> alt.Chart:

@@ -7,6 +7,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.report.charts.style import (
     Chart,
     finish,
+    is_narrow,
     nothing_to_show,
     percent_tooltips,
     seeds_in_words,
@@ -20,6 +21,8 @@ from hidden_rule.task.suites import KINDS, why_not
 HEADLINE = "Generalization suites"
 LOWER_IS_BETTER = ("false_flip_rate",)
 CELL, ROW, LINE = 96, 42, 13  # px; characters of a column's name in one line
+PHONE_CELL, PHONE_LINE = 66, 18  # px; characters of a row's name in one line, on a phone
+LINE_HEIGHT = 15  # px
 GREY = "#E4E4E4"
 CELLS = pl.Schema(
     {
@@ -90,13 +93,15 @@ def suites_chart(results: Results) -> Chart:
         "n: answers or pairs of answers",
         "The bluer, the better; grey: no value",
     ]
-    return finish(heat_map(cells).properties(title=title(HEADLINE, *notes)))
+    return finish(heat_map(cells, is_narrow(results)).properties(title=title(HEADLINE, *notes)))
 
 
-def heat_map(cells: pl.DataFrame) -> alt.LayerChart:
-    """The heat map of `suite_cells`, with names above and left of it."""
-    labels = {row: row_label(rows) for (row,), rows in cells.group_by("row", maintain_order=True)}
-    parts = {name: wrapped(name, LINE) for name in cells["condition"].unique(maintain_order=True)}
+def heat_map(cells: pl.DataFrame, narrow: bool = False) -> alt.LayerChart:
+    """The heat map of `suite_cells`, with names above and left of it; narrow: for a phone."""
+    cell, line = (PHONE_CELL, PHONE_LINE // 2) if narrow else (CELL, LINE)
+    labels = row_labels(cells, narrow)
+    n_lines = max(label.count("\n") for label in labels.values()) + 1
+    parts = {name: wrapped(name, line) for name in cells["condition"].unique(maintain_order=True)}
     deepest = max(map(len, parts.values()))
     heads = {name: "\n".join([" "] * (deepest - len(part)) + part) for name, part in parts.items()}
     value, low, high = (
@@ -107,7 +112,9 @@ def heat_map(cells: pl.DataFrame) -> alt.LayerChart:
         label=pl.col("row").replace_strict(labels),
         first=(value + "%").fill_null(""),
         second=(low + " to " + high + "%").fill_null(""),
-        missing=pl.when(pl.col("reason").is_in(["undefined (n = 0)", "not evaluated"])).then("reason").fill_null(""),
+        missing=pl.when(pl.col("reason").is_in(["undefined (n = 0)", "not evaluated"]))
+        .then(pl.col("reason").str.replace(" ", "\n"))
+        .fill_null(""),
     )
     columns = shown["column"].unique(maintain_order=True).to_list()
     lines = {"labelExpr": "split(datum.value, '\\n')", "title": None, "ticks": False, "domain": False}
@@ -115,11 +122,25 @@ def heat_map(cells: pl.DataFrame) -> alt.LayerChart:
     x = alt.X("column:N", sort=None, scale=alt.Scale(domain=columns), axis=axis_x)
     room = max(text_width(line) for label in labels.values() for line in label.split("\n"))
     axis_y = alt.Axis(
-        labelLineHeight=15, labelPadding=8, labelBaseline="middle", labelOffset=-7, minExtent=room, **lines
-    )
+        labelLineHeight=LINE_HEIGHT, labelPadding=8, labelBaseline="middle", minExtent=room,
+        labelOffset=-LINE_HEIGHT * (n_lines - 1) // 2, **lines,
+    )  # fmt: skip
     y = alt.Y("label:N", sort=None, scale=alt.Scale(domain=list(labels.values())), axis=axis_y)
     layers = cell_layers(alt.Chart(shown).encode(x=x, y=y))
-    return alt.layer(*layers).properties(width=CELL * len(columns), height=ROW * len(labels))
+    height = max(ROW, LINE_HEIGHT * n_lines + 10)
+    return alt.layer(*layers).properties(width=cell * len(columns), height=height * len(labels))
+
+
+def row_labels(cells: pl.DataFrame, narrow: bool) -> dict[int, str]:
+    """Names of rows, all of as many lines."""
+    labels = {row: row_label(rows).split("\n") for (row,), rows in cells.group_by("row", maintain_order=True)}
+    if narrow:
+        labels = {row: [part for line in of for part in wrapped(line, PHONE_LINE)] for row, of in labels.items()}
+    deepest = max(map(len, labels.values()))
+    above = {row: (deepest - len(of)) // 2 for row, of in labels.items()}
+    return {
+        row: "\n".join([" "] * above[row] + of + [" "] * (deepest - len(of) - above[row])) for row, of in labels.items()
+    }
 
 
 def cell_layers(base: alt.Chart) -> list[alt.Chart]:
@@ -132,7 +153,7 @@ def cell_layers(base: alt.Chart) -> list[alt.Chart]:
         base.transform_filter("isValid(datum.good)").mark_rect(stroke="white").encode(color=shade, tooltip=tooltip),
         base.mark_text(dy=-7, fontSize=13, fontWeight="bold").encode(text="first:N", color=ink),
         base.mark_text(dy=10, fontSize=11).encode(text="second:N", color=ink),
-        base.mark_text(fontSize=11, color="#444").encode(text="missing:N"),
+        base.mark_text(fontSize=11, color="#444", lineBreak="\n", lineHeight=13, dy=-6).encode(text="missing:N"),
     ]
 
 

@@ -23,7 +23,7 @@ from hidden_rule.report.model_section import model_section
 from hidden_rule.report.page.figures import as_data, figures_of
 from hidden_rule.report.page.first_screen import first_screen
 from hidden_rule.report.page.glossary import explained, glossary_of
-from hidden_rule.report.page.many import by_value, narrower
+from hidden_rule.report.page.many import by_value, fits_page, narrower
 from hidden_rule.report.page.scorecard import scorecard
 from hidden_rule.report.page.sections import sections
 from hidden_rule.report.tables import (
@@ -68,6 +68,7 @@ def build_report(results: Results, charts=()) -> dict:
         "rules": rules_page.section(results),
         "glossary": glossary_of(has_hidden=bool(results.rules_apart)),
         "explained": explained,
+        "fits_page": fits_page,
         "figures": figures,
         **tables_of(results),
         **sources_of(results),

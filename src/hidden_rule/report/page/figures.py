@@ -8,6 +8,7 @@ import base64
 import copy
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,16 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.report.charts.accuracy import accuracy_chart
 from hidden_rule.report.charts.build import CHARTS
 from hidden_rule.report.charts.files import VEGA_LITE, check_finite, without_inherited
+from hidden_rule.report.charts.style import NARROW
 from hidden_rule.report.charts.training import training_chart
 from hidden_rule.report.page.alternatives import alternative
+from hidden_rule.report.page.images import small
 
 PADDING = 4  # px around a chart
-PHONE = 180  # px: width of a plot on a phone
+PHONE, PHONE_ROOM = 180, 350  # px: width of a plot on a phone, and of its page's column
+SQUARE = ("calibration", "confusion", "suites")  # charts of plots of a size of their own
+ROOM, BESIDE = 960, 130  # px: width of the page's column, and what of it labels beside a plot may take
+FILLED = 0.85  # of the room, at least
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,10 @@ def figures_of(results: Results, names) -> list[Figure]:
     return [figure for figure in found if figure]
 
 
-def narrowed(results: Results) -> Results:
-    """The same results, for charts that a phone shows; they share tables that were read."""
+def sized(results: Results, width: int) -> Results:
+    """The same results, for charts with plots of another width in px; they share tables that were read."""
     other = copy.copy(results)
-    other.config = results.config | {"charts": results.config["charts"] | {"width": PHONE}}
+    other.config = results.config | {"charts": results.config["charts"] | {"width": width}}
     return other
 
 
@@ -70,9 +76,19 @@ def figure_of(results: Results, name: str) -> Figure | None:
     heading, notes = (title.text, title.subtitle) if title is not alt.Undefined else (name, [])
     if notes is alt.Undefined or not notes:  # of `nothing_to_show`
         return None
-    narrow: Any = page_chart(narrowed(results), name)
-    wide = picture_of(name, chart)
-    return Figure(name, heading, list(notes), alternative(results, name), wide, picture_of(name, narrow))
+    of_page = results.config["charts"]["width"]
+    wide = fitted(results, name, of_page, ROOM, lambda whole: round(of_page * (ROOM - BESIDE) / (whole - BESIDE)))
+    narrow = fitted(results, name, PHONE, PHONE_ROOM, lambda whole: min(NARROW, PHONE + PHONE_ROOM - whole))
+    return Figure(name, heading, list(notes), alternative(results, name), wide, narrow)
+
+
+def fitted(results: Results, name: str, width: int, room: int, wider: Callable[[int], int]) -> Picture:
+    """A chart with plots of `width` px, or of `wider(whole)` where the whole is then much narrower than `room`."""
+    first = picture_of(name, page_chart(sized(results, width), name))
+    if name in SQUARE or not BESIDE < first.width < FILLED * room:
+        return first
+    second = picture_of(name, page_chart(sized(results, wider(first.width)), name))
+    return second if second.width <= room / FILLED else first
 
 
 def picture_of(name: str, chart: Any) -> Picture:
@@ -81,7 +97,7 @@ def picture_of(name: str, chart: Any) -> Picture:
     spec = without_inherited(chart.to_dict())
     spec["config"] = spec.get("config", {}) | {"padding": PADDING, "background": "transparent", "aria": False}
     check_finite(spec, name)
-    svg = rounded(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE))
+    svg = small(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE))
     width, height = size_of(svg)
     uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
     return Picture(uri, width, height, spec)
@@ -97,15 +113,6 @@ def page_chart(results: Results, name: str):
     return accuracy_chart(results, others) if others else None
 
 
-def rounded(svg: str) -> str:
-    """An image whose paths and places have two decimals: no pixel differs, and a page of many charts stays small."""
-
-    def shorter(found: re.Match) -> str:
-        return re.sub(r"(\.\d\d)\d+", r"\1", found[0])
-
-    return re.sub(r'\s(?:d|transform)="[^"]*"', shorter, svg)
-
-
 def size_of(svg: str) -> tuple[int, int]:
     """Width and height of an image in px."""
     found = [re.search(rf'<svg[^>]*?\s{side}="([\d.]+)', svg) for side in ("width", "height")]
@@ -113,22 +120,41 @@ def size_of(svg: str) -> tuple[int, int]:
     return width, height
 
 
-def brief(row: dict) -> dict:
-    """A row of data whose numbers have six digits: more are not seen, and a page of many seeds stays small."""
-    return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in row.items()}
+def brief(value):
+    """A number of six digits: more are not seen, and a page of many seeds stays small."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def as_columns(rows: list[dict]) -> dict | list[dict]:
+    """A table as `n` and its columns by name, `[values]`, or `[values, places]` where values recur.
+
+    Rows that do not all have the same keys stay rows.
+    """
+    keys = list(rows[0]) if rows else []
+    if any(list(row) != keys for row in rows):
+        return [{key: brief(value) for key, value in row.items()} for row in rows]
+    return {"n": len(rows), "columns": {key: as_column([brief(row[key]) for row in rows]) for key in keys}}
+
+
+def as_column(values: list) -> list[list]:
+    """The values of a column; each once, and where it stands, if that is shorter."""
+    places: dict[str, int] = {}
+    at = [places.setdefault(json.dumps(value), len(places)) for value in values]
+    forms = [[values], [[json.loads(value) for value in places], at]]
+    return min(forms, key=lambda form: len(json.dumps(form)))
 
 
 def as_data(figures: list[Figure]) -> Markup:
     """The specifications by name, as JSON that is safe within a script element: no text of it can end the element.
 
-    Tables are held once: the `datasets` of a specification are names of those of `datasets`.
+    Tables are held once, by columns: the `datasets` of a specification are names of those of `datasets`.
     """
-    datasets: dict[str, list] = {}
+    datasets: dict[str, dict | list] = {}
     charts: dict[str, dict[str, dict]] = {}
     for figure in figures:
         for form, picture in (("wide", figure.wide), ("narrow", figure.narrow)):
             own = picture.spec.get("datasets", {})
-            datasets |= {key: [brief(row) for row in rows] for key, rows in own.items()}
+            datasets |= {key: as_columns(rows) for key, rows in own.items() if key not in datasets}
             charts.setdefault(figure.name, {})[form] = picture.spec | {"datasets": list(own)}
     text = json.dumps({"charts": charts, "datasets": datasets}, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":

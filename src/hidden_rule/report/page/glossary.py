@@ -38,7 +38,7 @@ HEADINGS = {  # columns whose heading is another word for a term, or holds one
     "hidden rule in conflict: recall": "recall in conflict", "hidden rules: recall": "recall",
     "hidden rules: precision": "precision", "hidden rules in conflict: recall": "recall in conflict",
     "Policy learned?": "accuracy", "Hidden rule learned?": "hidden rule", "Collapsed?": "collapse",
-    "Accuracy": "accuracy", "Generalizes?": "flip rate", "Training time": "on an idle machine",
+    "Accuracy": "accuracy", "Generalizes?": "flip rate", "Training time per seed": "on an idle machine",
 }  # fmt: skip
 QUESTIONS = {  # headings of the scorecard
     "Policy learned?": "Learned: the 95% CI of accuracy lies at or above 80%. Partly: above chance.",

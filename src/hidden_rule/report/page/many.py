@@ -1,8 +1,10 @@
-"""Tables with a column a condition, for experiments with so many that they would be wider than a page."""
+"""Tables that would be wider than a page: with a column a condition, or of long words."""
 
+import re
 from collections import Counter
 
 COLUMNS = 8  # conditions beside each other, at most
+LINE = 110  # characters that a line of a table on A4 holds
 
 
 def narrower(table: dict | None) -> dict | None:
@@ -28,3 +30,9 @@ def by_value(table: dict | None) -> dict | None:
                 others.setdefault(value, []).append(name)
         rows.append([setting, usual, "; ".join(f"{value}: {', '.join(of)}" for value, of in others.items()) or "none"])
     return table | {"columns": [table["columns"][0], "most conditions", "others"], "rows": rows, "wrap": True}
+
+
+def fits_page(table: dict) -> bool:
+    """Whether the longest words of its columns stand beside each other on a printed page; otherwise words break."""
+    columns = zip(table["columns"], *table["rows"], strict=False)
+    return sum(1 + max(len(word) for cell in of for word in re.split(r"[\s\-–]", str(cell))) for of in columns) <= LINE

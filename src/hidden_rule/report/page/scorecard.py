@@ -49,7 +49,7 @@ def number_columns(results: Results, found: Evidence) -> dict[str, dict[str, dic
     times = {name: of.training_s for name, of in known.items() if of.training}
     longest = max(times.values(), default=0) or 1.0
     if times:
-        columns["Training time"] = {name: cell(duration(s), s, s / longest, "per seed") for name, s in times.items()}
+        columns["Training time per seed"] = {name: cell(duration(s), s, s / longest) for name, s in times.items()}
     prices = {name: of.price for name, of in known.items() if of.price is not None}
     if prices:
         columns["Price of a run"] = {name: cell(money(price), price) for name, price in prices.items()}

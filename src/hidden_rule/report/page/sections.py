@@ -44,7 +44,7 @@ def layout() -> list[Section]:
         ),
         Section("labels", "How many labels does it take?", ("labels",), ("Label efficiency",), ("supervision",)),
         Section("suites", "Does it generalize?", ("suites",), ("Generalization suites",), ("suites",)),
-        Section("rules", "Which rules were found and learnt?", special=True),
+        Section("rules", "Which rules were found and learned?", special=True),
         Section("cost", "What does training cost?", ("cost",), ("Training cost",), ("costs",)),
         Section("errors", "Which decisions go wrong?", ("confusion", "calibration"), special=True),
         Section("settings", "Do other splits and free decoding agree?", ("accuracy",), ("Free decoding",)),
@@ -91,7 +91,7 @@ def findings_of(answer: dict) -> list[tuple[str, list[str]]]:
 def sentence_of(section: Section, context: dict) -> str:
     """The one sentence that a folded section shows."""
     own = {
-        "scorecard": f"{context['setting']}; marks follow the tests of the sections below.",
+        "scorecard": f"{capitalized(context['setting'])}; marks follow the tests of the sections below.",
         "comparisons": context["answer"]["headline"],
         "rules": first_of(context["rules"]),
         "errors": "Predicted by true decision, calibration, and example replies.",
@@ -106,6 +106,11 @@ def sentence_of(section: Section, context: dict) -> str:
     if section.id == "hidden-rules" and context["on_rules"]:
         return context["on_rules"]
     return sentences[0] if sentences else ""
+
+
+def capitalized(text: str) -> str:
+    """A text as the start of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def first_of(rules: dict | None) -> str:

@@ -112,7 +112,7 @@ def drawn_to(results: Results, name: str, target: float, font: str) -> Drawing:
     width = max(NARROWEST, round(target) - 120)
     tried: dict[int, Drawing] = {}
     while width not in tried and len(tried) < 5:
-        tried[width] = drawn(results, name, width, font)
+        tried[width] = drawn(results, name, width, font, target)
         if abs(tried[width].width - target) <= CLOSE * target:
             break
         slope = 1.0
@@ -123,9 +123,9 @@ def drawn_to(results: Results, name: str, target: float, font: str) -> Drawing:
     return min(tried.values(), key=lambda drawing: abs(drawing.width - target))
 
 
-def drawn(results: Results, name: str, width: int, font: str) -> Drawing:
-    """A chart without its title, with plots of about `width` px."""
-    config = results.config | {"charts": results.config.get("charts", {}) | {"width": width}}
+def drawn(results: Results, name: str, width: int, font: str, room: float) -> Drawing:
+    """A chart without its title, with plots of about `width` px; room: px that the whole should take."""
+    config = results.config | {"charts": results.config.get("charts", {}) | {"width": width, "room": room}}
     sized = Results(results.layout.folder, config, ruleset=results.ruleset)
     chart = build_charts(sized, [name])[name]
     spec = without_inherited(chart.to_dict(validate=False))  # slow, and done where the report's chart is drawn

@@ -120,7 +120,7 @@ def match_sentences(matches: list[Match], best: str, kinds: dict[str, str], accu
     sentence = f"{what} {relation}: {ours}, against {theirs}{likewise}."
     if all(kinds[of.reference] == "constant" for of in matches):
         return [sentence, f"The accuracy of {first.peer} is no evidence of learning."]
-    needed = [*([] if "text" in fields else ["fields of free text"]), "facts that stand in prose"]
+    needed = [*([] if "text" in fields else ["free-text fields"]), "facts in prose"]
     return [
         sentence,
         f"No language model is needed for this accuracy; one would be for {', '.join(needed)} or replies in words.",

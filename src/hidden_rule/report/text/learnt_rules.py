@@ -156,7 +156,8 @@ def unmentioned_sentences(name: str, rows: pl.DataFrame, seeds: set) -> list[str
         return []
     by_place = aside.unique(["seed", "place"])
     shares = by_place.group_by("seed").agg(share=pl.col("n").sum() / pl.col("n_answers").first())["share"].to_list()
-    features = listing(sorted(set(aside["feature"])))
+    features = sorted(set(aside["feature"]))
+    these = f"{'features' if len(features) > 1 else 'a feature'} that no rule mentions: {listing(features)}"
     up_to = "up to " if len(seeds) > 1 else ""
     where = in_seeds(set(aside["seed"]), seeds)
-    return [f"{name} decides {up_to}{percent(max(shares))} of cases by what no rule mentions: {features}{where}."]
+    return [f"{name} decides {up_to}{percent(max(shares))} of cases by {these}{where}."]
