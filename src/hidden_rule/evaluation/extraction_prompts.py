@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from hidden_rule.task.predicates import SQL_TOKEN, compared_literals
+from hidden_rule.task.predicates import SQL_TOKEN, compared_literals, parse_predicate
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import render_reply
 
@@ -174,7 +174,7 @@ def option_sets(ruleset, rule, decided: pl.DataFrame, rng, draw) -> Iterator[tup
     for _ in range(20 * N_OPTION_SETS):
         false = draw(ruleset, rule, rng)
         options = (statement(rule.label, rule.when), *(statement(label, when) for label, when in false))
-        wrong = [decided.filter(pl.sql_expr(when).fill_null(False), pl.col("label") != label) for label, when in false]
+        wrong = [decided.filter(parse_predicate(when).fill_null(False), pl.col("label") != label) for label, when in false]
         if false and all(map(len, wrong)) and frozenset(options) not in seen:
             seen.add(frozenset(options))
             yield options

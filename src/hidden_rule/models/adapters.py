@@ -14,6 +14,7 @@ from hidden_rule.kernels.lora import fuse_lora
 from hidden_rule.models.files import check_safetensors
 from hidden_rule.models.finite import NotFiniteError, dtype_of, not_finite_weight
 from hidden_rule.models.targets import find_targets
+from hidden_rule.models.untrusted import check_adapter_config
 
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")  # the files of one
 AGAIN = "delete it and run again to rebuild it"
@@ -60,7 +61,7 @@ def add_adapter(network, lora: dict, stock: bool = False) -> PeftModel:
 def check_adapter(folder) -> None:
     """Raise UserError if the adapter of a folder is missing, damaged, altered or not finite."""
     weights, config = (Path(folder) / name for name in ADAPTER)
-    read_json(config)
+    check_adapter_config(config)
     check_safetensors(weights)
     if not seal_holds(weights):
         raise UserError(weights, None, "was altered since it was written", AGAIN)

@@ -11,6 +11,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import read_json
 from hidden_rule.kernels.compat_transformers import causal_class, is_model_type
 from hidden_rule.models.files import AGAIN
+from hidden_rule.models.untrusted import check_implementations
 
 LIBRARIES = {  # quantization method: the module that computes with it; None: transformers itself
     **dict.fromkeys(("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit"), "bitsandbytes"),
@@ -148,6 +149,7 @@ def check_architecture(folder) -> dict:
     check_adapter(folder)
     check_kind(path, config)
     check_custom_code(path, config)
+    check_implementations(path, config)
     check_class(path, config)
     quantization(folder)
     return config

@@ -15,6 +15,7 @@ LOADED = [  # what loading a model reads, and README.md, for the licence it decl
 ]
 UNUSED = ["*/*.safetensors", "*/*.json"]  # of a Hub model: copies of it for other programs
 AGAIN = "fetch or copy the file again"
+MAX_HEADER = 100_000_000  # bytes of a safetensors header; the format's own limit
 # our own, in the folder of a prepared model
 RECORD, HASHES, FETCHED = "manifest.json", "file_hashes.json", "fetched.json"
 EXPORTED = "exported"  # the source of a manifest whose files lie in a folder beside it, wherever both are moved
@@ -30,8 +31,8 @@ def check_safetensors(path) -> None:
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > size:
-                raise ValueError("header longer than the file")
+            if length > min(size, MAX_HEADER):
+                raise ValueError("header longer than the file" if length > size else "header too long")
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = 8 + length + max(ends, default=0)
@@ -177,5 +178,7 @@ def check_index(folder: Path, index: Path) -> None:
         raise UserError(index, "weight_map", "is missing or no list of files", AGAIN) from error
     if outside := sorted(shard for shard in shards if Path(shard).name != shard):
         raise UserError(index, None, f"names {outside[0]}, outside the model's folder", "save the model again")
+    if foreign := sorted(shard for shard in shards if not shard.endswith(".safetensors")):
+        raise UserError(index, None, f"names {foreign[0]}, which is no safetensors file", "save the model again")
     if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
         raise UserError(folder, None, f"lacks {missing[0]}, which {index.name} names", "fetch or copy it again")

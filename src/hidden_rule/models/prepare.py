@@ -19,6 +19,9 @@ from hidden_rule.models.files import (
     model_folder,
 )
 from hidden_rule.models.package import prepare_from_package
+from hidden_rule.models.untrusted import check_links
+
+MAX_CARD, MAX_LICENCES, MAX_LICENCE = 1_000_000, 10, 200  # characters of a card, licences, characters of one
 
 
 def licence_of(folder) -> str | None:
@@ -26,14 +29,22 @@ def licence_of(folder) -> str | None:
     card = Path(folder) / "README.md"
     if not card.is_file():
         return None
-    text = card.read_text(encoding="utf-8-sig", errors="replace").replace("\r\n", "\n")
+    with open(card, encoding="utf-8-sig", errors="replace") as stream:
+        text = stream.read(MAX_CARD).replace("\r\n", "\n")
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    try:
-        front_matter = yaml.safe_load(found[1]) if found else None
+    try:  # nodes alone: values, with every alias written out, may be more than any memory holds
+        front_matter = yaml.compose(found[1], Loader=yaml.SafeLoader) if found else None
     except (yaml.YAMLError, ValueError, RecursionError):  # a card for people need not be YAML
         return None
-    licence = front_matter.get("license") if isinstance(front_matter, dict) else None
-    return str(licence) if licence else None
+    entries = front_matter.value if isinstance(front_matter, yaml.MappingNode) else []
+    node = next((value for key, value in entries if key.value == "license"), None)
+    nodes = node.value[:MAX_LICENCES] if isinstance(node, yaml.SequenceNode) else [node]
+    names = [
+        of.value
+        for of in nodes
+        if isinstance(of, yaml.ScalarNode) and of.tag == yaml.resolver.Resolver.DEFAULT_SCALAR_TAG
+    ]
+    return ", ".join(name for name in names if 0 < len(name) <= MAX_LICENCE) or None
 
 
 def check_files(folder) -> None:
@@ -43,6 +54,7 @@ def check_files(folder) -> None:
         raise UserError(folder, None, "has no config.json", "name the folder of a model saved with save_pretrained")
     if not any(path.suffix == ".safetensors" for path in loaded_files(folder).values()):
         raise UserError(folder, None, "has no safetensors weights", "save the model again with save_pretrained")
+    check_links(folder, loaded_files(folder).values())
     for index in folder.glob("*.safetensors.index.json"):
         check_index(folder, index)
     for path in loaded_files(folder).values():

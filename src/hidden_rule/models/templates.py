@@ -5,10 +5,12 @@ A template is a program of the model's, run in transformers' sandbox: whatever i
 
 import contextlib
 import re
+import resource
 import signal
 import threading
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from hidden_rule.models.template_syntax import CLOCK, TemplateFaultError, one_line
 
@@ -34,8 +36,28 @@ class TimeUpError(BaseException):
 
 
 @contextlib.contextmanager
+def limited_memory(n_bytes: int = 2**31) -> Iterator[None]:
+    """Let the block take so much more address space, where the system counts it (Linux): MemoryError beyond."""
+    try:
+        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    lowest = min(limit for limit in (taken + n_bytes, soft, hard) if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_AS, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextlib.contextmanager
 def limited_time(seconds: float = SECONDS) -> Iterator[None]:
-    """Raise TemplateFaultError where what the block renders takes longer; not heeded in other threads than the main."""
+    """Raise TemplateFaultError where what the block renders takes longer, and MemoryError where it takes much memory.
+
+    Not heeded in other threads than the main.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -46,7 +68,8 @@ def limited_time(seconds: float = SECONDS) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, time_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        with limited_memory():
+            yield
     except TimeUpError as error:
         raise TemplateFaultError(f"takes longer than {seconds:g} s for a few prompts") from error
     finally:

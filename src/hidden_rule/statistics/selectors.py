@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import polars as pl
 
-from hidden_rule.task.predicates import FAILURES
+from hidden_rule.task.predicates import FAILURES, parse_predicate
 
 LEAST_EXPONENT = -300  # of ten, in the steps that a threshold is a multiple of
 MAX_WHOLE = 2**63  # from which SQL has no whole numbers
@@ -125,7 +125,7 @@ def spaced(name: str) -> str:
 
 def holds(when: str, frame: pl.DataFrame) -> pl.Series:
     """Where an SQL predicate holds in a table; a predicate without an answer (null) does not hold."""
-    return frame.select(pl.sql_expr(when).fill_null(False)).to_series()
+    return frame.select(parse_predicate(when).fill_null(False)).to_series()
 
 
 def roundest(low: float, high: float) -> Decimal:

@@ -1,5 +1,6 @@
 """SQL predicates: what one may hold, and the values that it compares features with."""
 
+import itertools
 import re
 
 import numpy as np
@@ -27,6 +28,19 @@ MAX_OPERATIONS = 64  # of a predicate; the time that polars takes grows with the
 MAX_LENGTH = 20_000  # characters of a predicate
 MAX_POINTS, MAX_CELLS = 200_000, 4_000_000  # rows, and values, of critical points
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)  # of polars: of its own making too
+TABLE_FUNCTION = re.compile(r"(?i)read_\w+")  # of polars' SQL: from a file, or from any host
+SUBQUERY = re.compile(r"(?i)\b(?:select|from|join|table)\b")
+
+
+def parse_predicate(when: str) -> pl.Expr:
+    """The expression of an SQL predicate; raises SQLInterfaceError or another of FAILURES where it is none.
+
+    Polars runs a subquery while it parses, and one may read files and hosts: what could is refused before, wherever it
+    stands, quoted or not. Every predicate is parsed here, as rulesets and results may be somebody else's.
+    """
+    if (found := TABLE_FUNCTION.search(when)) and SUBQUERY.search(when):
+        raise pl.exceptions.SQLInterfaceError(f"{found[0][:40]} may read a file, which no predicate does")
+    return pl.sql_expr(when)
 
 
 def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) -> None:
@@ -38,7 +52,7 @@ def check_predicate(path, key: str, when: str, ruleset, sample: pl.DataFrame) ->
         fault = f"has {size}, of at most {MAX_OPERATIONS if n_operations > MAX_OPERATIONS else MAX_LENGTH}"
         raise UserError(path, key, fault, "list values as in x IN (1, 2), or make several rules of it")
     try:
-        predicate = pl.sql_expr(when)
+        predicate = parse_predicate(when)
         columns = predicate.meta.root_names()
     except FAILURES as error:
         keywords = [name for name in features if name in SQL_TOKEN.findall(when) and _is_keyword(name)]
@@ -103,7 +117,7 @@ def check_answers(path, key: str, rule, cases: pl.DataFrame, nouns: CaseNouns = 
             raise UserError(path, key, "multiplies to more than a whole number of 64 bits holds", remedy)
     if tokens & {"/", "%", "sqrt", "ln", "log", "log2", "log10", "log1p", "pow", "power", "exp"}:
         fires = cases.filter(answers)
-        for part in _parts(pl.sql_expr(rule.when)):
+        for part in _parts(parse_predicate(rule.when)):
             value = fires.select(part).to_series()
             if value.dtype.is_float() and value.is_nan().any():
                 fault = "holds where a part of it is no number, as 0 / 0 is"
@@ -117,7 +131,10 @@ def _parts(expression: pl.Expr) -> list[pl.Expr]:
 
 def _check_row_wise(path, key: str, when: str, features: dict, nouns: CaseNouns) -> None:
     """No function that looks at other rows, at the clock or at chance."""
-    words = [token for token in SQL_TOKEN.findall(when) if token[0] not in "'\"`"]
+    tokens = SQL_TOKEN.findall(when)
+    if quoted := next((a for a, b in itertools.pairwise(tokens) if b == "(" and a[0] in '"`'), None):
+        raise UserError(path, key, f"{quoted} is called as a function", "write functions without quotes")
+    words = [token for token in tokens if token[0] not in "'\"`"]
     for word, after in zip(words, [*words[1:], ""], strict=True):
         name = word.lower()
         if name in OF_THE_CLOCK and not (word in features and word in ("now", "today") and after != "("):

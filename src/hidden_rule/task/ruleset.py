@@ -15,7 +15,7 @@ from hidden_rule.core.schemas import fill_defaults, load_schema
 from hidden_rule.core.yaml_files import read_yaml
 from hidden_rule.task.disclosure import check_secrets
 from hidden_rule.task.nouns import APPLICATION, CASE, CaseNouns, nouns_of
-from hidden_rule.task.predicates import FAILURES
+from hidden_rule.task.predicates import FAILURES, parse_predicate
 from hidden_rule.task.ruleset_checks import check_document, check_policy, check_wordings, decimals_of
 
 MISSING = "missing"  # in the prompt, for a value that a file of cases does not have
@@ -130,7 +130,7 @@ class Rule:
     @cached_property
     def predicate(self) -> pl.Expr:
         """Boolean expression; a predicate without an answer (null) does not hold."""
-        return pl.sql_expr(self.when).fill_null(False)
+        return parse_predicate(self.when).fill_null(False)
 
 
 @dataclass(frozen=True)
@@ -286,6 +286,8 @@ def observed_ruleset(path, document: dict) -> Ruleset:
             "rules": tuple(Rule(**spec) for spec in document["rules"]),
             "case": nouns_of(document, CASE),
         }
+        for rule in parts["rules"]:
+            parse_predicate(rule.when)
         return Ruleset(**_with_tuples(document) | parts)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, *FAILURES) as error:
         raise UserError(path, None, f"was altered ({error})", "delete it and run again to rebuild it") from None
