@@ -174,7 +174,9 @@ def option_sets(ruleset, rule, decided: pl.DataFrame, rng, draw) -> Iterator[tup
     for _ in range(20 * N_OPTION_SETS):
         false = draw(ruleset, rule, rng)
         options = (statement(rule.label, rule.when), *(statement(label, when) for label, when in false))
-        wrong = [decided.filter(parse_predicate(when).fill_null(False), pl.col("label") != label) for label, when in false]
+        wrong = [
+            decided.filter(parse_predicate(when).fill_null(False), pl.col("label") != label) for label, when in false
+        ]
         if false and all(map(len, wrong)) and frozenset(options) not in seen:
             seen.add(frozenset(options))
             yield options
