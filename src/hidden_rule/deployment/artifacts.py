@@ -13,7 +13,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256, read_json, scratch_folder, write_text
 from hidden_rule.deployment import parity
 from hidden_rule.deployment.card import model_card
-from hidden_rule.deployment.chosen import PEFT_ADAPTER, Chosen, choose, evaluated
+from hidden_rule.deployment.chosen import Chosen, choose, evaluated
 from hidden_rule.deployment.exported import (
     ADAPTER,
     BASE,
@@ -35,6 +35,7 @@ from hidden_rule.models.files import EXPORTED
 from hidden_rule.models.loading import load_tokenizer
 from hidden_rule.models.merging import write_merged
 from hidden_rule.models.tokens import encode_prompts, encode_reply
+from hidden_rule.models.untrusted import check_adapter_config
 from hidden_rule.task.dataset import SPLITS
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import render_reply
@@ -58,6 +59,8 @@ def export_run(results: str, condition: str, seed: str, wanted: Wanted, say=prin
     """
     chosen = choose(results, condition, seed)
     folder = chosen.results.layout.folder / "export" / f"{chosen.run.condition}-seed{chosen.run.seed}"
+    if folder.parent.is_symlink():  # results may be somebody else's
+        raise UserError(folder.parent, None, "is a link", "delete it: exports lie in the run's own folder")
     if folder.is_symlink() or (folder.exists() and not (folder / RECORD).is_file()):
         raise UserError(folder, None, "is there and no export", "move it elsewhere")
     check_room(folder, needed_bytes(chosen))
@@ -127,12 +130,9 @@ def adapter_files(chosen: Chosen, folder: Path, tokenizer) -> None:
     """Write a plain PEFT folder whose config names a base that is found."""
     folder.mkdir()
     weights, config = (chosen.adapter / name for name in ADAPTER_FILES)
-    values = read_json(config)
-    if not isinstance(values, dict) or values.get("peft_type") != PEFT_ADAPTER:
-        raise UserError(config, "peft_type", "is not LORA", "run the experiment again")
+    values = check_adapter_config(config)
     values["base_model_name_or_path"] = chosen.manifest["id"] if chosen.is_hub else f"./{BASE}"
     values["revision"] = chosen.manifest["revision"] if chosen.is_hub else None
-    values["auto_mapping"] = None  # which names modules to import
     shutil.copyfile(weights, folder / ADAPTER_FILES[0])
     write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", folder / ADAPTER_FILES[1])
     tokenizer.save_pretrained(folder)

@@ -18,7 +18,6 @@ from hidden_rule.report.finished import read_finished
 from hidden_rule.report.text.phrases import listing
 
 PAGES = ("charts/", "logs/", "benchmarks/", "report.html", "cases.html", "paper.zip")  # which nothing is made from
-PEFT_ADAPTER = "LORA"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_entry, sync
+from hidden_rule.models.untrusted import check_links
 
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 SPARE = 1.05  # of what is needed: tokenizers, cards, the file system's own
@@ -45,6 +46,7 @@ def copy_licences(source: Path, folder: Path) -> None:
     """Copy what a base model says of its licence."""
     for name in LICENCES:
         if (source / name).is_file() and not (folder / name).exists():
+            check_links(source, [source / name])
             shutil.copyfile(source / name, folder / name)
 
 
