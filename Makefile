@@ -13,6 +13,7 @@
 # make find-rules   is there a rule in it that nobody wrote down? DATA=claims.csv LABEL=decision, see docs/rules.md
 # make inspect-model   what is a model asked, and would it be asked rightly? MODEL=folder-or-Hub-id, see docs/architectures.md
 # make inspect   what does a file of past decisions hold? DATA=claims.csv LABEL=decision, see docs/own-data.md
+# make preflight   what an experiment needs and takes before it trains: CONFIG=experiments/seeds.yaml, MACHINE=…, docs/planning.md
 # make new       a ruleset to edit, and an experiment with it: NAME=mine; of past decisions also DATA=claims.csv LABEL=decision
 # make compare   two finished runs on one page: A=results/laptop B=results/mine, see docs/comparing.md
 # make paper     tables, figures, methods and BibTeX of a finished run as one zip: RESULTS=results/seeds, FONT=Arial
@@ -32,7 +33,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model new publish compare paper export docs bench prune clean clean-all sbom audit
+.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model preflight new publish compare paper export docs bench prune clean clean-all sbom audit
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -149,6 +150,10 @@ inspect-model: setup
 	@$(BIN)/python -m hidden_rule.models.inspection "$$MODEL" $(if $(REVISION),--revision "$$REVISION") \
 	  $(if $(RULESET),--ruleset "$$RULESET") $(if $(TARGETS),--targets "$$TARGETS") $(if $(DTYPE),--dtype $(DTYPE))
 
+preflight: setup
+	@$(BIN)/python -m hidden_rule.planning.preflight $(if $(CONFIG),--config "$$CONFIG") $(if $(MACHINE),--machine "$$MACHINE") \
+	  $(if $(JOBS),--jobs "$$JOBS") $(if $(MEASURE),--measure "$$MEASURE")
+
 compare: setup
 	@$(BIN)/python -m hidden_rule.report.compare.page $(if $(OUT),--out "$$OUT") -- "$$A" "$$B"
 
@@ -159,7 +164,7 @@ paper: setup
 export: export RESULTS := $(RESULTS)
 export: setup
 	@$(BIN)/python -m hidden_rule.deployment.export --condition "$$CONDITION" --seed "$$SEED" --hidden "$$HIDDEN" \
-	  --cases "$$CASES" --vllm "$$VLLM" -- "$$RESULTS"
+	  --cases "$$CASES" --vllm "$$VLLM" --gguf "$$GGUF" -- "$$RESULTS"
 
 DOCS := .venv-docs
 $(DOCS)/.installed: envs/docs.txt

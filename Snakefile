@@ -12,13 +12,22 @@ import os
 import sys
 from pathlib import Path
 
-from hidden_rule.core.compat_snakemake import cancel_jobs_when_ended, config_files, config_words, plans_jobs
+from hidden_rule.core.compat_snakemake import (
+    cancel_jobs_when_ended,
+    config_files,
+    config_words,
+    jobs_to_run,
+    plans_jobs,
+    resource_limit,
+    runs_jobs_elsewhere,
+)
 from hidden_rule.core.errors import SETTING_FILES, UserError, one_line_errors
 from hidden_rule.core.files import check_times, modified
 from hidden_rule.core.paths import ROOT
 from hidden_rule.core.versions import check_versions
 from hidden_rule.experiment.config import read_experiment
 from hidden_rule.experiment.engine_checks import check_installed
+from hidden_rule.planning.gate import PlannedRun, check_run
 
 with one_line_errors():
     here = Path(workflow.basedir).resolve()
@@ -73,6 +82,11 @@ WRITTEN = modified(*FINAL)
 
 onstart:
     cancel_jobs_when_ended(workflow)
+    with one_line_errors():
+        check_run(
+            config,
+            PlannedRun(jobs_to_run(workflow), runs_jobs_elsewhere(workflow), resource_limit(workflow, "gpu")),
+        )
 
 
 onsuccess:

@@ -9,6 +9,8 @@
   `workflow.scheduler._executor.run_uuid`, the name of all Slurm jobs of a run (snakemake-executor-plugin-slurm 2.8), to
   cancel them when the run is ended. At SIGTERM Snakemake submits nothing more and waits for what runs, for hours; at
   SIGHUP it ends, and its jobs go on. To be removed when it cancels them then too, and all of them at SIGINT (Ctrl-C).
+- `workflow.dag.needrun_jobs`, `workflow.touch` and `workflow.global_resources`: what a run is about to do, and with
+  what, to refuse it before it trains. To be removed when `onstart` is given the jobs.
 
 `workflow.basedir` is documented. Scripts use the documented `snakemake` object alone.
 """
@@ -17,6 +19,7 @@ import atexit
 import contextlib
 import signal
 import subprocess
+from dataclasses import dataclass
 
 import psutil
 
@@ -81,3 +84,30 @@ def cancel_named(name: str) -> None:
     """Cancel every Slurm job of a name, as far as Slurm answers."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         subprocess.run(["scancel", f"--name={name}"], timeout=PATIENCE_S, check=False)
+
+
+@dataclass(frozen=True)
+class NeededJob:
+    """A job that a run has to do."""
+
+    rule: str
+    wildcards: dict[str, str]
+    threads: int
+
+
+def jobs_to_run(workflow) -> list[NeededJob]:
+    """The jobs of a run, as it starts; none where files are only touched."""
+    check_version("snakemake")
+    if workflow.touch:
+        return []
+    return [
+        NeededJob(job.rule.name, {name: str(value) for name, value in job.wildcards.items()}, int(job.threads))
+        for job in workflow.dag.needrun_jobs()
+    ]
+
+
+def resource_limit(workflow, name: str) -> int | None:
+    """What a run may use of a resource at a time (`--resources gpu=2`), or None where it is not limited."""
+    limit = workflow.global_resources.get(name)
+    value = getattr(limit, "value", limit)
+    return value if isinstance(value, int) else None

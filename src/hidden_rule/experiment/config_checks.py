@@ -106,6 +106,9 @@ def _check_settings(config: dict, schema: dict) -> dict:
     if config["model"]["source"] == "path":
         config["model"]["revision"] = ""  # left over from the model that an overlay replaces
     _check_evaluation(config["evaluation"])
+    if "money" in config.get("budget", {}) and "price_per_hour" not in config:
+        fault = "is missing, and budget.money is given"
+        raise ConfigFaultError(("price_per_hour",), fault, "write what an hour of the machine costs, as in 2.5")
     if config["side_effects"]:
         load_texts()
     return config

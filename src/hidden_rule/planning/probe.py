@@ -1,0 +1,255 @@
+"""Real steps of an experiment's trainers and evaluations, timed: `python -m hidden_rule.planning.probe REQUEST ANSWER`.
+
+A process of its own, as jobs are. Each kind of training runs for a few steps on the experiment's data, from a fresh
+adapter, with one validation of some rows; then a batch of cases is scored and answered with the last adapter. Adapters
+and tables go to a scratch folder. What a training measures beside that (curriculum, trackers) is left out.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from hidden_rule.core.errors import UserError, one_line_errors
+from hidden_rule.core.files import read_json, write_text
+from hidden_rule.core.laps import STEP
+from hidden_rule.core.offline import restrict_network
+from hidden_rule.core.sources import code_hash
+from hidden_rule.core.usage import Snapshot, waited_seconds
+from hidden_rule.models.devices import lease_devices
+from hidden_rule.models.files import HASHES, folder_content, known_record
+from hidden_rule.models.startup import load_libraries
+from hidden_rule.planning.jobs import results_of
+from hidden_rule.task.build_dataset import build_dataset, build_own_dataset
+
+SPLITS = ("train", "validation", "test", "holdout")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is measured: the conditions whose steps are, and the prompts.
+
+    steps: of each training, at most; rows: of a validation and an evaluation; seconds: that one training's steps may
+    take, from the third one on; threads, gpus: of this process.
+    """
+
+    config: dict
+    manifest: str  # of the model, which is prepared here where it was not yet
+    conditions: list[str]
+    prompts: list[str]
+    steps: int
+    rows: int
+    seconds: float
+    threads: int
+    gpus: int
+
+
+def data_files(config: dict, folder: Path) -> tuple[Path, dict[str, Path]]:
+    """The ruleset and the splits: those of the experiment where it has them, else made in `folder`."""
+    layout, ruleset = results_of(config).layout, Path(config["ruleset"])
+    there = {name: layout.split(name) for name in SPLITS}
+    if all(path.is_file() for path in (ruleset, *there.values())):
+        return ruleset, there
+    made, data = {name: folder / f"{name}.parquet" for name in SPLITS}, config["data"]
+    if data["source"] == "file":
+        ruleset = folder / "ruleset.yaml"
+        build_own_dataset(data, made, ruleset)
+    else:
+        build_dataset(ruleset, {name: data[name] for name in SPLITS}, data["seed"], made)
+    return ruleset, made
+
+
+class Trial:
+    """One training of a few steps, and what its watcher saw."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.begun = self.ready = self.ended = 0.0  # validation, first step, last step, by time.perf_counter()
+        self.validated_s = 0.0
+        self.step_s: list[float] = []
+
+    def watcher(self, start, micro_batch_size: int, patience: int = 0):
+        """A watcher that ends the training after the steps that are asked for, and validates once."""
+        from hidden_rule.training.watcher import Watcher
+
+        trial, most = self, self.request.steps
+
+        class TrialWatcher(Watcher):
+            def validate(self, step):
+                if step:
+                    return
+                trial.begun, waited = time.perf_counter(), waited_seconds()
+                super().validate(step)
+                trial.ready = time.perf_counter()
+                trial.validated_s = trial.ready - trial.begun - (waited_seconds() - waited)
+
+            def on_step_end(self, args, state, control, **kwargs):
+                super().on_step_end(args, state, control, **kwargs)
+                late = state.global_step >= 3 and time.perf_counter() - trial.ready > trial.request.seconds
+                if state.global_step >= most or late:
+                    control.should_training_stop = True
+
+            def on_train_end(self, args, state, control, **kwargs):
+                trial.ended = time.perf_counter()
+                laps = self.spending.meter.laps.laps
+                trial.step_s = [lap.rate for lap in laps if lap.kind == STEP]
+
+        return TrialWatcher(start, micro_batch_size, patience)
+
+
+def method_of(name: str):
+    """The function that trains by a method, in our own environment; PPO, which only engines have, is timed as GRPO."""
+    from hidden_rule.training import dpo, grpo, rft, rloo, sft
+
+    methods = {"sft": sft.train_sft, "grpo": grpo.train_grpo, "rloo": rloo.train_rloo, "ppo": grpo.train_grpo}
+    return (methods | {"rft": rft.train_rft, "dpo": dpo.train_dpo})[name]
+
+
+def trial_settings(config: dict, condition: str) -> tuple[str, dict]:
+    """A condition's method and settings, changed for a short trial: one epoch, no limit, rows in no order."""
+    of = results_of(config).settings[condition]
+    settings = {**of["settings"], "epochs": 1, "max_minutes": 0.0, "patience": 0}
+    if of["method"] == "ppo":
+        settings = {**config["grpo"], "estimator": "sampled", **settings, "epochs": 1}
+    if "curriculum" in settings:
+        settings["curriculum"] = {**settings["curriculum"], "by": "none"}
+    return of["method"], settings
+
+
+def measure_training(request: Request, condition: str, data: tuple[Path, dict[str, Path]], folder: Path) -> dict:
+    """Seconds of a condition's steps, of a row of validation, and of what comes before and after them."""
+    from hidden_rule.models.base import BaseModel
+    from hidden_rule.training.job import TrainingData, TrainingJob, TrainingOutput
+    from hidden_rule.training.start import load_start
+
+    config, (ruleset, splits) = request.config, data
+    method, settings = trial_settings(config, condition)
+    job = TrainingJob(
+        condition=condition,
+        seed=config["seeds"][0],
+        base=BaseModel.of(request.manifest, config["model"]),
+        start_from=None,
+        lora=config["lora"],
+        settings=settings,
+        data=TrainingData(ruleset, splits["train"], splits["validation"]),
+        output=TrainingOutput(*(folder / name for name in ("adapter", "history.parquet", "cost.parquet"))),
+        decoding=config["decoding"],
+    )
+    began = time.perf_counter()
+    start = load_start(job)
+    rows = settings["batch_size"] * (request.steps + 1)
+    start = replace(start, train=start.train.head(rows), validation=start.validation.head(request.rows))
+    trial = Trial(request)
+    method_of(method)(job, start, trial.watcher)
+    n_validated = len(start.validation.labels)
+    return {
+        "step_s": trial.step_s,
+        "validated_s": trial.validated_s / n_validated,
+        "before_s": trial.begun - began,
+        "write_s": time.perf_counter() - trial.ended,
+    }
+
+
+def measure_evaluation(request: Request, prompt: str, data, adapter: Path | None) -> dict:
+    """Seconds of a row that is scored, and of one to which a reply is generated, with a prompt."""
+    from hidden_rule.models.base import BaseModel
+    from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
+    from hidden_rule.models.hardware import default_device
+    from hidden_rule.models.loading import load_policy, load_tokenizer
+    from hidden_rule.models.tokens import encode_prompts, label_trie
+    from hidden_rule.task.dataset import read_split
+    from hidden_rule.task.prompts import draw_examples, render_prompts
+    from hidden_rule.task.ruleset import load_ruleset
+
+    begun, config = time.perf_counter(), request.config
+    base = BaseModel.of(request.manifest, config["model"])
+    ruleset, wanted = load_ruleset(data[0]), json.loads(prompt)
+    tokenizer = load_tokenizer(base.manifest, base.chat_template_kwargs)
+    cases = read_split(data[1]["holdout"], ruleset).head(request.rows)
+    examples = None
+    if isinstance(wanted, dict):
+        examples = draw_examples(read_split(data[1]["train"], ruleset), wanted["examples"], config["seeds"][0])
+    chats = render_prompts(ruleset, cases, wanted, examples)
+    prompts = encode_prompts(tokenizer, chats, base.chat_template_kwargs)
+    device = default_device()
+    model = load_policy(base, device, adapter)
+    trie, evaluation = label_trie(tokenizer, ruleset.labels), config["evaluation"]
+
+    def timed(work) -> float:
+        began, waited = time.perf_counter(), waited_seconds()
+        work()  # results are brought to the CPU, so that a GPU's work is done
+        return (time.perf_counter() - began - (waited_seconds() - waited)) / len(prompts)
+
+    result = {"loaded_s": time.perf_counter() - begun}
+    result |= {"structured_s": timed(lambda: label_log_probs(model, trie, prompts, evaluation["batch_size"]))}
+    if evaluation["free"] or config["decoding"] == "free":
+        generation = Generation(evaluation["batch_size"], evaluation["max_new_tokens"])
+        result["free_s"] = timed(lambda: generate_replies(model, tokenizer, prompts, generation))
+    return result
+
+
+def prepare(request: Request) -> None:
+    """Prepare the model where no job did yet; a Hub model has to be in the cache."""
+    path, model = Path(request.manifest), request.config["model"]
+    if path.is_file() and all(known_record(path).get(key) == model[key] for key in ("source", "id", "revision")):
+        return
+    from hidden_rule.models.prepare import prepare_model
+
+    content = ""  # as `base_content` of workflow/rules/common.smk
+    if model["source"] == "package":
+        content = code_hash(Path(prepare_model.__code__.co_filename).with_name("package.py"))
+    elif model["source"] == "path":
+        content = folder_content(model["id"], path.with_name(HASHES))
+    prepare_model(model, path, content, fetch=False)
+
+
+def measure(request: Request) -> dict:
+    """All measurements of a request."""
+    began, created = time.time(), psutil.Process().create_time()
+    lease_devices(request.gpus)
+    load_libraries()
+    from hidden_rule.models.hardware import compute_dtype, default_device, device_name, peak_bytes, use_threads
+
+    use_threads(request.threads)
+    with tempfile.TemporaryDirectory(prefix="hidden-rule-preflight-") as scratch:
+        loaded, folder = time.time(), Path(scratch)
+        prepare(request)
+        begun = Snapshot()
+        data, trained, adapter = data_files(request.config, folder), {}, None
+        for condition in request.conditions:
+            trained[condition] = measure_training(request, condition, data, folder / condition)
+            adapter = folder / condition / "adapter"
+        asked = {prompt: measure_evaluation(request, prompt, data, adapter) for prompt in request.prompts}
+        used = begun.usage()
+    device = default_device()
+    waited = used.waited_s or 0.0
+    return {
+        "libraries_s": loaded - min(created, began),
+        "trained": trained,
+        "asked": asked,
+        "device": device_name(device),
+        "dtype": str(compute_dtype(request.config["model"]["dtype"], device)).removeprefix("torch."),
+        "peak_bytes": peak_bytes(device),
+        "threads": request.threads,
+        "waited_share": waited / max(1e-9, used.ran_s + waited),
+    }
+
+
+def main(request_path: str, answer_path: str) -> None:
+    """Measure what a file asks for, and write the answer to another."""
+    restrict_network()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    request = Request(**read_json(request_path))
+    write_text(json.dumps(measure(request)), answer_path)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        if len(sys.argv) != 3:
+            raise UserError("planning.probe", None, "takes two files", "run make preflight")
+        main(*sys.argv[1:])
