@@ -207,12 +207,12 @@
     const own = Object.entries(data.prompts).map(([name, what]) => `${name}: ${what}`).join("; ");
     return make("div", { class: "inside" },
       make("p", { class: "note" }, make("a", { href: `#case-${id}` }, `Link to ${data.one} ${id}`)),
-      make("h3", {}, "Decision"), make("dl", {}, facts),
-      make("h3", {}, "Prompt"), make("pre", { tabindex: "0", "aria-label": "system message", dir: "auto" }, data.system[cases.system[i]]),
-      make("pre", { tabindex: "0", "aria-label": "user message", dir: "auto" }, cases.prompt[i]),
+      make("h2", {}, "Decision"), make("dl", {}, facts),
+      make("h2", {}, "Prompt"), make("pre", { tabindex: "0", role: "group", "aria-label": "system message", dir: "auto" }, data.system[cases.system[i]]),
+      make("pre", { tabindex: "0", role: "group", "aria-label": "user message", dir: "auto" }, cases.prompt[i]),
       own ? make("p", { class: "note" }, "With a prompt of their own: ", isolated(own), ".") : null,
       make("details", {}, make("summary", {}, "Feature values"), make("dl", {}, values)),
-      make("h3", {}, "Answers"), answers(i, used));
+      make("h2", {}, "Answers"), answers(i, used));
   }
 
   function answers(i, used) {
@@ -232,7 +232,7 @@
     });
     const table = make("table", {}, make("thead", {}, make("tr", {}, head.map((text) => make("th", { scope: "col" }, isolated(text))))),
       make("tbody", {}, rows));
-    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "answers" }, table);
+    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `answers to ${cases.id[i]}` }, table);
   }
   function share(run, i, l) { const p = run.p[i * (run.p.length / n) + l]; return p === undefined ? null : p; }
   function shareCell(p) {

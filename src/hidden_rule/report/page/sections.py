@@ -105,6 +105,8 @@ def sentence_of(section: Section, context: dict) -> str:
     sentences = [sentence for _, of in section.findings for sentence in of]
     if section.id == "hidden-rules" and context["on_rules"]:
         return context["on_rules"]
+    if not sentences and section.id == "cost":
+        return "Time, tokens and memory of each training and evaluation."
     return sentences[0] if sentences else ""
 
 
