@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: ("smoke" not in item.fixturenames, item.get_closest_marker("slow") is None))
 
 
-SHARE_A_RUN = ("test_faults", "test_faulty_runs", "test_pipeline", "test_reruns", "test_torture")
+SHARE_A_RUN = ("test_export", "test_faults", "test_faulty_runs", "test_pipeline", "test_reruns", "test_torture")
 
 
 @pytest.hookimpl(optionalhook=True)

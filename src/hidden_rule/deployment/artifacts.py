@@ -20,6 +20,8 @@ from hidden_rule.deployment.exported import (
     BASE_RECORD,
     CARD,
     FORMAT,
+    GGUF,
+    GGUF_FILE,
     MERGED,
     PARITY,
     RECORD,
@@ -27,6 +29,7 @@ from hidden_rule.deployment.exported import (
     Exported,
 )
 from hidden_rule.deployment.folders import check_room, copy_files, copy_licences, entries_of, put_in_place
+from hidden_rule.deployment.gguf_file import gguf_source, write_gguf
 from hidden_rule.experiment.display import display_names
 from hidden_rule.models.adapters import ADAPTER as ADAPTER_FILES
 from hidden_rule.models.architecture import quantization
@@ -49,6 +52,7 @@ class Wanted:
     hidden: bool = False  # name hidden rules
     cases: int | None = None  # of the evaluated ones that parity is held against, the first so many; None: all
     vllm: bool = False  # check parity by vLLM too
+    gguf: bool = False  # write the merged weights as GGUF too
 
 
 def export_run(results: str, condition: str, seed: str, wanted: Wanted, say=print) -> Path:
@@ -58,12 +62,14 @@ def export_run(results: str, condition: str, seed: str, wanted: Wanted, say=prin
     parity does not hold.
     """
     chosen = choose(results, condition, seed)
+    if wanted.gguf:
+        gguf_source(chosen.manifest)
     folder = chosen.results.layout.folder / "export" / f"{chosen.run.condition}-seed{chosen.run.seed}"
     if folder.parent.is_symlink():  # results may be somebody else's
         raise UserError(folder.parent, None, "is a link", "delete it: exports lie in the run's own folder")
     if folder.is_symlink() or (folder.exists() and not (folder / RECORD).is_file()):
         raise UserError(folder, None, "is there and no export", "move it elsewhere")
-    check_room(folder, needed_bytes(chosen))
+    check_room(folder, needed_bytes(chosen, wanted))
     try:
         folder.parent.mkdir(exist_ok=True)
         with scratch_folder(folder) as scratch:
@@ -79,12 +85,12 @@ def export_run(results: str, condition: str, seed: str, wanted: Wanted, say=prin
     return folder
 
 
-def needed_bytes(chosen: Chosen) -> int:
+def needed_bytes(chosen: Chosen, wanted: Wanted) -> int:
     """What the export takes of the disk: the base where it is copied, merged weights, the adapter."""
     sizes = {name: entry["bytes"] for name, entry in chosen.manifest["files"].items()}
     weights = sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
     copied = 0 if chosen.is_hub else sum(sizes.values())
-    wider = 2 if chosen.dtype == "float32" else 1  # than the base's own files may be
+    wider = (2 if chosen.dtype == "float32" else 1) + wanted.gguf  # than the base's own files may be
     return copied + wider * weights + sum(path.stat().st_size for path in chosen.adapter.iterdir() if path.is_file())
 
 
@@ -95,6 +101,10 @@ def write_export(chosen: Chosen, folder: Path, wanted: Wanted, say) -> None:
     has_merged = quantization(chosen.base) is None
     if has_merged:
         merged_files(chosen, folder / MERGED, tokenizer)
+        if wanted.gguf:
+            write_gguf(
+                gguf_source(chosen.manifest), folder / MERGED, tokenizer.chat_template, folder / GGUF / GGUF_FILE
+            )
     else:
         say(f"no {MERGED}/: the base's weights are quantized")
     ruleset_file(chosen.results.ruleset, folder / RULESET)

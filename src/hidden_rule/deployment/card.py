@@ -24,7 +24,7 @@ from hidden_rule.report.text.phrases import in_table, listing
 from hidden_rule.task.disclosure import names
 
 MARKUP = re.compile(r"([\\`*_\[\]#!|~$])")
-STARTS = re.compile(r"^(\d*)([-+=.)])")  # marks of lists, at the start of a line alone
+STARTS = re.compile(r"^(\d*)([-+=.)])(?=[-+=]*(?:\s|$))")  # marks of lists, at the start of a line alone
 LICENCES = {  # of models, as the Hub's cards spell them
     "apache-2.0", "mit", "bsd-3-clause", "gemma", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "cc-by-4.0",
     "cc-by-nc-4.0", "cc-by-sa-4.0", "openrail", "other",

@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--hidden", default="", help="yes: name hidden rules in the model card")
     parser.add_argument("--cases", default="", help="how many evaluated cases parity is held against; by default all")
     parser.add_argument("--vllm", default="", help="yes: check the merged weights by vLLM too (make setup-vllm)")
+    parser.add_argument("--gguf", default="", help="yes: write the merged weights of the embedded model as GGUF too")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing half-written is left
     with one_line_errors():
@@ -58,7 +59,12 @@ def main() -> None:
         quiet()
         from hidden_rule.deployment.artifacts import Wanted, export_run
 
-        wanted = Wanted(switched_on("HIDDEN", given.hidden), number_of(given.cases), switched_on("VLLM", given.vllm))
+        wanted = Wanted(
+            hidden=switched_on("HIDDEN", given.hidden),
+            cases=number_of(given.cases),
+            vllm=switched_on("VLLM", given.vllm),
+            gguf=switched_on("GGUF", given.gguf),
+        )
         print(f"export: {export_run(given.results, given.condition, given.seed, wanted)}")
 
 

@@ -10,6 +10,7 @@
 | `adapter/` | plain PEFT: float32 weights, `adapter_config.json`, tokenizer with the chat template, card |
 | `base/` | the base's weights, tokenizer and configuration, where the base is no model of the Hub |
 | `merged/` | a plain transformers folder: base plus adapter in the base's type, tokenizer, card |
+| `gguf/model.gguf` | the merged weights in bfloat16 for llama.cpp, where they were asked for |
 
 `adapter_config.json` names `./base` (found from within the export's folder, where the card's six lines are run), or a
 Hub model's id with its revision. To ask the evaluated policy:
@@ -30,7 +31,8 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_sha256, read_json
 
 RECORD, PARITY, CARD, BASE_RECORD, RULESET = "export.json", "parity.json", "README.md", "model.json", "ruleset.yaml"
-ADAPTER, BASE, MERGED = "adapter", "base", "merged"
+ADAPTER, BASE, MERGED, GGUF = "adapter", "base", "merged", "gguf"
+GGUF_FILE = "model.gguf"
 FORMAT = 1
 AGAIN = "run make export again"
 

@@ -7,8 +7,9 @@ the valid replies and the most probable reply.
     parity holds  ⇔  prompts have the same tokens,  max |Δp| ≤ bound,
                      and every case with another label is a near-tie: its two highest evaluated p differ by < bound
 
-Bounds follow from rounding. A logit near 20 has a spacing of 2⁻³ in bfloat16 (8 significant bits), 2⁻⁶ in float16 and
-2⁻¹⁹ in float32; |Δp| ≤ |Δ log-odds| / 4. Of two types the coarser counts.
+Bounds allow for rounding: logits between 32 and 64 have a spacing of 2⁻² in bfloat16, 2⁻⁵ in float16 and 2⁻¹⁸ in
+float32, and |Δp| ≤ |Δ log-odds| / 4. Three spacings are some 0.2 and 0.03; in float32 sums in another order differ by
+more than that. Of the types of the evaluation and of the artifact the coarser counts.
 """
 
 import json
@@ -25,14 +26,14 @@ from hidden_rule.core.engines import ENVIRONMENTS
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import scratch_folder
 from hidden_rule.deployment import plain_scores
-from hidden_rule.deployment.exported import ADAPTER, MERGED
+from hidden_rule.deployment.exported import ADAPTER, GGUF, GGUF_FILE, MERGED
 from hidden_rule.evaluation import vllm_worker
 from hidden_rule.evaluation.jobs import VLLM
 from hidden_rule.evaluation.vllm_answers import run_worker
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.trie import LabelTrie
 
-BOUNDS = {"bfloat16": 0.1, "float16": 0.02, "float32": 0.002}  # of |Δp|, by type
+BOUNDS = {"bfloat16": 0.2, "float16": 0.03, "float32": 0.002}  # of |Δp|, by type
 REMEDY = "nothing was exported; set model.dtype: float32 and run again if rounding is the cause"
 LISTED = 20  # cases with another label that the record lists
 
@@ -87,6 +88,7 @@ def ask(artifact: str, dtype: str, questions: Questions, folder: Path) -> Answer
     job = {
         "folder": artifact,
         "adapter": artifact == ADAPTER,
+        "gguf": GGUF_FILE if artifact == GGUF else None,
         "dtype": dtype,
         "conversations": questions.conversations,
         "replies": questions.replies,
@@ -176,6 +178,7 @@ def fault_of(check: Check) -> str | None:
 def checks(questions: Questions, folder: Path, has_merged: bool, say=print) -> list[Check]:
     """The check of each artifact in an export's folder; raises UserError at the first that fails."""
     merged = [(MERGED, dtype) for dtype in dict.fromkeys((questions.dtype, "float32", "bfloat16"))]
+    merged += [(GGUF, "bfloat16")] if (folder / GGUF).exists() else []
     found = []
     for artifact, dtype in [(ADAPTER, questions.dtype), *(merged if has_merged else [])]:
         check = compare(artifact, dtype, questions, ask(artifact, dtype, questions, folder))

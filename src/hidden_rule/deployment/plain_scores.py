@@ -4,6 +4,7 @@
 
 QUESTIONS is JSON:
 - `folder`: the artifact; `adapter`: whether PEFT loads it, from the base that its own config names
+- `gguf`: the name of a GGUF file in the folder, which transformers reads, or null
 - `dtype`: in which it computes
 - `conversations`: messages (system, user) of each case; the artifact's own tokenizer makes the prompts
 - `replies`: token ids of each valid reply; `batch_size`; `threads`
@@ -24,14 +25,19 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 
-def load(folder: str, adapter: bool, dtype: torch.dtype, device: torch.device):
+def load(folder: str, adapter: bool, dtype: torch.dtype, device: torch.device, gguf: str | None = None):
     if adapter:
         from peft import AutoPeftModelForCausalLM
 
         model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype)
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **read_as(gguf))
     return model.to(device).eval()
+
+
+def read_as(gguf: str | None) -> dict[str, str]:
+    """The argument by which transformers reads a GGUF file."""
+    return {"gguf_file": gguf} if gguf else {}
 
 
 def prompts_of(tokenizer, conversations: list[list[dict]]) -> list[list[int]]:
@@ -114,11 +120,11 @@ def main(questions: str, answers: str) -> None:
     asked = json.loads(Path(questions).read_text(encoding="utf-8"))
     torch.set_num_threads(asked["threads"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = AutoTokenizer.from_pretrained(asked["folder"])
+    tokenizer = AutoTokenizer.from_pretrained(asked["folder"], **read_as(asked["gguf"]))
     prompts = prompts_of(tokenizer, asked["conversations"])
-    model = load(asked["folder"], asked["adapter"], getattr(torch, asked["dtype"]), device)
+    model = load(asked["folder"], asked["adapter"], getattr(torch, asked["dtype"]), device, asked["gguf"])
     found = probabilities(model, prompts, asked["replies"], asked["batch_size"])
-    names = ("torch", "transformers", *(["peft"] if asked["adapter"] else []))
+    names = ("torch", "transformers", *(["peft"] if asked["adapter"] else []), *(["gguf"] if asked["gguf"] else []))
     record = {
         "probabilities": found.tolist(),
         "prompt_tokens": prompts,
