@@ -71,7 +71,7 @@ FAULTS = [  # what is done to a copy of a published run, and what is said of it
         lambda folder: (folder / "provenance.json").write_text('{"config"', encoding="utf-8"),
         "{folder}/provenance.json: is not JSON",
     ),
-    (lambda folder: (folder / "provenance.json").write_text("[]", encoding="utf-8"), "json: config: is missing"),
+    (lambda folder: (folder / "provenance.json").write_text("[]", encoding="utf-8"), "json: must be a mapping"),
     (
         lambda folder: (folder / "metrics.parquet").unlink(),
         "{folder}: A: holds a run that is not finished: it has no metrics.parquet; name",

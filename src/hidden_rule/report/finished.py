@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.files import read_json
 from hidden_rule.core.paths import ROOT
 from hidden_rule.experiment.results import Results
+from hidden_rule.report.recorded import read_record
 from hidden_rule.report.text.phrases import listing
 from hidden_rule.task.ruleset import load_ruleset
 
@@ -31,10 +31,13 @@ def read_finished(folder, named: str = "") -> Results:
         raise UserError(path, named, f"{fault}: it has no {listing(missing)}", REMEDY)
     if missing:
         raise UserError(path, named, f"holds a run that is not finished: it has no {listing(missing)}", REMEDY)
-    record = read_json(path / PROVENANCE)
-    config = record.get("config") if isinstance(record, dict) else None
-    if not isinstance(config, dict) or "conditions" not in config or "ruleset" not in config:
-        raise UserError(path / PROVENANCE, "config", "is missing or damaged", "run the experiment again")
+    config = read_record(path / PROVENANCE)["config"]
     own = path / Path(config["ruleset"]).name  # of own cases it is one of the results, which may have been moved
-    is_own = config.get("data", {}).get("source") == "file" and own.is_file()
-    return Results(path, config, ruleset=load_ruleset(own if is_own else ROOT / config["ruleset"]))
+    is_own = config["data"].get("source") == "file" and own.is_file()
+    results = Results(path, config, ruleset=load_ruleset(own if is_own else ROOT / config["ruleset"]))
+    try:
+        results.settings  # noqa: B018 # what conditions and methods say of each other, once
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        fault = f"is damaged: {type(error).__name__} {error}"
+        raise UserError(path / PROVENANCE, "config.conditions", fault, "run the experiment again") from error
+    return results
