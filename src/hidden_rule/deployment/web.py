@@ -96,18 +96,19 @@ class Access:
 async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """The body of a request; raises RequestError for more than `most` bytes, or where it takes longer to arrive."""
     declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
-    body = bytearray()
+    fits = not (declared.isdecimal() and len(declared) < 20 and int(declared) > most)
+    body, n_read = bytearray(), 0
     try:
         async with asyncio.timeout(seconds):
             async for part in request.stream():
-                size = max(size, len(body) + len(part))
-                if size <= most:
+                n_read += len(part)
+                fits = fits and n_read <= most
+                if fits:
                     body += part
-                elif (size := size + len(part)) > DRAINED * most:
+                elif n_read > DRAINED * most:
                     break
     except TimeoutError:
         raise RequestError(f"the body did not arrive within {seconds:g} s", status=408) from None
-    if size > most:
+    if not fits:
         raise RequestError(f"the body is larger than {most:,} bytes", code="body_too_large", status=413)
     return bytes(body)
