@@ -11,8 +11,10 @@ from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.core.processes import LAUNCHED
 from hidden_rule.kernels import attention
 from hidden_rule.kernels.install import Kernels, install_kernels
+from hidden_rule.models import network
 from hidden_rule.models.architecture import LIBRARIES, is_installed
 from hidden_rule.models.network import KERNELS, inspect_network, load_network
 
@@ -91,6 +93,41 @@ def test_jobs_do_not_repeat_what_an_inspection_compared(folder, monkeypatch):
     assert (kernels.attention, kernels.norms, kernels.mlps) == (attention.CPU, 5, 2)
     for other in ({"dtype": "bfloat16"}, {"device": "cuda"}, {"torch": "2.0"}):
         assert Kernels.recorded({**record, **other}, network, CPU) is None
+
+
+DIRECT = [  # device, FSDP or ZeRO-3, straight to it
+    ("cpu", False, False),  # there is no other place
+    ("cuda", False, True),
+    ("cuda:3", False, True),
+    ("cuda", True, False),  # each process holds a part alone
+]
+
+
+@pytest.mark.parametrize(("device", "sharded", "direct"), DIRECT)
+def test_weights_go_straight_to_a_gpu(monkeypatch, device, sharded, direct):
+    monkeypatch.setenv(LAUNCHED, "1")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(sharded).lower())
+    assert network.goes_straight_to(torch.device(device)) is direct
+
+
+def test_straight_to_a_device_they_are_the_same(folder, monkeypatch):
+    """Shown on a CPU, where nothing else than the way differs."""
+    plain, info = load_network(folder, "bfloat16", CPU)
+    places = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def from_pretrained(*args, **kwargs):
+        places.append(kwargs.get("device_map"))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(network, "goes_straight_to", lambda device: True)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    straight, straight_info = load_network(folder, "bfloat16", CPU)
+    assert places == [{"": CPU}] and straight_info == info and not straight.training
+    values = straight.state_dict()
+    assert values.keys() == plain.state_dict().keys()
+    assert all(torch.equal(values[name], value) for name, value in plain.state_dict().items())
+    assert {tensor.device for tensor in [*values.values(), *straight.buffers()]} == {CPU}
 
 
 TARGETS = [

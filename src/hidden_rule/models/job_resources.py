@@ -2,6 +2,10 @@
 
 Imports nothing heavy: the rules ask at every look at the graph of jobs, and again right before a job is submitted, when
 the model's files are known.
+
+Where the factor of memory comes from (a random model of 2.5 GB in bfloat16, loaded on a CPU): in bfloat16 its tensors
+are the pages of its files, once the weights; converted to float32 they are twice as much beside those pages, which the
+kernel can drop, but which a cluster may count. On a GPU tensors go there one by one, and the pages alone remain.
 """
 
 import math
@@ -12,7 +16,7 @@ from hidden_rule.models.files import FETCHED, RECORD, known_record
 
 LEAST_MB = 6000  # enough for the embedded model, with activations and validation, on a CPU
 LIBRARIES_MB = 5000  # torch, CUDA's context and its libraries, the data
-COPIES = 2  # of the weights: the pages of their files, and the tensors (in float32 on a CPU that lacks bfloat16)
+COPIES = 2  # of the weights: the pages of their files, and as much again, the tensors in float32 without those pages
 BYTES_PER_STEP = 10 * 10**9  # weights that make a job ask for as much time once more
 ENGINE_FACTOR = 3  # verl and OpenRLHF hold the model in several processes: actor, reference, rollouts
 NAMED_SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])")
