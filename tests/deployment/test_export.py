@@ -227,7 +227,7 @@ def finished(tiny_manifest, tmp_path_factory) -> Path:
     """The folder of a finished run: a tiny model in float32, evaluated by our own code, in a world that is made up."""
     folder, ruleset = tmp_path_factory.mktemp("project") / "results" / "tiny", load_ruleset(FINCORP)
     folder.mkdir(parents=True)
-    config = {"ruleset": "rulesets/fincorp.yaml", "experiment": "tiny ![x](http://evil/)"}
+    config = {"ruleset": "rulesets/fincorp.yaml", "experiment": "tiny"}
     config |= {"model": {"id": "tiny", "source": "path", "revision": "", "chat_template_kwargs": {}}}
     config |= {"evaluation": {"batch_size": 8, "max_new_tokens": 16, "structured": ["holdout"], "free": []}}
     results = write_results(folder, ruleset, WORLD, seeds=(0, 1), config=config)
@@ -254,7 +254,7 @@ def finished(tiny_manifest, tmp_path_factory) -> Path:
     manifest["inspection"] = {"facts": {"dtype": "float32"}}
     (folder / "model.json").write_text(json.dumps(manifest))
     data = {name: {"sha256": "0" * 64, "rows": len(frame)} for name, frame in splits.items()}
-    record = {"config": results.config, "git": {"commit": "c0ffee"}, "data": data}
+    record = {"config": results.config, "git": {"commit": "c0ffee ![x](http://evil/)"}, "data": data}
     record["ruleset"] = {"path": "rulesets/fincorp.yaml", "sha256": file_sha256(FINCORP)}
     (folder / "provenance.json").write_text(json.dumps(record))
     seal_run(folder)
@@ -327,7 +327,7 @@ def test_the_card_has_the_runs_numbers_and_its_lines_run(exported):
     card = (folder / "adapter/README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "peft" and front["license"] == "other" and "base_model" not in front
-    assert r"tiny \!\[x\](http&#58;//evil/)" in card and "](http:" not in card
+    assert r"c0ffee \!\[x\](http&#58;//evil/)" in card and "](http:" not in card
     assert re.search(r"\| accuracy \| 9\d\.\d% \(\d", card) and "all 2 seeds of the condition" in card
     assert "1 rule of the policy is hidden" in card and "states no licence" in card
     assert "| adapter/ in float32 | torch " in card and f"{N} of {N}" in card

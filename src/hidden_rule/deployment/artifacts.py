@@ -77,7 +77,7 @@ def export_run(results: str, condition: str, seed: str, wanted: Wanted, say=prin
             write_export(chosen, scratch, wanted, say)
             put_in_place(scratch, folder)
     except OSError as error:  # a full disk, or one that went away
-        fault = f"cannot be written ({error.strerror or error})"
+        fault = f"the export failed ({error.strerror or error})"
         raise UserError(error.filename or folder, None, fault, "free space, or look at the disk") from error
     except MemoryError as error:
         fault = f"the weights of {chosen.manifest['id']} do not fit this machine's memory"
@@ -119,7 +119,7 @@ def write_export(chosen: Chosen, folder: Path, wanted: Wanted, say) -> None:
     for artifact in (ADAPTER, MERGED) if has_merged else (ADAPTER,):
         write_text(model_card(chosen, exported, found, example, artifact), folder / artifact / CARD)
     shutil.copyfile(folder / ADAPTER / CARD, folder / CARD)
-    values = asdict(replace(exported, files=entries_of(folder)))
+    values = asdict(replace(exported, files=entries_of(folder, exported.files)))
     del values["folder"]
     write_text(json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False) + "\n", folder / RECORD)
 

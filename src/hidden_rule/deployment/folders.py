@@ -50,10 +50,10 @@ def copy_licences(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
 
 
-def entries_of(folder: Path) -> dict[str, dict]:
-    """`bytes` and `sha256` of every file below a folder, by its path there."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_entry(path) for path in paths}
+def entries_of(folder: Path, known: dict[str, dict] | None = None) -> dict[str, dict]:
+    """`bytes` and `sha256` of every file below a folder, by its path there; those that are `known` are not read."""
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {name: (known or {}).get(name) or file_entry(folder / name) for name in names}
 
 
 def put_in_place(finished: Path, folder: Path) -> None:
