@@ -19,7 +19,7 @@ from hidden_rule.experiment.display import displayed
 from hidden_rule.report.finished import read_finished
 from hidden_rule.report.paper import figures as paper_figures
 from hidden_rule.report.paper.bibliography import ENTRIES, bibtex
-from hidden_rule.report.paper.build import shown_tables, too_small, write_paper
+from hidden_rule.report.paper.build import as_csv, shown_tables, too_small, write_paper
 from hidden_rule.report.paper.data_files import FILES, SAID, declared, flat_table, results_schema
 from hidden_rule.report.paper.figures import WIDTHS_MM, Drawing, charts_of, drawn_to
 from hidden_rule.report.paper.latex import escaped, latex_table
@@ -135,6 +135,13 @@ def test_a_published_run_has_the_charts_that_follow_from_its_tables(tmp_path):
     assert not {"suites", "expected_cost", "labels"} & {*charts_of(whole)}
 
 
+def test_a_forest_plot_has_its_width_whatever_its_names():
+    results = read_finished(PUBLISHED / "rl-fair")
+    for mm in WIDTHS_MM:
+        target = mm * 96 / 25.4
+        assert drawn_to(results, "forest", target, "sans-serif").width == pytest.approx(target, rel=0.03)
+
+
 def test_a_drawing_is_scaled_as_a_whole():
     drawing = Drawing.of('<svg xmlns="http://www.w3.org/2000/svg" width="200" height="50"><g/></svg>')
     root = ElementTree.fromstring(drawing.as_svg(85))
@@ -220,3 +227,31 @@ def test_plots_that_cannot_shrink_are_scaled():
         ["cost", "forest"], ["figures/cost-85mm.svg", "figures/cost-180mm.svg", "figures/forest-180mm.svg"]
     ) == ["Left out, as their text would be smaller than 6 points: forest at 85 mm.\n"]
     assert too_small(["cost"], ["figures/cost-85mm.svg", "figures/cost-180mm.svg"]) == []
+
+
+FORMULAS = {
+    "=cmd|' /C calc'!A0": True,
+    "@SUM(1)": True,
+    "+1+cmd|' /C calc'!A0": True,
+    "-1+cmd|' /C calc'!A0": True,
+    "-2+3": True,
+    "\t=1": True,
+    "＝1+1": True,
+    "=": False,
+    "-": False,
+    "–": False,
+    "-1.5": False,
+    "+43.3%": False,
+    "-3.2 (-4.0 to -1.1)": False,
+    "APPROVE": False,
+    "a = b": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_text_is_a_formula_for_a_spreadsheet(text):
+    table = {"columns": ["a"], "rows": [[text], [1.5]]}
+    assert next(csv.reader(io.StringIO(as_csv(table).partition("\n")[2]))) == (
+        [f"'{text}"] if FORMULAS[text] else [text]
+    )

@@ -18,7 +18,7 @@ from hidden_rule.report import tables
 from hidden_rule.report.cost_table import cost_table
 from hidden_rule.report.finished import read_finished
 from hidden_rule.report.paper.bibliography import bibtex
-from hidden_rule.report.paper.data_files import csv_files, results_schema
+from hidden_rule.report.paper.data_files import csv_files, plain_cell, results_schema
 from hidden_rule.report.paper.figures import FONT, SMALLEST, WIDTHS_MM, charts_of, check_font, figures
 from hidden_rule.report.paper.latex import latex_table
 from hidden_rule.report.paper.methods import cited, methods_paragraph
@@ -49,7 +49,8 @@ def shown_tables(results: DisplayedResults) -> dict[str, dict]:
 def as_csv(table: dict) -> str:
     """A table as it is shown, as CSV."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table["columns"], *table["rows"]])
+    rows = [[plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in table["rows"]]
+    csv.writer(text, lineterminator="\n").writerows([table["columns"], *rows])
     return text.getvalue()
 
 

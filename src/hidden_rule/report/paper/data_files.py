@@ -70,13 +70,28 @@ UNITS = (  # by the end of a name
 )  # fmt: skip
 
 
+# Texts that a spreadsheet would compute: by their first character, which other numbers may have too
+FORMULA = r"^[=@\t\r\n＝＋－＠]|^[+-]"
+NUMBER = r"^[+-]?[\d.,]+%?(?: [\d.,%()–−+a-z -]*)?$"
+
+
+def plain_cell(text: str) -> str:
+    """A cell of a CSV file that no spreadsheet takes for a formula: those begin with an apostrophe, and are shown."""
+    return f"'{text}" if re.search(FORMULA, text) and not re.search(NUMBER, text) and len(text) > 1 else text
+
+
 def csv_files(results: Results) -> dict[str, str]:
-    """CSV by file name, of the tables that the run has; full precision, lists joined by `; `, null is empty."""
+    """CSV by file name, of the tables that the run has; full precision, lists joined by `; `, null is empty.
+
+    Labels and texts are a user's: those that a spreadsheet would compute begin with an apostrophe.
+    """
     found = {}
     for schema, name in FILES.items():
         frame = getattr(results, name)
         if frame is not None:
-            found[f"{name}.csv"] = flat_table(frame, schema, results.seeds).write_csv()
+            flat = flat_table(frame, schema, results.seeds)
+            cells = pl.col(pl.String).map_elements(plain_cell, return_dtype=pl.String)
+            found[f"{name}.csv"] = flat.with_columns(cells).write_csv()
     return found
 
 
