@@ -32,7 +32,7 @@ def read_finished(folder, named: str = "") -> Results:
     if missing:
         raise UserError(path, named, f"holds a run that is not finished: it has no {listing(missing)}", REMEDY)
     config = read_record(path / PROVENANCE)["config"]
-    own = path / Path(config["ruleset"]).name  # of own cases it is one of the results, which may have been moved
+    own = path / "data" / Path(config["ruleset"]).name  # of own cases: one of the results, which may be moved
     is_own = config["data"].get("source") == "file" and own.is_file()
     results = Results(path, config, ruleset=load_ruleset(own if is_own else ROOT / config["ruleset"]))
     try:
