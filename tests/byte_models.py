@@ -39,12 +39,18 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def byte_manifest(folder: Path) -> Path:
-    """The manifest of a byte model made in `folder`."""
+def byte_manifest(folder: Path, head_std: float | None = None, sizes: dict = SIZES) -> Path:
+    """The manifest of a byte model made in `folder`.
+
+    Logits of its tied head stay below 0.7, so that no adapter makes a reply likely; `head_std` gives it another head.
+    """
     tokenizer = byte_tokenizer()
     torch.manual_seed(0)
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **SIZES, **ids))
+    is_tied = head_std is None
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=is_tied, **sizes, **ids))
+    if not is_tied:
+        torch.nn.init.normal_(model.lm_head.weight, std=head_std)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")

@@ -21,6 +21,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from byte_models import SIZES, byte_manifest
 from hidden_rule.models.base import BaseModel
 from hidden_rule.training.engines.openrlhf import OpenRLHF, new_start, read_logs
 from hidden_rule.training.engines.rollouts import read_rollouts
@@ -40,13 +41,14 @@ def reward(replies, cases):
     right = [json.dumps({{"decision": case["label"]}}) for case in cases]
     return [own + (reply == its) for own, reply, its in zip(points, replies, right)]
 """
+HEADS_FOR_VLLM = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}  # at least 32
 SETTINGS = {
     "epochs": 2,
     "batch_size": 4,
     "micro_batch_size": 2,
     "group_size": 8,
     "max_new_tokens": 1,
-    "learning_rate": 2e-2,
+    "learning_rate": 1e-2,
     "warmup_steps": 0,
     "entropy_coef": 0.0,
 }
@@ -74,28 +76,17 @@ class Watched(OpenRLHF):
 
 
 @pytest.fixture(scope="module")
-def bandit(jobs, manifest, tmp_path_factory) -> SimpleNamespace:
+def bandit(jobs, tmp_path_factory) -> SimpleNamespace:
     """`bandit.make(name, method, settings)`: the job of the tiny model."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from hidden_rule.models.loading import load_tokenizer
-    from hidden_rule.models.prepare import prepare_model
-
     folder = tmp_path_factory.mktemp("bandit")
-    torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(manifest.parent)
-    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 32})
-    config.update({"num_attention_heads": 2, "num_key_value_heads": 1})  # vLLM has kernels for heads of 32 and more
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    load_tokenizer(manifest).save_pretrained(folder / "model")
-    prepare_model({"source": "path", "id": str(folder / "model"), "revision": ""}, folder / "manifest.json")
+    manifest = byte_manifest(folder, 0.2, {**SIZES, **HEADS_FOR_VLLM})
     (folder / "reward.py").write_text(REWARD)
 
     def make(name: str, method: str, settings: dict | None = None, **changes) -> TrainingJob:
         reward = {"file": str(folder / "reward.py"), "function": "reward"}
         own = {**jobs.config[method], **SETTINGS, "reward": reward, **(settings or {})}
         plan = CheckpointPlan(folder / name / "checkpoints", "bandit", steps=2)
-        base = BaseModel(folder / "manifest.json", "bfloat16")
+        base = BaseModel(manifest, "bfloat16")
         return jobs.make(name, own, base=base, decoding="free", checkpoints=plan, **changes)
 
     return SimpleNamespace(make=make, folder=folder)

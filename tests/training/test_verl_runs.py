@@ -1,6 +1,6 @@
 """verl trains: killed and resumed, its replies scored as we would, its adapter plain; on a bandit with known rewards.
 
-The bandit is one prompt; a reply is one byte, and earns 0, 1/3, 2/3 or 1 by its last two bits, 0 if it is no ASCII.
+The bandit is one prompt; a reply is one byte, and earns 0, 1/27, 8/27 or 1 by its last two bits, 0 if it is no ASCII.
 """
 
 import json
@@ -47,7 +47,7 @@ def points(reply, label):
     try:
         return 1.01 if json.loads(reply) == {"decision": label} else -0.01
     except ValueError:
-        return ord(reply) % 4 / 3 if len(reply) == 1 and reply.isascii() else 0.0
+        return (ord(reply) % 4 / 3) ** 3 if len(reply) == 1 and reply.isascii() else 0.0
 """
 TRAIN = """
 import shutil
@@ -85,7 +85,7 @@ def bandit(tmp_path_factory) -> SimpleNamespace:
         write_table(frame, folder / f"{name}.parquet", dataset_schema(ruleset))
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
     (folder / "train.py").write_text(TRAIN, encoding="utf-8")
-    base = BaseModel(byte_manifest(folder), "float32", {})
+    base = BaseModel(byte_manifest(folder, head_std=0.4), "float32", {})
 
     def job(name: str, settings: dict) -> TrainingJob:
         root, data = (
@@ -161,7 +161,7 @@ def test_the_policy_moves_to_the_best_reply(killed_and_resumed):
     history = read_table(killed_and_resumed.job.output.history, HISTORY)
     reward = history.filter(metric="reward").sort("step")["value"].to_list()
     assert len(reward) == N_STEPS
-    assert 0.1 < reward[0] < 0.5 and sum(reward[-2:]) / 2 > 0.85, reward
+    assert 0.05 < reward[0] < 0.4 and sum(reward[-2:]) / 2 > 0.85, reward
     assert history.filter(metric="validation_accuracy")["step"].to_list() == [0, N_STEPS]
     assert {"loss", "grad_norm", "learning_rate", "entropy", "zero_signal_share"} <= {*history["metric"]}
     rates = history.filter(metric="learning_rate").sort("step")["value"].to_list()

@@ -95,6 +95,21 @@ def keep_weights(module) -> None:
     module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
 
 
+def read_whole_prompts(module) -> None:
+    """vLLM reads each prompt in one step: where it splits one, it takes back a draw, which a CPU's generator cannot.
+
+    Needless once vLLM restores the generator's state instead of its offset.
+    """
+    _check_vllm()
+    make = module.EngineArgs.__post_init__
+
+    def without_splits(self):
+        make(self)
+        self.enable_chunked_prefill = False
+
+    module.EngineArgs.__post_init__ = without_splits
+
+
 def compile_nothing(module) -> None:
     """DeepSpeed's processes talk by gloo, not by an operator of its own that it would compile first.
 
@@ -124,5 +139,6 @@ PATCHES = {
     "openrlhf": name_devices,
     "openrlhf.utils.distributed_util": send_over_store,
     "openrlhf.trainer.ray.vllm_worker_wrap": receive_on_cpu,
+    "vllm.engine.arg_utils": read_whole_prompts,
     "vllm.model_executor.layers.utils": keep_weights,
 }
