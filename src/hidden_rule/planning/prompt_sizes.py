@@ -8,9 +8,7 @@ from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import render_reply
 from hidden_rule.task.ruleset import load_ruleset
 
-CHARACTERS = (
-    3.6  # of a token, in prompts such as these; FinCorp's have 3.5 to 3.7 by the embedded and Qwen3's tokenizers
-)
+CHARACTERS = 2.8  # of a token: prompts of many names and digits; a digit is a token to most tokenizers
 TEMPLATE = 12  # tokens of a chat template around the two messages
 DRAWN = 64  # cases
 
