@@ -326,7 +326,7 @@ def test_the_card_has_the_runs_numbers_and_its_lines_run(exported):
     folder, _ = exported
     card = (folder / "adapter/README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
-    assert front["library_name"] == "peft" and front["license"] == "other" and "base_model" not in front
+    assert front["library_name"] == "peft" and not front.keys() & {"license", "base_model"}
     assert r"c0ffee \!\[x\](http&#58;//evil/)" in card and "](http:" not in card
     assert re.search(r"\| accuracy \| 9\d\.\d% \(\d", card) and "all 2 seeds of the condition" in card
     assert "1 rule of the policy is hidden" in card and "states no licence" in card

@@ -5,6 +5,7 @@ Hidden rules are named where that was asked for alone: otherwise what names one 
 
 import html
 import re
+from pathlib import Path
 
 import polars as pl
 import yaml
@@ -77,10 +78,9 @@ def front_matter(exported: Exported, artifact: str) -> str:
     values = {
         "library_name": "peft" if artifact == ADAPTER else "transformers",
         "pipeline_tag": "text-generation",
-        "license": name.lower() if known else "other",
     }
-    if name and not known:
-        values["license_name"] = name
+    if name:
+        values |= {"license": name.lower()} if known else {"license": "other", "license_name": name}
     if exported.base["source"] == "hub":
         relation = "adapter" if artifact == ADAPTER else "finetune"
         values |= {"base_model": exported.base["id"], "base_model_relation": relation}
@@ -228,6 +228,10 @@ def limits(shown, exported: Exported) -> list[str]:
     """What the numbers do not say; without what names a hidden rule, unless that was asked for."""
     found = gather(shown)
     sentences = [scope_sentence(found.n, found.n_seeds, shown.ruleset.case), *method_section(shown, found)]
+    local = [shown.config["model"]["id"]] if exported.base["source"] == "path" else []
+    local += [shown.ruleset.source] if shown.ruleset.is_observed else []
+    for path in local:  # its name, not where it lies on this machine
+        sentences = [sentence.replace(path, Path(path).name) for sentence in sentences]
     if exported.hidden_rules:
         return sentences
     return [sentence for sentence in sentences if not named_rules(sentence, shown.ruleset)]
