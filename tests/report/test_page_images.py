@@ -6,11 +6,12 @@ from xml.etree import ElementTree
 import pytest
 import vl_convert
 
-from hidden_rule.experiment.display import displayed
+from hidden_rule.experiment.display import DisplayedResults, displayed
 from hidden_rule.report.charts.build import CHARTS
 from hidden_rule.report.charts.files import VEGA_LITE
-from hidden_rule.report.page.figures import as_columns
+from hidden_rule.report.page.figures import FILLED, PHONE_ROOM, ROOM, as_columns, figure_of
 from hidden_rule.report.page.images import DECIMALS, small
+from hidden_rule.report.page.many import fits_page
 from synthetic import named_ruleset, write_results
 
 WORLD = {
@@ -21,11 +22,15 @@ LABELS = ["<b>&yes</b>", 'say "no"', "a'b", "決✅"]
 
 
 @pytest.fixture(scope="module")
-def svgs(tmp_path_factory) -> dict[str, str]:
-    """Charts of all marks, of clipped panels and of labels of any spelling, as Vega writes them."""
+def results(tmp_path_factory) -> DisplayedResults:
     ruleset = named_ruleset(LABELS, ["r<1>", "r2", "r3"])
     sizes = [("test", "structured", 40, 0), ("holdout", "structured", 40, 1000), ("test", "free", 40, 0)]
-    results = displayed(write_results(tmp_path_factory.mktemp("images"), ruleset, WORLD, n_steps=12, sizes=sizes))
+    return displayed(write_results(tmp_path_factory.mktemp("images"), ruleset, WORLD, n_steps=12, sizes=sizes))
+
+
+@pytest.fixture(scope="module")
+def svgs(results) -> dict[str, str]:
+    """Charts of all marks, of clipped panels and of labels of any spelling, as Vega writes them."""
     specs = {name: CHARTS[name](results).to_dict() for name in ("confusion", "calibration", "collapse", "forest")}
     return {name: vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE) for name, spec in specs.items()}
 
@@ -36,6 +41,27 @@ def test_no_pixel_differs(svgs):
         shorter = small(svg, wider=0)
         assert vl_convert.svg_to_png(shorter) == vl_convert.svg_to_png(plain), name
         assert len(shorter) < 0.7 * len(svg), name
+
+
+def test_a_chart_fills_its_column_and_no_more(results):
+    figure = figure_of(results, "cost")
+    assert figure and FILLED * ROOM <= figure.wide.width <= ROOM / FILLED
+    assert 0.8 * PHONE_ROOM <= figure.narrow.width <= PHONE_ROOM / FILLED
+
+
+@pytest.mark.parametrize(
+    ("columns", "cell", "fits"),
+    [
+        (["a", "b"], "two words", True),
+        (["a", "b"], "x" * 54, True),
+        (["a", "b"], "x" * 55, False),
+        (["a", "b"], "x" * 40 + " " + "y" * 40, True),  # breaks between words
+        (["a"] * 20, "12.5% (1.0–2.0)", False),
+        (["x" * 120], "", False),
+    ],
+)
+def test_tables_whose_words_fit_a_printed_page_break_none(columns, cell, fits):
+    assert fits_page({"columns": columns, "rows": [[cell] * len(columns)]}) == fits
 
 
 def test_labels_have_room_for_a_wider_font():

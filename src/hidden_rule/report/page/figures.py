@@ -8,7 +8,6 @@ import base64
 import copy
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +27,7 @@ from hidden_rule.report.page.images import small
 PADDING = 4  # px around a chart
 PHONE, PHONE_ROOM = 180, 350  # px: width of a plot on a phone, and of its page's column
 SQUARE = ("calibration", "confusion", "suites")  # charts of plots of a size of their own
-ROOM, BESIDE = 960, 130  # px: width of the page's column, and what of it labels beside a plot may take
+ROOM = 960  # px: width of the column of the page
 FILLED = 0.85  # of the room, at least
 
 
@@ -76,18 +75,28 @@ def figure_of(results: Results, name: str) -> Figure | None:
     heading, notes = (title.text, title.subtitle) if title is not alt.Undefined else (name, [])
     if notes is alt.Undefined or not notes:  # of `nothing_to_show`
         return None
-    of_page = results.config["charts"]["width"]
-    wide = fitted(results, name, of_page, ROOM, lambda whole: round(of_page * (ROOM - BESIDE) / (whole - BESIDE)))
-    narrow = fitted(results, name, PHONE, PHONE_ROOM, lambda whole: min(NARROW, PHONE + PHONE_ROOM - whole))
+    wide = fitted(results, name, results.config["charts"]["width"], ROOM)
+    narrow = fitted(results, name, PHONE, PHONE_ROOM, most=NARROW)
     return Figure(name, heading, list(notes), alternative(results, name), wide, narrow)
 
 
-def fitted(results: Results, name: str, width: int, room: int, wider: Callable[[int], int]) -> Picture:
-    """A chart with plots of `width` px, or of `wider(whole)` where the whole is then much narrower than `room`."""
-    first = picture_of(name, page_chart(sized(results, width), name))
-    if name in SQUARE or not BESIDE < first.width < FILLED * room:
+def fitted(results: Results, name: str, width: int, room: int, most: int | None = None) -> Picture:
+    """A chart with plots of `width` px, or of up to `most` where the whole is then much narrower than `room`.
+
+    The whole grows with the width of a plot, as many times as fast as there are plots beside each other.
+    """
+
+    def with_plots(width: int) -> Picture:
+        return picture_of(name, page_chart(sized(results, width), name))
+
+    first = with_plots(width)
+    if name in SQUARE or first.width >= FILLED * room:
         return first
-    second = picture_of(name, page_chart(sized(results, wider(first.width)), name))
+    wider = min(most or room, width + room - first.width)
+    second = with_plots(wider)
+    if second.width > room / FILLED:
+        growth = (second.width - first.width) / (wider - width)
+        second = with_plots(width + round((room - first.width) / growth))
     return second if second.width <= room / FILLED else first
 
 

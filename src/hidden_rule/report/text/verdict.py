@@ -196,9 +196,10 @@ def tie_words(results: Results, known: dict[str, RunCost], name: str, tied: list
         return fitted("Train with {name}; further training adds nothing significant", name=name)
     slower = [one for one in tied if name in known and one in known and known[name].training_s < known[one].training_s]
     if len(tied) > 1:
-        faster = len(slower) == len(tied)
-        text = "Train with {name}: fastest of " if faster else "{name} has no significant lead: "
-        return fitted(f"{text}{len(tied) + 1} statistically tied conditions", name=name)
+        n = len(tied) + 1
+        if len(slower) < len(tied):
+            return f"No clear winner: {n} conditions are statistically tied"
+        return fitted(f"Train with {{name}}: fastest of {n} statistically tied conditions", name=name)
     text = "Train with {name}: statistically tied with {other}, but faster" if slower else TIED
     return fitted(text, name=name, other=other)
 
