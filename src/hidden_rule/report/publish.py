@@ -67,6 +67,9 @@ def publish(results: Path, root: Path) -> Path:
     if is_default and (size := (results / REPORT).stat().st_size) > MOST_BYTES:
         fault = f"has {size:,} bytes, and a published report at most {MOST_BYTES:,}"
         raise UserError(results / REPORT, None, fault, "publish a run of fewer conditions")
+    for path in [results / "charts", *results.glob("*"), *results.glob("data/ruleset.yaml"), *results.glob("charts/*")]:
+        if path.is_symlink():  # what it leads to would be published
+            raise UserError(path, None, "is a link", "publish a run as it was written")
     published = folder_of(results.name, root / "results" / "published")
     shutil.rmtree(published / "charts", ignore_errors=True)
     (published / "charts").mkdir(parents=True)
