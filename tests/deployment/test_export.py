@@ -329,7 +329,7 @@ def test_the_card_has_the_runs_numbers_and_its_lines_run(exported):
     assert front["library_name"] == "peft" and not front.keys() & {"license", "base_model"}
     assert r"c0ffee \!\[x\](http&#58;//evil/)" in card and "](http:" not in card
     assert re.search(r"\| accuracy \| 9\d\.\d% \(\d", card) and "all 2 seeds of the condition" in card
-    assert "1 rule of the policy is hidden" in card and "states no licence" in card
+    assert "1 rule of the policy is hidden" in card and "state no licence" in card
     assert "| adapter/ in float32 | torch " in card and f"{N} of {N}" in card
     assert "## Limits\n\n- 95% confidence intervals" in card
     merged = (folder / "merged/README.md").read_text()

@@ -75,7 +75,7 @@ def front_matter(exported: Exported, artifact: str) -> str:
     """What the Hub reads of a card."""
     name = str(exported.base.get("licence") or "").strip()
     known = name.lower() in LICENCES
-    values = {
+    values: dict[str, str | list[str]] = {
         "library_name": "peft" if artifact == ADAPTER else "transformers",
         "pipeline_tag": "text-generation",
     }

@@ -93,9 +93,9 @@ def check_files(results: Results, run: Run) -> None:
     needed = tuple(f"{folder / name}" for name in PAGES)
     altered = [line for line in faults(folder) if not line.startswith(needed)]
     if altered:
-        path, _, fault = altered[0].partition(": ")
+        file, _, fault = altered[0].partition(": ")
         more = f" (and {len(altered) - 1} more)" if len(altered) > 1 else ""
-        raise UserError(path, None, f"{fault}{more}", "an export is of what was evaluated: run the experiment again")
+        raise UserError(file, None, f"{fault}{more}", "an export is of what was evaluated: run the experiment again")
 
 
 def check_ruleset(results: Results) -> None:
