@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from shapes import config_of
@@ -12,10 +13,10 @@ from shapes import config_of
 from conftest import CORES, ROOT, Checkout
 from hidden_rule.core.compat_snakemake import NeededJob
 from hidden_rule.core.errors import UserError
-from hidden_rule.planning import gate, measured_rates, preflight
+from hidden_rule.planning import gate, measured_rates, preflight, probe
 from hidden_rule.planning.gate import PlannedRun, check_run
 from hidden_rule.planning.machine import Gpu, Machine
-from hidden_rule.planning.measured_rates import Effort, Trial, kept_rates, rates_of, reason_of, typical
+from hidden_rule.planning.measured_rates import Effort, Trial, kept_rates, of_kind, rates_of, reason_of, typical
 from hidden_rule.planning.rates import Rates, Span
 from hidden_rule.planning.workload import kinds_of, prompts_of
 
@@ -170,11 +171,16 @@ def test_a_damaged_measurement_is_one_line(here, tmp_path):
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def answer(step_s: list[float], waited: float = 0.0) -> dict:
-    """What a probe measured: 4 s for libraries, 2 s until its steps, 1 s to write."""
-    trained = {"step_s": step_s, "validated_s": 0.1, "before_s": 2.0, "write_s": 1.0}
-    asked = {"loaded_s": 1.0, "structured_s": 0.02, "free_s": 0.2}
-    place = {"device": "cpu", "dtype": "bfloat16", "threads": 1, "waited_share": waited, "libraries_s": 4.0}
+def answer(step_s: list[float], waited: float = 0.0, least: float = 1.0) -> dict:
+    """What a probe measured: 4 s for libraries, 2 s until its steps, 1 s to write; at `least` that share of it."""
+
+    def bounds(seconds: float) -> tuple[float, float]:
+        return least * seconds, seconds
+
+    trained = {"validated_s": bounds(0.1), "before_s": bounds(2.0), "write_s": bounds(1.0)}
+    trained["step_s"] = [bounds(seconds) for seconds in step_s]
+    asked = {"loaded_s": bounds(1.0), "structured_s": bounds(0.02), "free_s": bounds(0.2)}
+    place = {"device": "cpu", "dtype": "bfloat16", "threads": 1, "waited_share": waited, "libraries_s": bounds(4.0)}
     return {"trained": {"sft": trained}, "asked": {"null": asked}, **place}
 
 
@@ -183,23 +189,55 @@ def test_rates_are_means_of_probes_medians(tmp_path):
     trial = Trial(config, kinds_of(config, {"sft"}), ["null"], SMALL, at_once=2)
     rates = rates_of(trial, [answer([9.0, 1.0, 1.2, 5.0]), answer([9.0, 2.0, 2.0])])
     (step,) = rates.step.values()
-    assert step.value == pytest.approx((1.2 + 2.0) / 2) and step.low < step.value < step.high
-    assert rates.load.value == 6.0 and rates.write.value == 1.0 and rates.notes == ()
-    assert rates.structured["null"].value == 0.02
-    assert rates.free["null"].low == pytest.approx(0.1) and rates.free["null"].value < 0.2
+    assert (step.value, step.low, step.high) == pytest.approx((1.6, 0.85 * 1.6, 1.15 * 1.6))
+    assert rates.load.value == pytest.approx(6.0) and rates.write.value == pytest.approx(1.0) and rates.notes == ()
+    assert rates.structured["null"].value == pytest.approx(0.02)
+    free = rates.free["null"]  # a reply may end at half of its tokens
+    assert (free.value, free.low, free.high) == pytest.approx((0.15, 0.085, 0.23))
     assert "1 thread, 2 side by side" in rates.origin
 
 
-def test_a_busy_machine_and_steps_that_were_not_done_are_said(tmp_path):
+def test_on_a_busy_machine_the_range_holds_both_bounds(tmp_path):
     config = config_of(tmp_path)
     trial = Trial(config, kinds_of(config, {"sft"}), ["null"], SMALL)
-    rates = rates_of(trial, [answer([], waited=0.4)])
-    assert "sft: its step was not measured" in rates.notes[0] and "busy: 40% of the time" in rates.notes[1]
-    assert all(span.high > 0 for span in rates.step.values())
+    rates = rates_of(trial, [answer([9.0, 4.0], waited=0.4, least=0.25)])
+    (step,) = rates.step.values()
+    assert (step.value, step.low, step.high) == pytest.approx((2.0, 0.85, 4.6))
+    assert rates.notes[0].startswith("the machine is busy (40% of the time")
+
+
+def test_steps_that_were_not_done_are_said(tmp_path):
+    config = config_of(tmp_path)
+    trial = Trial(config, kinds_of(config, {"sft"}), ["null"], SMALL)
+    rates = rates_of(trial, [answer([])])
+    assert rates.notes[0].startswith("sft: its step was not measured")
+    assert all(0 < span.low < span.high for span in rates.step.values())
 
 
 def test_the_first_step_warms_up():
-    assert (typical([9.0, 1.0, 3.0]), typical([9.0]), typical([])) == (2.0, 9.0, None)
+    steps = [(9.0, 9.0), (1.0, 2.0), (3.0, 6.0)]
+    assert (typical(steps), typical(steps[:1]), typical([])) == ((2.0, 4.0), (9.0, 9.0), None)
+
+
+def test_steps_by_engines_and_several_processes(tmp_path):
+    config = config_of(tmp_path)
+    (kind,) = kinds_of(config, {"grpo"})
+    assert of_kind(kind, Span(4, 3, 5), processes=2) == Span(2, 1.5, 5)
+    assert of_kind(replace(kind, engine="verl"), Span(4, 3, 5), processes=1) == Span(12, 3, 40)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cpu_s", "threads", "bounds"),
+    [
+        (2.0, 3.84, 2, (2.0, 2.0)),  # idle: both threads compute
+        (2.0, 0.96, 2, (0.5, 2.0)),  # they had a core for half the time
+        (2.0, 9.0, 2, (2.0, 2.0)),
+    ],
+)
+def test_bounds_of_an_idle_machine(monkeypatch, seconds, cpu_s, threads, bounds):
+    assert probe.on_idle_machine(seconds, cpu_s, threads) == pytest.approx(bounds)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert probe.on_idle_machine(seconds, cpu_s, threads) == (seconds, seconds)  # the GPU computes
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Rates of this machine: processes that run real steps (planning/probe.py), and what they measured."""
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hidden_rule.core.engines import TRL
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import json_sha256, read_json, write_text
 from hidden_rule.experiment.layout import Layout
@@ -20,6 +22,7 @@ from hidden_rule.planning.rates import Rates, Span
 from hidden_rule.planning.workload import Kind
 
 SHARE = 0.15  # to either side of what was measured
+LOAD_SHARE = 0.3  # the same of loading and writing
 BUSY = 0.10  # share of their time in which the probes' threads waited for a core, above which it is said
 SHORT_REPLY = 0.5  # of the tokens that were generated: a trained model ends its reply, an untrained one does not
 ENGINE_FACTORS = Span(3.0, 1.0, 8.0)  # what a step of verl or OpenRLHF takes beside one of our own
@@ -137,54 +140,73 @@ def reason_of(said: str) -> tuple[str, str]:
 
 
 def rates_of(trial: Trial, answers: list[dict]) -> Rates:
-    """Rates from probes' answers, whose values are averaged; `trial.config` says who runs several processes."""
-    processes = trial.config["launch"]["processes"]
-
-    def mean(values) -> float:
-        return statistics.fmean(values)
-
+    """Rates from the answers of probes that ran side by side."""
     step, validated, missing = {}, {}, []
     for kind in trial.kinds:
         of = [answer["trained"][kind.condition] for answer in answers]
-        steps = [typical(each["step_s"]) for each in of]
-        if None in steps:
-            missing.append(kind.condition)
-            continue
-        span = Span.within(mean(steps), SHARE)
-        if kind.engine != "trl":
-            updates = kind.settings.get("updates", 1)
-            span = Span(*(getattr(ENGINE_FACTORS, part) * span.value * updates for part in ("value", "low", "high")))
-        step[kind.name] = Span(span.value / processes, span.low / processes, span.high)
-        validated[kind.name] = Span.within(mean(each["validated_s"] for each in of), SHARE)
-    for kind in trial.kinds:
-        if kind.condition in missing:  # no step was done: nothing that it sampled was of use
-            known = [span.value for span in step.values()] or [1.0]
-            step[kind.name] = Span(max(known), min(known), 3 * max(known))
-            validated[kind.name] = next(iter(validated.values()), Span(0.05, 0.0, 0.2))
+        steps = [found for each in of if (found := typical(each["step_s"]))]
+        validated[kind.name] = over(each["validated_s"] for each in of)
+        if steps:
+            step[kind.name] = of_kind(kind, over(steps), trial.config["launch"]["processes"])
+        else:
+            missing.append(kind)
+    for kind in missing:  # no step was done: nothing that it sampled was of use
+        known = list(step.values()) or [Span(1.0, 0.1, 10.0)]
+        step[kind.name] = Span(max(s.value for s in known), min(s.low for s in known), 3 * max(s.high for s in known))
     asked = {prompt: [answer["asked"][prompt] for answer in answers] for prompt in trial.prompts}
-    free = {prompt: mean(each.get("free_s", 0.0) for each in of) for prompt, of in asked.items()}
+    free = {prompt: over(each.get("free_s", (0.0, 0.0)) for each in of) for prompt, of in asked.items()}
     every = [each for answer in answers for each in answer["trained"].values()]
-    load = mean(answer["libraries_s"] for answer in answers)
-    load += mean([each["before_s"] for each in every] or [answer["loaded_s"] for answer in answers])
-    notes = [f"{name}: its step was not measured, for nothing that it sampled was of use" for name in missing]
-    if (waited := mean(answer["waited_share"] for answer in answers)) > BUSY:
-        notes.append(f"the machine is busy: {waited:.0%} of the time was spent waiting for a core; measure again later")
-    device, dtype, threads = (answers[0][key] for key in ("device", "dtype", "threads"))
-    beside = f", {trial.at_once} side by side" if trial.at_once > 1 else ""
+    before = [each["before_s"] for each in every] or [each["loaded_s"] for of in asked.values() for each in of]
     return Rates(
-        load=Span.within(load, 0.3),
-        write=Span.within(mean([each["write_s"] for each in every] or [1.0]), 0.5),
+        load=over((answer["libraries_s"] for answer in answers), LOAD_SHARE) + over(before, LOAD_SHARE),
+        write=over([each["write_s"] for each in every] or [(0.5, 1.0)], LOAD_SHARE),
         step=step,
         validated=validated,
-        structured={key: Span.within(mean(each["structured_s"] for each in of), SHARE) for key, of in asked.items()},
-        free={key: Span(0.9 * value, SHORT_REPLY * value, (1 + SHARE) * value) for key, value in free.items()},
-        origin=f"measured steps ({device}, {dtype}, {threads} thread{'s' * (threads != 1)}{beside}); "
-        f"range: {SHARE:.0%} to either side",
-        notes=tuple(notes),
+        structured={prompt: over(each["structured_s"] for each in of) for prompt, of in asked.items()},
+        free={key: Span((1 + SHORT_REPLY) / 2 * of.value, SHORT_REPLY * of.low, of.high) for key, of in free.items()},
+        origin=origin_of(trial, answers[0]),
+        notes=notes_of(missing, answers),
     )
 
 
-def typical(seconds: list[float]) -> float | None:
-    """The median of steps, without the first, which warms up, where there are others; None of no step."""
-    later = seconds[1:] or seconds
-    return statistics.median(later) if later else None
+def over(bounds, share: float = SHARE) -> Span:
+    """The mean of probes' bounds: their geometric mean, and a share of each to either side."""
+    least, most = (statistics.fmean(of) for of in zip(*bounds, strict=True))
+    return Span(math.sqrt(least * most), least * (1 - share), most * (1 + share))
+
+
+def of_kind(kind: Kind, measured: Span, processes: int) -> Span:
+    """A step of a kind from one of a single process of our own: engines differ, and processes share the batch."""
+    span = measured
+    if kind.engine != TRL:
+        updates = kind.settings.get("updates", 1)
+        of = ENGINE_FACTORS
+        span = Span(of.value * span.value, of.low * span.low, of.high * span.high).times(updates)
+    return Span(span.value / processes, span.low / processes, span.high)
+
+
+def origin_of(trial: Trial, answer: dict) -> str:
+    """What was measured on, in words."""
+    n = answer["threads"]
+    beside = f", {trial.at_once} side by side" if trial.at_once > 1 else ""
+    place = f"{answer['device']}, {answer['dtype']}, {n} thread{'s' * (n != 1)}{beside}"
+    return f"measured steps ({place}); range: {SHARE:.0%} to either side"
+
+
+def notes_of(missing: list[Kind], answers: list[dict]) -> tuple[str, ...]:
+    """What makes rates less certain, a line each."""
+    notes = [f"{kind.condition}: its step was not measured, for nothing that it sampled was of use" for kind in missing]
+    if (waited := statistics.fmean(answer["waited_share"] for answer in answers)) > BUSY:
+        notes.append(
+            f"the machine is busy ({waited:.0%} of the time was spent waiting for a core), so that ranges are wide: "
+            "measure again when it is idle"
+        )
+    return tuple(notes)
+
+
+def typical(steps: list) -> tuple[float, float] | None:
+    """The medians of steps' bounds, without the first step, which warms up, where there are others; None of no step."""
+    if not steps:
+        return None
+    least, most = (statistics.median(of) for of in zip(*(steps[1:] or steps), strict=True))
+    return least, most

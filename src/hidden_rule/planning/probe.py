@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -20,7 +20,7 @@ from hidden_rule.core.files import read_json, write_text
 from hidden_rule.core.laps import STEP
 from hidden_rule.core.offline import restrict_network
 from hidden_rule.core.sources import code_hash
-from hidden_rule.core.usage import Snapshot, waited_seconds
+from hidden_rule.core.usage import Snapshot, cpu_seconds, waited_seconds
 from hidden_rule.models.devices import lease_devices
 from hidden_rule.models.files import HASHES, folder_content, known_record
 from hidden_rule.models.startup import load_libraries
@@ -28,6 +28,7 @@ from hidden_rule.planning.jobs import results_of
 from hidden_rule.task.build_dataset import build_dataset, build_own_dataset
 
 SPLITS = ("train", "validation", "test", "holdout")
+PARALLEL = 0.96  # share of a step in which each thread computes, on an idle machine with two cores
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,46 @@ def data_files(config: dict, folder: Path) -> tuple[Path, dict[str, Path]]:
     return ruleset, made
 
 
+Range = tuple[float, float]  # at least, at most
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Clocks of this process at one moment."""
+
+    at: float = field(default_factory=time.perf_counter)
+    waited_s: float = field(default_factory=waited_seconds)  # of this thread, for a core
+    cpu_s: float = field(default_factory=cpu_seconds)
+
+    def idle_s(self, threads: int, share: float = 1.0) -> Range:
+        """Seconds from then to now as on an idle machine, between two bounds; of a `share` of the work."""
+        now = Clocks()
+        seconds = now.at - self.at - (now.waited_s - self.waited_s)
+        return on_idle_machine(share * seconds, share * (now.cpu_s - self.cpu_s), threads)
+
+
+def on_idle_machine(seconds: float, cpu_s: float, threads: int) -> Range:
+    """Seconds that work would take on an idle machine: at least and at most.
+
+    seconds: without those in which its own thread had no core; the threads that it waits for may have lacked one too.
+    cpu_s: of all threads, which on an idle machine compute or spin for nearly the whole time, and on a busy one sleep
+    where they wait for each other. On an idle machine both bounds agree. Where a GPU computes, seconds count.
+    """
+    import torch
+
+    return (seconds if torch.cuda.is_available() else min(seconds, cpu_s / (PARALLEL * threads))), seconds
+
+
 class Trial:
     """One training of a few steps, and what its watcher saw."""
 
     def __init__(self, request: Request):
         self.request = request
-        self.begun = self.ready = self.ended = 0.0  # validation, first step, last step, by time.perf_counter()
-        self.validated_s = 0.0
-        self.step_s: list[float] = []
+        self.begun = self.ended = Clocks()  # of its loading, and after its last step
+        self.ready = 0.0  # when its first step began, by time.perf_counter()
+        self.before_s: Range = (0.0, 0.0)
+        self.validated_s: Range = (0.0, 0.0)  # of one row
+        self.step_s: list[Range] = []
 
     def watcher(self, start, micro_batch_size: int, patience: int = 0):
         """A watcher that ends the training after the steps that are asked for, and validates once."""
@@ -83,10 +116,10 @@ class Trial:
             def validate(self, step):
                 if step:
                     return
-                trial.begun, waited = time.perf_counter(), waited_seconds()
+                trial.before_s, clocks = trial.begun.idle_s(1), Clocks()
                 super().validate(step)
-                trial.ready = time.perf_counter()
-                trial.validated_s = trial.ready - trial.begun - (waited_seconds() - waited)
+                share = 1 / len(self.start.validation.labels)
+                trial.validated_s, trial.ready = clocks.idle_s(trial.request.threads, share), time.perf_counter()
 
             def on_step_end(self, args, state, control, **kwargs):
                 super().on_step_end(args, state, control, **kwargs)
@@ -95,9 +128,10 @@ class Trial:
                     control.should_training_stop = True
 
             def on_train_end(self, args, state, control, **kwargs):
-                trial.ended = time.perf_counter()
+                trial.ended = Clocks()
                 laps = self.spending.meter.laps.laps
-                trial.step_s = [lap.rate for lap in laps if lap.kind == STEP]
+                threads = trial.request.threads
+                trial.step_s = [on_idle_machine(lap.rate, lap.cpu_s, threads) for lap in laps if lap.kind == STEP]
 
         return TrialWatcher(start, micro_batch_size, patience)
 
@@ -140,18 +174,16 @@ def measure_training(request: Request, condition: str, data: tuple[Path, dict[st
         output=TrainingOutput(*(folder / name for name in ("adapter", "history.parquet", "cost.parquet"))),
         decoding=config["decoding"],
     )
-    began = time.perf_counter()
+    trial = Trial(request)
     start = load_start(job)
     rows = settings["batch_size"] * (request.steps + 1)
     start = replace(start, train=start.train.head(rows), validation=start.validation.head(request.rows))
-    trial = Trial(request)
     method_of(method)(job, start, trial.watcher)
-    n_validated = len(start.validation.labels)
     return {
         "step_s": trial.step_s,
-        "validated_s": trial.validated_s / n_validated,
-        "before_s": trial.begun - began,
-        "write_s": time.perf_counter() - trial.ended,
+        "validated_s": trial.validated_s,
+        "before_s": trial.before_s,
+        "write_s": trial.ended.idle_s(1),
     }
 
 
@@ -166,7 +198,7 @@ def measure_evaluation(request: Request, prompt: str, data, adapter: Path | None
     from hidden_rule.task.prompts import draw_examples, render_prompts
     from hidden_rule.task.ruleset import load_ruleset
 
-    begun, config = time.perf_counter(), request.config
+    begun, config = Clocks(), request.config
     base = BaseModel.of(request.manifest, config["model"])
     ruleset, wanted = load_ruleset(data[0]), json.loads(prompt)
     tokenizer = load_tokenizer(base.manifest, base.chat_template_kwargs)
@@ -180,12 +212,12 @@ def measure_evaluation(request: Request, prompt: str, data, adapter: Path | None
     model = load_policy(base, device, adapter)
     trie, evaluation = label_trie(tokenizer, ruleset.labels), config["evaluation"]
 
-    def timed(work) -> float:
-        began, waited = time.perf_counter(), waited_seconds()
+    def timed(work) -> Range:
+        clocks = Clocks()
         work()  # results are brought to the CPU, so that a GPU's work is done
-        return (time.perf_counter() - began - (waited_seconds() - waited)) / len(prompts)
+        return clocks.idle_s(request.threads, 1 / len(prompts))
 
-    result = {"loaded_s": time.perf_counter() - begun}
+    result = {"loaded_s": begun.idle_s(1)}
     result |= {"structured_s": timed(lambda: label_log_probs(model, trie, prompts, evaluation["batch_size"]))}
     if evaluation["free"] or config["decoding"] == "free":
         generation = Generation(evaluation["batch_size"], evaluation["max_new_tokens"])
@@ -217,7 +249,7 @@ def measure(request: Request) -> dict:
 
     use_threads(request.threads)
     with tempfile.TemporaryDirectory(prefix="hidden-rule-preflight-") as scratch:
-        loaded, folder = time.time(), Path(scratch)
+        loaded, cpu_loaded, folder = time.time(), cpu_seconds(), Path(scratch)
         prepare(request)
         begun = Snapshot()
         data, trained, adapter = data_files(request.config, folder), {}, None
@@ -229,7 +261,7 @@ def measure(request: Request) -> dict:
     device = default_device()
     waited = used.waited_s or 0.0
     return {
-        "libraries_s": loaded - min(created, began),
+        "libraries_s": (min(loaded - min(created, began), cpu_loaded), loaded - min(created, began)),
         "trained": trained,
         "asked": asked,
         "device": device_name(device),
