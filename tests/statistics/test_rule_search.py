@@ -58,7 +58,7 @@ def test_the_founder_rule_is_found(n, noise, seed):
 
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_without_a_hidden_rule_none_is_found(noise):
-    """By the design in at least 95% of tries; of 160 in a simulation (docs/rules.md) in all."""
+    """By the design in at least 95% of tries; in more of them: bench/rule_search.py, docs/rules.md."""
     for seed in range(2):
         cases = with_wrong_labels(drawn(NOTHING_HIDDEN, 120, seed), NOTHING_HIDDEN.labels, noise, seed)
         assert proposed(find_rules(cases, NOTHING_HIDDEN, seed)) == []

@@ -24,7 +24,7 @@ from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Setting
 from hidden_rule.report import documentation
 from hidden_rule.report.charts.build import render_charts
-from hidden_rule.report.documentation import read_published
+from hidden_rule.report.documentation import MADE_RULESET, read_published
 from hidden_rule.report.markdown import markdown, percent
 from hidden_rule.report.tables import SEED_RANGE, seed_range, suites_table
 from hidden_rule.report.text.badges import badges
@@ -73,10 +73,11 @@ def publish(results: Path, root: Path) -> Path:
     published = folder_of(results.name, root / "results" / "published")
     shutil.rmtree(published / "charts", ignore_errors=True)
     (published / "charts").mkdir(parents=True)
-    for name in TABLES + OPTIONAL:
+    copied = {name: results / name for name in TABLES + OPTIONAL} | {MADE_RULESET: results / "data" / "ruleset.yaml"}
+    for name, source in copied.items():
         (published / name).unlink(missing_ok=True)
-        if name in TABLES or (results / name).exists():
-            shutil.copyfile(results / name, published / name)
+        if source.exists():
+            shutil.copyfile(source, published / name)
     if is_default:
         shutil.copyfile(results / REPORT, published / REPORT)
     shown = "".join(page.read_text(encoding="utf-8") for page in pages(root))
