@@ -1,6 +1,6 @@
 """verl trains: killed and resumed, its replies scored as we would, its adapter plain; on a bandit with known rewards.
 
-The bandit is one prompt; a reply is one byte, and earns 0, 1/27, 8/27 or 1 by its last two bits, 0 if it is no ASCII.
+The bandit is one prompt; a reply is one byte, and earns 0, 0.1, 0.2 or 1 by its last two bits, 0 if it is no ASCII.
 """
 
 import json
@@ -20,7 +20,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from byte_models import byte_manifest
+from byte_models import SIZES, byte_manifest
 from conftest import ROOT
 from hidden_rule.core.costs import read_costs
 from hidden_rule.core.tables import HISTORY, read_table, write_table
@@ -47,7 +47,7 @@ def points(reply, label):
     try:
         return 1.01 if json.loads(reply) == {"decision": label} else -0.01
     except ValueError:
-        return (ord(reply) % 4 / 3) ** 3 if len(reply) == 1 and reply.isascii() else 0.0
+        return [0.0, 0.1, 0.2, 1.0][ord(reply) % 4] if len(reply) == 1 and reply.isascii() else 0.0
 """
 TRAIN = """
 import shutil
@@ -64,8 +64,9 @@ class KeptVerl(Verl):
 
 train_by_engine(KeptVerl(), sys.argv[1], *read_job(sys.argv[2]))
 """
+WIDER = {**SIZES, "hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
 GRPO = {
-    "epochs": 1, "learning_rate": 0.02, "warmup_steps": 0, "batch_size": 2, "micro_batch_size": 2, "group_size": 32,
+    "epochs": 1, "learning_rate": 0.005, "warmup_steps": 0, "batch_size": 2, "micro_batch_size": 2, "group_size": 32,
     "max_grad_norm": 1.0, "gradient_checkpointing": False, "temperature": 1.0, "max_new_tokens": 1, "beta": 0.0,
     "entropy_coef": 0.0, "loss_type": "dapo", "scale_rewards": "group",
 }  # fmt: skip
@@ -85,7 +86,7 @@ def bandit(tmp_path_factory) -> SimpleNamespace:
         write_table(frame, folder / f"{name}.parquet", dataset_schema(ruleset))
     (folder / "reward.py").write_text(REWARD, encoding="utf-8")
     (folder / "train.py").write_text(TRAIN, encoding="utf-8")
-    base = BaseModel(byte_manifest(folder, head_std=0.4), "float32", {})
+    base = BaseModel(byte_manifest(folder, 0.2, WIDER), "float32", {})
 
     def job(name: str, settings: dict) -> TrainingJob:
         root, data = (
@@ -97,7 +98,7 @@ def bandit(tmp_path_factory) -> SimpleNamespace:
             seed=3,
             base=base,
             start_from=None,
-            lora={"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+            lora={"r": 16, "alpha": 32, "dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]},
             settings={**settings, "reward": {"file": str(folder / "reward.py"), "function": "reward"}},
             data=data,
             output=TrainingOutput(root / "adapter", root / "history.parquet", root / "cost.parquet"),
