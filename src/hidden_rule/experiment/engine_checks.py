@@ -12,7 +12,6 @@ from hidden_rule.experiment.places import place_of, raise_at
 
 METHODS = {"verl": ("grpo", "ppo"), "openrlhf": ("grpo", "ppo")}  # that engines other than TRL have
 ELSEWHERE = {"ppo": "verl or openrlhf"}  # methods that TRL does not have here: engines that do
-NOT_RUN = ("verl", "openrlhf")  # engines of which no training has run from start to end
 NEUTRAL = {  # settings that engines other than TRL have only this way: what it does, and its value
     "estimator": ("draws its samples", "sampled"),
     "max_minutes": ("has no time limit", 0),
@@ -107,15 +106,12 @@ def _check_openrlhf(config: dict, at: tuple) -> None:
 
 
 def check_installed(config: dict) -> None:
-    """Raise UserError for the first engine that a checked config names and that is not installed, or has not run."""
+    """Raise UserError for the first engine that a checked config names and that is not installed."""
     if (engine := config["evaluation"]["engine"]) in ENVIRONMENTS:
         ENVIRONMENTS[engine].check("evaluation.engine")
     for name, condition in config["conditions"].items():
         if (engine := engine_of(condition)) in ENVIRONMENTS:
             ENVIRONMENTS[engine].check(f"conditions.{name}.engine")
-        if engine in NOT_RUN:
-            fault = f"{engine} is tested in parts alone, and no training by it has run from start to end"
-            raise SettingError(f"conditions.{name}.engine", fault, "take another engine; docs/engines.md", beside=())
         settings = {**config.get(condition.get("method"), {}), **condition.get("with", {})}
         if settings.get("use_vllm") and importlib.util.find_spec("vllm") is None:
             fault = "generates with vLLM in the training's own process, and it is not installed there"
