@@ -186,3 +186,12 @@ def tiny_jobs(jobs, tiny_manifest) -> SimpleNamespace:
         return jobs.make(name, settings, train, **{"base": base, **changes})
 
     return SimpleNamespace(make=make, base=base, config=jobs.config, folder=jobs.folder, data=jobs.data)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """`Results` of a finished run of a byte model, for tests of deployment, which leave it as they found it."""
+    from tiny_run import drawn_run
+
+    folder = tmp_path_factory.mktemp("project") / "results" / "tiny"
+    return drawn_run(folder, load_ruleset(ROOT / "rulesets/fincorp.yaml"))

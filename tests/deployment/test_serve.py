@@ -272,6 +272,26 @@ def test_other_addresses_and_types_are_refused(served):
     assert send(served.port, OK, Host=f"localhost:{served.port}")[0] == 200
 
 
+def test_a_case_is_asked_in_the_words_of_training(served, client):
+    """The same decision as by the messages that the ruleset makes of the case."""
+    split = draw_splits(RULESET, {"train": 4, "validation": 4, "test": 4, "holdout": 4}, seed=3)["holdout"]
+    for row, messages in zip(split.iter_rows(named=True), render_prompts(RULESET, split), strict=True):
+        case = {name: row[name] for name in RULESET.feature_names}
+        status, said, _ = send(served.port, {"case": case}, "/v1/decisions")
+        same = client.chat.completions.create(model=MODEL, messages=messages).choices[0].model_extra["decision"]
+        assert status == 200 and said["label"] == same["label"] and said["model"] == MODEL
+        assert said["probabilities"] == pytest.approx(same["probabilities"], abs=1e-5)
+    for body, phrase in (
+        ({}, "case must be an object"),
+        ({"case": []}, "case must be an object"),
+        ({"case": {}}, "case: founder_background: is missing; give one of Ex-Google"),
+        ({"case": case | {"nps": "x"}}, "case: nps: 'x' is no number"),
+        ({"case": case, "n": 2}, "unknown parameter 'n'; known: case"),
+    ):
+        status, said, _ = send(served.port, body, "/v1/decisions")
+        assert status == 400 and phrase in said["error"]["message"]
+
+
 def test_a_key_is_asked_for_where_there_is_one(policy):
     here = running(Server(policy, Access("k" * 20, ())))
     try:

@@ -110,7 +110,6 @@ class AskPage:
     def __init__(self, panel: Panel, access: Access | None = None):
         self.panel, self.access = panel, access or Access()
         self._thread = ThreadPoolExecutor(1, "answers")  # one case at a time: a tokenizer belongs to one thread
-        self._style = Path(STYLE).read_text(encoding="utf-8")
         self._first = self._first_values()
 
     def _first_values(self) -> dict[str, str]:
@@ -124,10 +123,10 @@ class AskPage:
         results, ruleset = self.panel.results, self.panel.ruleset
         several = len(results.seeds) > 1
         context = {
-            "title": f"Ask {ruleset.case.a_case} of {results.config['experiment']}",
+            "title": "Ask every condition",
             "experiment": results.config["experiment"],
             "seed": f"seed {self.panel.seed}" if several else "",
-            "case": ruleset.case.one,
+            "a_case": ruleset.case.a_case,
             "fields": fields_of(self.panel, values, faults),
             "labels": list(ruleset.labels),
             "answers": shown_answers(asked) if asked else [],
@@ -140,7 +139,8 @@ class AskPage:
         return render_page(TEMPLATE, context, STYLE)
 
     def _page(self, html: str, status: int = 200) -> Response:
-        rules = policy(self._style).replace("form-action 'none'", "form-action 'self'; frame-ancestors 'none'")
+        rules = policy(Path(STYLE).read_text(encoding="utf-8"))
+        rules = rules.replace("form-action 'none'", "form-action 'self'; frame-ancestors 'none'")
         return HTMLResponse(html, status, {**HEADERS, "Content-Security-Policy": rules})
 
     async def get(self, request: Request) -> Response:

@@ -70,9 +70,9 @@ def token_logprobs(vocabulary: Vocabulary, decision: Decision, top: int) -> list
     content = []
     for position, token in enumerate(reply[:-1]):
         allowed = {token: 0.0}
-        if (b := choices.get(position)) is not None:
-            tokens = trie.branches[b].tokens
-            values = decision.branches[starts[b] : starts[b] + len(tokens)].tolist()
+        if (choice := choices.get(position)) is not None:
+            tokens, start = trie.branches[choice].tokens, starts[choice]
+            values = decision.branches[start : start + len(tokens)].tolist()
             allowed = dict(zip(tokens, values, strict=True))
         likeliest = sorted(allowed, key=lambda one: -allowed[one])[:top]
         entry = _token(vocabulary, token, allowed[token])

@@ -72,6 +72,10 @@ class Panel:
         return label_trie(self.tokenizer, self.ruleset.labels)
 
     @property
+    def _longest_reply(self) -> int:
+        return max(map(len, self.trie.replies))
+
+    @property
     def asks_a_model(self) -> bool:
         return hasattr(self, "_network")
 
@@ -82,7 +86,7 @@ class Panel:
         prompts = encode_prompts(
             self.tokenizer, render_prompts(self.ruleset, case), self._template_kwargs, blame.file or blame.key
         )
-        check_context(self._network.config, prompts, max(map(len, self.trie.replies)), blame)
+        check_context(self._network.config, prompts, self._longest_reply, blame)
 
     def check(self, cases: pl.DataFrame, ruleset: Ruleset) -> None:
         """Raise UserError for a case that a model cannot be asked: a control token in a text, a prompt too long.
@@ -92,7 +96,7 @@ class Panel:
         if not self.asks_a_model:
             return
         longest = longest_prompt(self.tokenizer, ruleset, cases, self._template_kwargs)
-        check_case_length(self._network.config, longest, max(map(len, self.trie.replies)), ruleset)
+        check_case_length(self._network.config, longest, self._longest_reply, ruleset)
 
     def probabilities(self, condition: str, cases: pl.DataFrame, progress: str | None = None) -> np.ndarray:
         """Float64 probabilities (N, L) of the labels, in the ruleset's order, that a condition gives to N cases."""
@@ -106,6 +110,8 @@ class Panel:
             examples = draw_examples(self.results.split("train"), prompt["examples"], self.seed)
         chats = render_prompts(self.ruleset, cases, prompt, examples)
         prompts = encode_prompts(self.tokenizer, chats, self._template_kwargs)
+        blame = Blame(f"prompt of {condition}", "shorten the texts of the case", self.ruleset.source or "case")
+        check_context(self._network.config, prompts, self._longest_reply, blame)
         with self._policy(condition) as network:
             batch_size = self.results.config["evaluation"]["batch_size"]
             log_probs = label_log_probs(network, self.trie, prompts, batch_size, progress)

@@ -1,4 +1,4 @@
-"""The application behind `make serve`: OpenAI's `/v1/models` and `/v1/chat/completions`, and `/health`.
+"""The application behind `make serve`: OpenAI's `/v1/models` and `/v1/chat/completions`, `/v1/decisions`, `/health`.
 
 A request is checked, its prompt made, and its question put to the batcher; the answer stands in the log, where there is
 one, before the first byte of it leaves. Errors have OpenAI's form, and say nothing of the machine.
@@ -86,26 +86,34 @@ class Server:
 
     async def chat(self, request: Request) -> Response:
         """Answer `POST /v1/chat/completions`."""
+        asked = chat_request(await self._values(request), (self.policy.name,), self.policy.longest_reply)
+        answer = await self._answer(asked)
+        if asked.stream:
+            head = {"Cache-Control": "no-store"}
+            return StreamingResponse(answer.events(), media_type="text/event-stream", headers=head)
+        return JSONResponse(answer.body())
+
+    async def decision(self, request: Request) -> Response:
+        """Answer `POST /v1/decisions`: a case, of which the messages are made here as they were for training."""
+        values = await self._values(request)
+        for name in values:
+            if name != "case":
+                raise RequestError(f"unknown parameter {name[:80]!r}; known: case", name[:80])
+        asked = ChatRequest(self.policy.name, self.policy.messages(values.get("case")))
+        answer = await self._answer(asked)
+        said = {"id": answer.id, "object": "decision", "created": answer.created, "model": self.policy.name}
+        return JSONResponse(said | {"label": answer.label, "probabilities": answer.probabilities})
+
+    async def _values(self, request: Request) -> dict:
+        """The JSON object that a request sends."""
         self.access.check(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # a page of another site may send other types without being asked first
             raise RequestError("the Content-Type must be application/json", status=415)
-        values = parse_body(await read_body(request, self.limits.body_bytes, self.limits.body_s))
-        asked = chat_request(values, (self.policy.name,), self.policy.longest_reply)
-        answer = await self._answer(asked)
-        if self.answers:
-            record = {
-                "time": round(time.time(), 3), "id": answer.id, "model": self.policy.name, "messages": asked.messages,
-                "label": answer.label, "probabilities": answer.probabilities,
-            }  # fmt: skip
-            self.answers.append(record)
-        if asked.stream:
-            return StreamingResponse(
-                answer.events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-            )
-        return JSONResponse(answer.body())
+        return parse_body(await read_body(request, self.limits.body_bytes, self.limits.body_s))
 
     async def _answer(self, asked: ChatRequest) -> Answer:
+        """The answer to a request, which stands in the log."""
         loop = asyncio.get_running_loop()
         prompt = await loop.run_in_executor(self._encoder, self.policy.prompt, asked.messages)
         try:
@@ -119,7 +127,14 @@ class Server:
             fault = f"the question was not answered within {self.limits.answer_s:g} s: ask again later"
             raise RequestError(fault, code="timeout", status=503) from None
         decision = decide(self.policy.vocabulary, branches, asked)
-        return Answer(asked, decision, self.policy.vocabulary, len(prompt), self.policy.fingerprint)
+        answer = Answer(asked, decision, self.policy.vocabulary, len(prompt), self.policy.fingerprint)
+        if self.answers:
+            record = {
+                "time": round(time.time(), 3), "id": answer.id, "model": self.policy.name, "messages": asked.messages,
+                "label": answer.label, "probabilities": answer.probabilities,
+            }  # fmt: skip
+            self.answers.append(record)
+        return answer
 
 
 def error_response(error: RequestError) -> Response:
@@ -139,7 +154,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known = "known: GET /v1/models, POST /v1/chat/completions, GET /health"
+    known = "known: GET /v1/models, POST /v1/chat/completions, POST /v1/decisions, GET /health"
     return error_response(RequestError(f"{error.detail}; {known}", status=error.status_code))
 
 
@@ -166,6 +181,7 @@ def make_app(server: Server) -> Starlette:
             Route("/v1/models", server.models),
             Route("/v1/models/{name:path}", server.model),
             Route("/v1/chat/completions", server.chat, methods=["POST"]),
+            Route("/v1/decisions", server.decision, methods=["POST"]),
         ],
         exception_handlers={
             RequestError: _refuse, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _failed,

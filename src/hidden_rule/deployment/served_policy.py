@@ -9,6 +9,7 @@ from transformers import AutoConfig
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import read_json
+from hidden_rule.deployment.asked_cases import case_of
 from hidden_rule.deployment.chat_replies import Vocabulary
 from hidden_rule.deployment.chat_requests import RequestError
 from hidden_rule.deployment.exported import AGAIN, RECORD, Exported
@@ -20,7 +21,9 @@ from hidden_rule.models.hardware import default_device
 from hidden_rule.models.loading import load_policy, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, label_trie
 from hidden_rule.models.trie import LabelTrie
+from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import render_reply
+from hidden_rule.task.ruleset import Ruleset, load_ruleset
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class ServedPolicy:
     batch_size: int
     context: int | None  # tokens of prompt and reply; None: no limit
     fingerprint: str
+    ruleset: Ruleset  # to make messages of a case; it decides nothing
 
     @property
     def trie(self) -> LabelTrie:
@@ -56,6 +60,16 @@ class ServedPolicy:
             fault = f"prompt and reply of {n:,} tokens are more than the model's {self.context:,}"
             raise RequestError(fault, "messages", "context_length_exceeded")
         return prompt
+
+    def messages(self, case: object) -> list[dict[str, str]]:
+        """The conversation that asks for a decision of a case, an object of features; RequestError for what is none."""
+        if not isinstance(case, dict):
+            raise RequestError("case must be an object of features", "case")
+        try:
+            (chat,) = render_prompts(self.ruleset, case_of(case, self.ruleset, "case"))
+        except UserError as error:
+            raise RequestError(str(error), "case") from None
+        return chat
 
     @torch.no_grad()
     def branch_log_probs(self, prompts: list[tuple[int, ...]]) -> torch.Tensor:
@@ -90,6 +104,7 @@ def load_served(exported: Exported) -> ServedPolicy:
         batch_size=exported.batch_size,
         context=exported.context_length or context_of(base.manifest),
         fingerprint=f"fp_{exported.files['adapter/adapter_model.safetensors']['sha256'][:12]}",
+        ruleset=load_ruleset(exported.ruleset),
     )
 
 
