@@ -18,6 +18,9 @@
 # make compare   two finished runs on one page: A=results/laptop B=results/mine, see docs/comparing.md
 # make paper     tables, figures, methods and BibTeX of a finished run as one zip: RESULTS=results/seeds, FONT=Arial
 # make export    a trained run as a folder that serves, with model card and parity: RESULTS=results/laptop CONDITION=sft SEED=0, see docs/deployment.md
+# make serve     an exported adapter as an OpenAI-compatible server: EXPORT=results/laptop/export/sft-seed0 [PORT=8000 LOG=answers.jsonl]
+# make ask       a case put to every condition, on a page or at once: RESULTS=results/laptop [CASE='{"nps": 12, …}' SEED=0 PORT=8010]
+# make monitor   has accuracy or the mix of decisions moved? RESULTS=results/laptop CONDITION=sft DATA=new.csv [SEED LABEL AGAINST FAIL]
 # make docs      the documentation as a site, links checked: site/index.html
 # make prune     what a finished experiment needs no more: EXPERIMENT=laptop, KEEP=logs, DRY=yes; docs/operations.md
 # make clean     caches alone: no environment, no result. make clean-all: the environments too
@@ -33,7 +36,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 test test-fast: export OMP_NUM_THREADS := 1
 test test-fast: export OMP_WAIT_POLICY := passive
 
-.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model preflight new publish compare paper export docs bench prune clean clean-all sbom audit
+.PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model preflight new publish compare paper export serve ask monitor docs bench prune clean clean-all sbom audit
 
 results: setup
 	$(BIN)/snakemake --cores all --resources gpu=1
@@ -165,6 +168,22 @@ export: export RESULTS := $(RESULTS)
 export: setup
 	@$(BIN)/python -m hidden_rule.deployment.export --condition "$$CONDITION" --seed "$$SEED" --hidden "$$HIDDEN" \
 	  --cases "$$CASES" --vllm "$$VLLM" --gguf "$$GGUF" -- "$$RESULTS"
+
+# HOST counts where it is given to make: some shells and conda have one in the environment.
+serve: setup
+	@$(BIN)/python -m hidden_rule.deployment.serve $(if $(filter command,$(origin HOST)),--host "$$HOST") $(if $(PORT),--port "$$PORT") \
+	  $(if $(LOG),--log "$$LOG") -- "$$EXPORT"
+
+ask: export RESULTS := $(RESULTS)
+ask: setup
+	@$(BIN)/python -m hidden_rule.deployment.ask $(if $(SEED),--seed "$$SEED") $(if $(CASE),--case "$$CASE") \
+	  $(if $(filter yes,$(JSON)),--json) $(if $(PORT),--port "$$PORT") -- "$$RESULTS"
+
+monitor: export RESULTS := $(RESULTS)
+monitor: setup
+	@$(BIN)/python -m hidden_rule.deployment.monitor $(if $(SEED),--seed "$$SEED") $(if $(DATA),--data "$$DATA") \
+	  $(if $(LABEL),--label "$$LABEL") $(if $(AGAINST),--against "$$AGAINST") $(if $(ENCODING),--encoding "$$ENCODING") \
+	  $(if $(FAIL),--fail "$$FAIL") -- "$$RESULTS" "$$CONDITION"
 
 DOCS := .venv-docs
 $(DOCS)/.installed: envs/docs.txt
