@@ -35,8 +35,9 @@ class Record:
             if not isinstance(path, int) and (set("wax+") & set(mode or "") or (flags or 0) & WRITING):
                 self.note("writes", path)
         elif event in CHANGES:
+            above = arguments[-1] if isinstance(arguments[-1], int) and arguments[-1] >= 0 else None  # an open folder
             for path in [part for part in arguments[:2] if isinstance(part, str | bytes | os.PathLike)]:
-                self.note("writes", path)
+                self.note("writes", path if above is None else f"/proc/self/fd/{above}/{os.fsdecode(path)}")
         elif event in CONNECTS:
             self.note("connects", repr(arguments[-1]), as_path=False)
         elif event in STARTS:
@@ -45,7 +46,7 @@ class Record:
             self.note("loads", ".".join(map(str, arguments)), as_path=False)
         elif event in ("exec", "import"):
             name = getattr(arguments[0], "co_filename", None) if event == "exec" else arguments[1]
-            if name and os.path.abspath(name).startswith(self.folder):
+            if name and name[:1] != "<" and os.path.abspath(name).startswith(self.folder):
                 self.note("loads", name)
 
     def note(self, kind: str, what, as_path: bool = True) -> None:
