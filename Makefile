@@ -216,7 +216,7 @@ $(AUDIT)/.installed: envs/audit.txt
 sbom: $(AUDIT)/.installed
 	@mkdir -p sbom
 	@for lock in $(LOCKS); do \
-	  $(AUDIT)/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+	  PYTHONWARNINGS=ignore $(AUDIT)/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
 	    --output-file sbom/$$(basename $$lock .txt).cdx.json $$lock && echo sbom/$$(basename $$lock .txt).cdx.json || exit 1; done
 
 audit: $(AUDIT)/.installed
