@@ -9,8 +9,10 @@ SPECIAL = {
     "·": r"\textperiodcentered{}",
     "\N{ZERO WIDTH SPACE}": "",
 }  # fmt: skip
-PACKAGES = "% needs \\usepackage{booktabs}, \\usepackage[T1]{fontenc} and \\usepackage{textcomp}"
-WIDE = 6  # columns from which on a table is scaled to the width of the text
+PACKAGES = (
+    "% needs \\usepackage{booktabs}, \\usepackage{graphicx}, \\usepackage[T1]{fontenc} and \\usepackage{textcomp}"
+)
+SCALED = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"  # to the text's width, if it is wider
 
 
 def escaped(text: str) -> str:
@@ -24,18 +26,14 @@ def latex_table(table: dict, label: str) -> str:
     columns = [escaped(column) for column in table["columns"]]
     lines = [" & ".join(escaped(cell) for cell in row) + r" \\" for row in table["rows"]]
     body = [
+        SCALED,
         r"\begin{tabular}{" + "l" * len(columns) + "}",
         r"\toprule",
         " & ".join(columns) + r" \\",
         r"\midrule",
         *lines,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
     ]
-    if len(columns) >= WIDE:
-        body = [r"\resizebox{\textwidth}{!}{%", *body[:-1], body[-1] + "}"]
-        packages = PACKAGES.replace(" and", ", \\usepackage{graphicx} and")
-    else:
-        packages = PACKAGES
-    head = [packages, r"\begin{table}[t]", r"\centering", rf"\caption{{{escaped(table['caption'])}}}"]
+    head = [PACKAGES, r"\begin{table}[t]", r"\centering", rf"\caption{{{escaped(table['caption'])}}}"]
     return "\n".join([*head, rf"\label{{tab:{label}}}", *body, r"\end{table}", ""])
