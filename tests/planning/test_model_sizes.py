@@ -10,6 +10,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.planning import memory
 from hidden_rule.planning.machine import Gpu, Machine
 from hidden_rule.planning.memory import Model
+from hidden_rule.planning.model_facts import EMBEDDED
 from hidden_rule.planning.prompt_sizes import PromptSizes, prompt_sizes
 from hidden_rule.planning.weights import folder_shape, named_shape, typical_shape
 from hidden_rule.planning.workload import Kind
@@ -137,3 +138,11 @@ def test_memory_on_a_cpu_by_hand(tmp_path):
 def test_sharded_weights_are_shared_out():
     shape = qwen3_14b()
     assert Model(shape, 0, 2, sharing=4).weights == shape.parameters / 2
+
+
+@pytest.mark.slow
+def test_the_embedded_model_is_known_before_it_is_prepared(manifest):
+    known, true = EMBEDDED, folder_shape(manifest.parent)
+    parts = ("body", "head", "embeddings", "bytes", "width", "wide", "keys", "layers", "vocabulary")
+    assert [getattr(known, part) for part in parts] == [getattr(true, part) for part in parts]
+    assert known.lora(16, LORA) == true.lora(16, LORA)

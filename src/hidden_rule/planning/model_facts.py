@@ -2,14 +2,15 @@
 
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
 from hidden_rule.experiment.conditions import model_slug
 from hidden_rule.models.files import LOADED, RECORD, known_record
-from hidden_rule.planning.weights import Shape, Tensor, folder_shape, named_shape, shape_of
+from hidden_rule.planning.weights import Shape, Tensor, decoder_shape, folder_shape, named_shape, shape_of
 
+EMBEDDED_NAME = "SmolLM2-135M-Instruct"
+EMBEDDED = decoder_shape(576, 1536, 192, 30, 49152, "the published configuration")  # output layer and embeddings tied
 ONLINE_S = 10  # seconds that the Hub has for an answer
 OFFLINE, YES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), ("1", "ON", "YES", "TRUE")
 
@@ -50,30 +51,9 @@ def model_facts(model: dict) -> ModelFacts:
         made = all(known_record(folder / RECORD).get(key) == model[key] for key in ("source", "id", "revision"))
         if made and (shape := folder_shape(folder)):
             return ModelFacts(shape, folder)
-        return ModelFacts(packaged_shape(model) or named_shape(model["id"]), None, note="is prepared at the first run")
+        shape = EMBEDDED if model["id"] == EMBEDDED_NAME else named_shape(model["id"])
+        return ModelFacts(shape, None, note="is prepared at the first run")
     return hub_facts(model)
-
-
-def packaged_shape(model: dict) -> Shape | None:
-    """The shape of a model that a package carries as GGUF, whose tensors are written in two bytes a number."""
-    package = model["revision"].partition("==")[0].replace("-", "_")
-    spec = find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    found = sorted(Path(spec.submodule_search_locations[0]).glob(f"{model['id']}*.gguf"))
-    if len(found) != 1:
-        return None
-    from gguf import GGUFReader  # reads the list of tensors, and maps the rest
-
-    names = {"token_embd": "embed_tokens", "output": "lm_head", "attn_q": "q_proj", "attn_k": "k_proj"}
-    names |= {"attn_v": "v_proj", "attn_output": "o_proj", "ffn_gate": "gate_proj"}
-    names |= {"ffn_up": "up_proj", "ffn_down": "down_proj"}
-    tensors = {}
-    for tensor in GGUFReader(str(found[0])).tensors:
-        parts = [names.get(part, part) for part in tensor.name.split(".")]
-        parts = ["layers", *parts[1:]] if parts[0] == "blk" else parts
-        tensors[".".join(["model", *parts])] = Tensor(tuple(int(n) for n in reversed(tensor.shape)), 2)
-    return shape_of(tensors, f"the list of tensors in {found[0].name}")
 
 
 def hub_facts(model: dict) -> ModelFacts:

@@ -157,6 +157,14 @@ def typical_shape(parameters: int, origin: str) -> Shape:
     )
 
 
+def decoder_shape(width: int, wide: int, keys: int, layers: int, vocabulary: int, origin: str) -> Shape:
+    """The shape of a decoder with gated MLPs and tied embeddings, in two bytes a number."""
+    layer = 2 * width * width + 2 * width * keys + 3 * width * wide + 2 * width
+    body, embeddings = layers * layer + width, vocabulary * width
+    size = 2 * (body + embeddings)
+    return Shape(body, embeddings, embeddings, size, width, wide, keys, layers, vocabulary, origin, {})
+
+
 def named_shape(name: str) -> Shape | None:
     """The shape of a usual decoder of the size that a model's name states, or None where it states none."""
     n = named_parameters(name)
