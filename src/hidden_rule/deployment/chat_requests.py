@@ -178,12 +178,11 @@ def _message(item, place: str) -> dict[str, str]:
 def _content(content, place: str) -> str:
     """A message's text: given as such, or as parts of the type text."""
     if isinstance(content, list):
-        parts = [
-            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
-        ]
-        if not parts or not all(isinstance(part, str) for part in parts):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        words = [text for text in texts if isinstance(text, str)]
+        if not words or len(words) < len(content):
             raise RequestError(f"{place} may hold parts of the type text only", place)
-        content = "".join(parts)
+        content = "".join(words)
     if not isinstance(content, str):
         raise RequestError(f"{place} must be text", place)
     try:
