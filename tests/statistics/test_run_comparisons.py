@@ -96,7 +96,7 @@ def test_what_is_not_the_same_is_unpaired_and_says_why(tmp_path):
         "200 of 200 cases of A are not among those of B": run_of(
             tmp_path / "ids", sizes=[SIZES[0], ("holdout", "structured", 200, 5000)]
         ),
-        "the runs have no seed in common, and 1 and 2 of them": run_of(tmp_path / "seeds", seeds=(1, 2)),
+        "the runs have no seed in common, and not as many (1 and 2)": run_of(tmp_path / "seeds", seeds=(1, 2)),
     }
     other = run_of(tmp_path / "truth")
     for run in other.runs:

@@ -93,7 +93,7 @@ def why_unpaired(a: Results, b: Results, setting: Setting, names: list[str]) -> 
     if a.labels != b.labels:
         return "the runs have other decisions to choose from"
     if not seed_pairs(a.seeds, b.seeds):
-        return f"the runs have no seed in common, and {len(a.seeds)} and {len(b.seeds)} of them"
+        return f"the runs have no seed in common, and not as many ({len(a.seeds)} and {len(b.seeds)})"
     of_a, of_b = (truth_of(results, names[0], setting) for results in (a, b))
     if len(of_a) != len(of_b):
         return f"A answered {len(of_a):,} cases and B {len(of_b):,}"
