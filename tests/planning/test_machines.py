@@ -94,6 +94,7 @@ def test_memory_is_limited_by_group_and_job(monkeypatch, tmp_path):
 
 def test_gpus_are_those_that_may_be_used(monkeypatch):
     listed = "0, GPU-a, NVIDIA A100-SXM4-40GB, 40960, 535.1, 8.0\n1, GPU-b, Tesla V100-SXM2-16GB, 16384, 535.1, 7.0\n"
+    listed += "2, GPU-c, NVIDIA A100, [N/A], 535.1, 8.0\nUnable to determine the device handle\n"  # out of order
     monkeypatch.setattr(machine.shutil, "which", lambda name: "/bin/nvidia-smi")
     monkeypatch.setattr(machine.subprocess, "run", lambda *args, **kwargs: SimpleNamespace(stdout=listed))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

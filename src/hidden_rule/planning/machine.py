@@ -129,7 +129,10 @@ def found_gpus() -> tuple[Gpu, ...]:
         return ()
     visible, found = os.environ.get("CUDA_VISIBLE_DEVICES"), []
     for line in done.stdout.strip().splitlines():
-        index, uid, name, mib, driver, capability = (cell.strip() for cell in line.split(","))
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) != 6 or not cells[3].isdecimal():  # a device that does not answer
+            continue
+        index, uid, name, mib, driver, capability = cells
         if visible is None or {index, uid} & {word.strip() for word in visible.split(",")}:
             native = float(capability) >= 8 if re.fullmatch(r"\d+\.\d+", capability) else None
             found.append(Gpu(name, int(mib) * 2**20 / 1e9, peak_tflops(name), driver, native))
