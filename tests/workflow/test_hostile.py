@@ -13,7 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from bad_inputs import the_line
 from conftest import ROOT
+from hidden_rule.report.publish import publish
 
 PUBLISHED = ROOT / "results" / "published"
 TABLES = ("metrics.parquet", "comparisons.parquet", "costs.parquet", "provenance.json")
@@ -274,12 +276,8 @@ def test_no_link_in_results_is_published(tmp_path, name):
     secret = tmp_path / "secret"
     (results / name).rename(secret)
     (results / name).symlink_to(secret)
-    code = "import sys; from pathlib import Path; from hidden_rule.report.publish import publish;"
-    code += "publish(Path(sys.argv[1]), Path(sys.argv[2]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, results, tmp_path], capture_output=True, text=True, check=False
-    )  # fmt: skip
-    assert f"{name}: is a link; publish a run as it was written" in done.stderr and not published.exists()
+    assert f"{name}: is a link; publish a run as it was written" in the_line(publish, results, tmp_path)
+    assert not published.exists()
 
 
 # --- folders of models ------------------------------------------------------------------------------------------------
