@@ -1,5 +1,7 @@
 """The environment's files agree with each other."""
 
+import json
+import runpy
 import shutil
 
 import pytest
@@ -34,6 +36,31 @@ def test_the_locks_hold_what_was_asked_for():
     for pin in beside:  # what two locks name, both name alike
         name, version = pin.lower().split("==")
         assert versions.get(name, version) == version
+
+
+def answer(*packages):
+    return json.dumps({"dependencies": [*packages], "fixes": []})
+
+
+KNOWN = {"name": "jinja2", "version": "2.10", "vulns": []}
+FOUND = {**KNOWN, "vulns": [{"id": "PYSEC-2019-217", "fix_versions": ["2.10.1"]}]}
+SKIPPED = {"name": "torch", "skip_reason": "Dependency not found on PyPI and could not be audited"}
+ANSWERS = [
+    ((KNOWN, KNOWN), 0, ["lock: 2 of 2 packages looked up, none with a known vulnerability"]),
+    ((KNOWN, SKIPPED), 2, ["lock: 1 of 2 packages looked up, none with a known vulnerability"]),
+    ((SKIPPED,), 2, ["lock: 0 of 1 packages looked up: not audited"]),
+    ((FOUND, SKIPPED), 1, ["lock: 1 of 2 packages looked up", "  jinja2 2.10: PYSEC-2019-217, fixed in 2.10.1"]),
+]
+
+
+@pytest.mark.parametrize(("packages", "status", "lines"), ANSWERS)
+def test_a_package_that_nobody_looked_up_is_not_called_safe(packages, status, lines):
+    read_answer = runpy.run_path(str(ROOT / "envs" / "audit.py"))["read_answer"]
+    assert read_answer("lock", answer(*packages)) == (status, lines)
+    status, (line,) = read_answer("lock", "", "Traceback …\nConnectionError: no host\n")
+    assert (
+        status == 2 and line == "lock: not audited, the source of advisories cannot be asked: ConnectionError: no host"
+    )
 
 
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
