@@ -37,7 +37,8 @@ def expected_cost_chart(results: Results) -> Chart:
     y = alt.Y("condition:N", sort=results.conditions, title=None, scale=alt.Scale(domain=results.conditions))
     top = max(float(at) for column in (pooled["ci_high"], of_seeds["value"]) for at in column) or 1.0
     scale = alt.Scale(domain=[0, 1.45 * top], nice=False)  # with room for the texts
-    along = {"title": f"{unit} per 1,000 cases", "scale": scale}
+    axis = alt.Axis(tickCount=max(3, width_of(results) // 90), labelOverlap=True)
+    along = {"title": f"{unit} per 1,000 cases", "scale": scale, "axis": axis}
     value, low = (alt.X(f"{field}:Q", **along) for field in ("value", "ci_low"))
     colour = alt.Color("condition:N", scale=scale_of(condition_colours(results)), legend=None)
     tooltip = ["condition:N", alt.Tooltip("text:N", title="cost (95% CI)"), "n:Q"]
@@ -48,7 +49,7 @@ def expected_cost_chart(results: Results) -> Chart:
         layers.append(dots.encode(x=value, y=y, color=colour, tooltip=["seed:O", "condition:N", "value:Q"]))
     point = base.mark_point(size=95, strokeWidth=2, opacity=1)
     layers.append(point.encode(x=value, tooltip=tooltip, **filling(results)))
-    text = base.mark_text(align="left", dx=7, fontSize=12, color="#222")
+    text = base.mark_text(align="left", dx=11, fontSize=12, color="#222")
     layers.append(text.encode(x=alt.X("ci_high:Q", **along), text="text:N"))
     words = seeds_in_words(of_seeds["seed"], "pooled, small dots: single seeds")
     notes = [
