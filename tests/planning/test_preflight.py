@@ -13,7 +13,7 @@ from shapes import config_of
 from conftest import CORES, ROOT, Checkout
 from hidden_rule.core.compat_snakemake import NeededJob
 from hidden_rule.core.errors import UserError
-from hidden_rule.planning import gate, measured_rates, preflight, probe
+from hidden_rule.planning import checks, gate, measured_rates, preflight, probe
 from hidden_rule.planning.gate import PlannedRun, check_run
 from hidden_rule.planning.machine import Gpu, Machine
 from hidden_rule.planning.measured_rates import Effort, Trial, kept_rates, of_kind, rates_of, reason_of, typical
@@ -34,6 +34,7 @@ def here(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HIDDEN_RULE_SETTING_FILES", "{}")
     monkeypatch.setattr(preflight, "this_machine", lambda results: SMALL)
+    monkeypatch.setattr(checks, "free_bytes", lambda path: 10**12)
     return tmp_path
 
 
@@ -202,7 +203,9 @@ def test_on_a_busy_machine_the_range_holds_both_bounds(tmp_path):
     trial = Trial(config, kinds_of(config, {"sft"}), ["null"], SMALL)
     rates = rates_of(trial, [answer([9.0, 4.0], waited=0.4, least=0.25)])
     (step,) = rates.step.values()
-    assert (step.value, step.low, step.high) == pytest.approx((2.0, 0.85, 4.6))
+    assert (step.value, step.low, step.high) == pytest.approx((1.3, 0.85, 2.3))
+    (step,) = rates_of(trial, [answer([9.0, 4.0], least=0.8)]).step.values()
+    assert (step.value, step.low, step.high) == pytest.approx((4.0, 2.72, 4.6))
     assert rates.notes[0].startswith("the machine is busy (40% of the time")
 
 

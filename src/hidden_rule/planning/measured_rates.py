@@ -1,7 +1,6 @@
 """Rates of this machine: processes that run real steps (planning/probe.py), and what they measured."""
 
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -23,6 +22,8 @@ from hidden_rule.planning.workload import Kind
 
 SHARE = 0.15  # to either side of what was measured
 LOAD_SHARE = 0.3  # the same of loading and writing
+# Threads that wait for each other spin on an idle machine and sleep on a busy one, which CPU time then lacks
+SPUN, MOST_SPUN = 1.3, 2.0
 BUSY = 0.10  # share of their time in which the probes' threads waited for a core, above which it is said
 SHORT_REPLY = 0.5  # of the tokens that were generated: a trained model ends its reply, an untrained one does not
 ENGINE_FACTORS = Span(3.0, 1.0, 8.0)  # what a step of verl or OpenRLHF takes beside one of our own
@@ -170,9 +171,9 @@ def rates_of(trial: Trial, answers: list[dict]) -> Rates:
 
 
 def over(bounds, share: float = SHARE) -> Span:
-    """The mean of probes' bounds: their geometric mean, and a share of each to either side."""
+    """The mean of probes' bounds, and a share to either side; on a busy machine what CPU time says counts most."""
     least, most = (statistics.fmean(of) for of in zip(*bounds, strict=True))
-    return Span(math.sqrt(least * most), least * (1 - share), most * (1 + share))
+    return Span(min(most, SPUN * least), least * (1 - share), min(most, MOST_SPUN * least) * (1 + share))
 
 
 def of_kind(kind: Kind, measured: Span, processes: int) -> Span:
