@@ -281,13 +281,14 @@ def observed_document(ruleset: Ruleset) -> dict:
 def observed_ruleset(path, document: dict) -> Ruleset:
     """The ruleset of which `observed_document` made a document, which stands in the file `path`."""
     try:
+        rules = tuple(Rule(**spec) for spec in document["rules"])
+        for rule in rules:
+            parse_predicate(rule.when)
         parts = {
             "features": tuple(Feature(**_with_tuples(spec)) for spec in document["features"]),
-            "rules": tuple(Rule(**spec) for spec in document["rules"]),
+            "rules": rules,
             "case": nouns_of(document, CASE),
         }
-        for rule in parts["rules"]:
-            parse_predicate(rule.when)
         return Ruleset(**_with_tuples(document) | parts)
     except (KeyError, TypeError, AttributeError, *FAILURES) as error:
         raise UserError(path, None, f"was altered ({error})", "delete it and run again to rebuild it") from None
