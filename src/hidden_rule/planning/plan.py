@@ -97,5 +97,6 @@ def rates_for(experiment: Experiment, machine: Machine, place: Place, options: O
     rates = None if options.again else kept_rates(trial)
     if rates is None:
         rates = measured_rates(trial, options.effort)
-        keep(trial, rates)
+        if not rates.notes:  # the next time may be a better one
+            keep(trial, rates)
     return rates
