@@ -180,7 +180,8 @@ def end_a_run(checkout: Checkout, log: Path, expected: set[str]) -> None:
 
 def give_way(job: dict[str, str]) -> None:
     """Let a more urgent job take the node of a training, which Slurm puts back into its queue, and starts again."""
-    output("sbatch", "--partition=urgent", "--exclusive", f"--nodelist={job['NodeList']}", "--mem=0", "--wrap=sleep 5")
+    whole = ("--exclusive", "--mem=0", f"--nodelist={job['NodeList']}")
+    output("sbatch", "--partition=urgent", *whole, "--output=/dev/null", "--wrap=sleep 5")
     until = time.monotonic() + 120
     while of_rule(records(), "train", "grpo_0")[-1]["JobState"] != "PENDING":
         assert time.monotonic() < until, records()

@@ -171,7 +171,7 @@ def records() -> list[dict[str, str]]:
 def of_rule(jobs: list[dict[str, str]], name: str, wildcards: str = "") -> list[dict[str, str]]:
     """The jobs of a rule, or of one condition and seed (`sft_0`), by their comment: `rule_<name>_wildcards_…`."""
     named = f"rule_{name}_wildcards_{wildcards}"
-    return [job for job in jobs if job["Comment"].startswith(named) or job["Comment"] == f"rule_{name}"]
+    return [job for job in jobs if job.get("Comment", "").startswith(named) or job.get("Comment") == f"rule_{name}"]
 
 
 def gpus_held(folder: Path, jobs: list[dict[str, str]]) -> list[tuple[str, str, str]]:
