@@ -12,7 +12,7 @@ from hidden_rule.core.errors import SETTING_FILES, UserError
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.files import folder_content
 from hidden_rule.models.inspected import earlier_findings
-from hidden_rule.models.inspection import Use, main, prepare_and_inspect
+from hidden_rule.models.inspection import Use, main, named_model, prepare_and_inspect
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 FINCORP = ROOT / "rulesets/fincorp.yaml"
@@ -107,3 +107,18 @@ def test_the_command_prints_facts_or_one_line(folder, capsys, monkeypatch):
         main([str(folder), "--targets", "q_prj,k_proj"])
     with pytest.raises(UserError, match="MODEL: 'no such' is no folder and no Hub id"):
         main(["no such"])
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch):
+    """The Hub's client lets errors of its HTTP library through, which are no OSError."""
+    import huggingface_hub
+
+    class NoAnswerError(Exception):
+        pass
+
+    def model_info(self, *args, **kwargs):
+        raise NoAnswerError("no route to host\nand more")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    with pytest.raises(UserError, match=r"MODEL: a/b cannot be looked up \(no route to host\); check the name"):
+        named_model("a/b", None)

@@ -172,7 +172,7 @@ def named_model(name: str, revision: str | None) -> dict:
 
     try:
         commit = HfApi().model_info(name, revision=revision).sha
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the Hub's client passes on errors of whichever HTTP library it uses
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         remedy = "check the name, the revision and the network"
         raise UserError("MODEL", None, f"{name} cannot be looked up ({reason})", remedy) from error
