@@ -45,12 +45,10 @@ def first_screen(results: Results) -> dict:
     """What the template's first screen shows."""
     found, expected = gather(results), cost_evidence(results)
     verdict = reach_verdict(results, found, expected)
-    recommends = verdict.decided and verdict.subject in results.starts and verdict.subject in verdict.words
     cases = f"{found.n:,} {results.ruleset.case.many if found.n > 1 else results.ruleset.case.one}"
     return {
         "verdict": verdict.words,
-        "subject": f"{'Recommended' if recommends else 'Training' if verdict.subject in results.starts else 'Shown'}: "
-        f"{verdict.subject}",
+        "subject": f"{role(results, found, verdict)}: {verdict.subject}",
         "seeds": f"{len(results.seeds)} seeds" if len(results.seeds) > 1 else "",
         "trust": f"{cases} · {results.config['model']['id']}",
         "badges": badges(results),
@@ -58,6 +56,15 @@ def first_screen(results: Results) -> dict:
         "picture": picture(results, found, verdict),
         "cautions": do_not_conclude(results, found, expected, verdict),
     }
+
+
+def role(results: Results, found: Evidence, verdict: Verdict) -> str:
+    """As what the verdict's subject stands above its numbers; a headline on a reference is not about the subject."""
+    if verdict.subject not in results.starts:
+        return "Shown"
+    if any(name in verdict.words for name in found.references):
+        return "If a language model is needed"
+    return "Recommended" if verdict.decided and verdict.subject in verdict.words else "Training"
 
 
 def tiles(results: Results, found: Evidence, verdict: Verdict) -> list[Tile]:
