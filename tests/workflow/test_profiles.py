@@ -92,12 +92,17 @@ elsewhere, name, ready = json.loads(sys.argv[1])
 executor = Of(run_uuid=name) if name else Of()
 settings = Of(common_settings=Of(non_local_exec=elsewhere))
 cancel_jobs_when_ended(Of(executor_plugin=settings, scheduler=Of(_executor=executor)))
-open(ready, "w").close()
 try:
+    open(ready, "w").close()
     time.sleep(60)
 except KeyboardInterrupt:
     print("as at Ctrl-C", flush=True)
 """
+
+
+def as_in_a_terminal():
+    """Tests that run under nohup would hand on that SIGHUP is ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -112,7 +117,9 @@ def ended(tmp_path):
         ready = tmp_path / "ready"
         words = [*before, sys.executable, "-c", RUN, json.dumps([elsewhere, name, str(ready)])]
         environment = {**os.environ, "PATH": f"{scancel.parent}:{os.environ['PATH']}"}
-        process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+        )
         while not ready.exists() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)

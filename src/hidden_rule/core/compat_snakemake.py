@@ -5,9 +5,9 @@
   Snakemake says where a value came from, and reads `--config` as it reads files.
 - `workflow.is_main_process`: whether this parse plans jobs or is one of them, so that cautions are printed once. To be
   removed when that has a documented name.
-- `workflow.executor_plugin.common_settings.non_local_exec`, whether jobs run elsewhere, and
-  `workflow.scheduler._executor.run_uuid`, the name of all Slurm jobs of a run (snakemake-executor-plugin-slurm 2.8), to
-  cancel them when the run is ended. At SIGTERM Snakemake submits nothing more and waits for what runs, for hours; at
+- `workflow.executor_plugin.common_settings.non_local_exec`, whether jobs run elsewhere, and `run_uuid` of
+  `workflow.scheduler._executor`, the name of all Slurm jobs of a run (snakemake-executor-plugin-slurm 2.8), to cancel
+  them when the run is ended. At SIGTERM Snakemake submits nothing more and waits for what runs, for hours; at
   SIGHUP it ends, and its jobs go on. To be removed when it cancels them then too, and all of them at SIGINT (Ctrl-C).
 - `workflow.dag.needrun_jobs`, `workflow.touch` and `workflow.global_resources`: what a run is about to do, and with
   what, to refuse it before it trains. To be removed when `onstart` is given the jobs.
