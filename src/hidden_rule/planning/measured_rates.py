@@ -39,7 +39,7 @@ class Effort:
     seconds: float
 
 
-THOROUGH, QUICK = Effort(steps=10, rows=64, seconds=8.0), Effort(steps=4, rows=32, seconds=2.0)
+THOROUGH, QUICK = Effort(steps=40, rows=64, seconds=20.0), Effort(steps=4, rows=32, seconds=2.0)
 
 
 @dataclass(frozen=True)

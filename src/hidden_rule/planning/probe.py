@@ -131,7 +131,8 @@ class Trial:
                 trial.ended = Clocks()
                 laps = self.spending.meter.laps.laps
                 threads = trial.request.threads
-                trial.step_s = [on_idle_machine(lap.rate, lap.cpu_s, threads) for lap in laps if lap.kind == STEP]
+                steps = [on_idle_machine(lap.rate, lap.cpu_s, threads) for lap in laps if lap.kind == STEP]
+                trial.step_s = steps[len(steps) // 2 :]  # a training's first steps are slower than the others
 
         return TrialWatcher(start, micro_batch_size, patience)
 
