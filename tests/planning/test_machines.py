@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.core.files import free_bytes
 from hidden_rule.planning import machine
-from hidden_rule.planning.machine import described_machine, free_bytes, memory_limit, peak_tflops, write_speed
+from hidden_rule.planning.machine import described_machine, memory_limit, peak_tflops, write_speed
 
 H100 = '{"gpus": 2, "gpu": "H100", "gpu_gb": 80, "memory_gb": 512, "disk_gb": 900, "cores": 32}'
 
@@ -93,8 +94,8 @@ def test_memory_is_limited_by_group_and_job(monkeypatch, tmp_path):
 
 
 def test_gpus_are_those_that_may_be_used(monkeypatch):
-    listed = "0, GPU-a, NVIDIA A100-SXM4-40GB, 40960, 535.1, 8.0\n1, GPU-b, Tesla V100-SXM2-16GB, 16384, 535.1, 7.0\n"
-    listed += "2, GPU-c, NVIDIA A100, [N/A], 535.1, 8.0\nUnable to determine the device handle\n"  # out of order
+    listed = "GPU-a, NVIDIA A100-SXM4-40GB, 40960, 535.1, 8.0\nGPU-b, Tesla V100-SXM2-16GB, 16384, 535.1, 7.0\n"
+    listed += "GPU-c, NVIDIA A100, [N/A], 535.1, 8.0\nUnable to determine the device handle\n"  # out of order
     monkeypatch.setattr(machine.shutil, "which", lambda name: "/bin/nvidia-smi")
     monkeypatch.setattr(machine.subprocess, "run", lambda *args, **kwargs: SimpleNamespace(stdout=listed))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -103,6 +104,8 @@ def test_gpus_are_those_that_may_be_used(monkeypatch):
     assert first.gb == pytest.approx(42.9, abs=0.1) and second.bfloat16 is False
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
     assert [gpu.name for gpu in machine.found_gpus()] == ["Tesla V100-SXM2-16GB"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, 0")
+    assert [gpu.name[:4] for gpu in machine.found_gpus()] == ["Tesl", "NVID"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine.found_gpus() == ()
 

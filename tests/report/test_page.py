@@ -130,7 +130,7 @@ def test_the_page_holds_everything_escaped(report):
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "{{ 7 * 7 }}" in page
-    assert page.count("<img ") == page.count('srcset="data:image/svg+xml;base64,') == len(SHOWN)
+    assert page.count("<img ") == page.count('srcset="data:image/svg+xml,') == len(SHOWN)
     assert {link[:1] for link in re.findall(r'href="([^"]*)"', page)} == {"#", "d"}  # to this page; the empty icon
     for text in (
         "group_size",

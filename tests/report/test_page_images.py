@@ -1,7 +1,9 @@
 """Images and data of the page are small, and show and hold what they did."""
 
 import re
+from urllib.parse import unquote
 from xml.etree import ElementTree
+from xml.etree.ElementTree import canonicalize as canonical
 
 import pytest
 import vl_convert
@@ -10,7 +12,7 @@ from hidden_rule.experiment.display import DisplayedResults, displayed
 from hidden_rule.report.charts.build import CHARTS
 from hidden_rule.report.charts.files import VEGA_LITE
 from hidden_rule.report.page.figures import FILLED, PHONE_ROOM, ROOM, as_columns, figure_of
-from hidden_rule.report.page.images import DECIMALS, small
+from hidden_rule.report.page.images import DECIMALS, data_uri, small
 from hidden_rule.report.page.many import fits_page
 from synthetic import named_ruleset, write_results
 
@@ -41,6 +43,15 @@ def test_no_pixel_differs(svgs):
         shorter = small(svg, wider=0)
         assert vl_convert.svg_to_png(shorter) == vl_convert.svg_to_png(plain), name
         assert len(shorter) < 0.7 * len(svg), name
+
+
+def test_an_image_is_the_same_as_a_uri(svgs):
+    for svg in map(small, svgs.values()):
+        uri = data_uri(svg)
+        read = unquote(uri.removeprefix("data:image/svg+xml,"))
+        assert canonical(read) == canonical(svg) and not set(uri) & set('"<>& \n#')
+    odd = """<svg a="it's &gt; &quot;x&quot;">say "no" &amp; 'yes' 100%</svg>"""
+    assert canonical(unquote(data_uri(odd).removeprefix("data:image/svg+xml,"))) == canonical(odd)
 
 
 def test_a_chart_fills_its_column_and_no_more(results):

@@ -107,7 +107,7 @@ def test_the_run_of_several_seeds_is_published_for_the_readme_and_under_its_name
     with pytest.raises(UserError, match=r"has no report.html; name the folder of a finished run"):
         publish(results, root)
     (results / "report.html").write_bytes(b" " * (MOST_BYTES + 1))
-    with pytest.raises(UserError, match="has 4,000,001 bytes, and a published report at most 4,000,000"):
+    with pytest.raises(UserError, match="has 2,097,153 bytes, and a published report at most 2,097,152"):
         publish(results, root)
     assert not (root / "results" / "published").exists()
     (results / "report.html").write_text("the report", encoding="utf-8")

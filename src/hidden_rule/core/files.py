@@ -69,6 +69,18 @@ def modified(*paths) -> list[int | None]:
     return found
 
 
+def existing_parent(path) -> Path:
+    """The nearest folder above a path that exists."""
+    path = Path(path).absolute()
+    return next(each for each in (path, *path.parents) if each.is_dir())
+
+
+def free_bytes(path) -> int:
+    """Free bytes for this user on the disk where a path lies, or will lie; a quota is not seen."""
+    status = os.statvfs(existing_parent(path))
+    return status.f_bavail * status.f_frsize
+
+
 def sync(path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.core.files import file_entry, sync
+from hidden_rule.core.files import existing_parent, file_entry, free_bytes, sync
 from hidden_rule.models.untrusted import check_links
 
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
@@ -17,8 +17,7 @@ LICENCES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt", "USE
 
 def check_room(folder: Path, n_bytes: int) -> None:
     """Raise UserError unless the disk of a folder, which need not exist, has room for so many bytes."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
-    needed, free = int(n_bytes * SPARE), shutil.disk_usage(there).free
+    there, needed, free = existing_parent(folder), int(n_bytes * SPARE), free_bytes(folder)
     if free < needed:
         fault = f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free"
         raise UserError(folder, None, fault, "free space on that disk")

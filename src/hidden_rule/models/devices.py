@@ -32,6 +32,11 @@ def visible_devices() -> list[str]:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return []
+    return narrowed(listed)
+
+
+def narrowed(listed: list[str]) -> list[str]:
+    """Those of the machine's GPUs, by UUID, that CUDA_VISIBLE_DEVICES leaves to this process, in its order."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return listed

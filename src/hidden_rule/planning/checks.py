@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from hidden_rule.core.errors import SettingError, UserError
+from hidden_rule.core.files import existing_parent, free_bytes
 from hidden_rule.planning.estimate import Estimate
-from hidden_rule.planning.machine import Machine, existing_parent, free_bytes
+from hidden_rule.planning.machine import Machine
 from hidden_rule.planning.memory import MemoryNeed
 from hidden_rule.planning.model_facts import ModelFacts, has_token
 from hidden_rule.planning.storage import DiskNeed

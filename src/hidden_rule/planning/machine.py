@@ -14,8 +14,10 @@ from pathlib import Path
 import psutil
 
 from hidden_rule.core.errors import UserError
+from hidden_rule.core.files import existing_parent, free_bytes
 from hidden_rule.core.usage import n_cores
 from hidden_rule.core.yaml_files import parse_yaml, read_text
+from hidden_rule.models.devices import narrowed
 
 # Dense bfloat16 TFLOP/s of the makers' data sheets (NVIDIA: A10, A100, L4, L40S, H100 SXM, H200, B200; V100 in float16)
 DATA_SHEET = {
@@ -69,18 +71,6 @@ def peak_tflops(name: str) -> float | None:
     return DATA_SHEET[max(found, key=len)] if found else None
 
 
-def existing_parent(path) -> Path:
-    """The nearest folder above a path that exists."""
-    path = Path(path).absolute()
-    return next(each for each in (path, *path.parents) if each.is_dir())
-
-
-def free_bytes(path) -> int:
-    """Free bytes for this user on the disk where a path lies, or will lie; a quota is not seen."""
-    status = os.statvfs(existing_parent(path))
-    return status.f_bavail * status.f_frsize
-
-
 def this_machine(results) -> Machine:
     """The machine that this process runs on; `results`: the folder of results. Imports no torch."""
     memory = psutil.virtual_memory()
@@ -120,23 +110,20 @@ def found_gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs that this process may use."""
     if not shutil.which("nvidia-smi"):
         return ()
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,driver_version,compute_cap"]
+    query = ["nvidia-smi", "--query-gpu=uuid,name,memory.total,driver_version,compute_cap"]
     try:
         done = subprocess.run(
             [*query, "--format=csv,noheader,nounits"], check=True, capture_output=True, text=True, timeout=30
         )
     except (OSError, subprocess.SubprocessError):
         return ()
-    visible, found = os.environ.get("CUDA_VISIBLE_DEVICES"), []
-    for line in done.stdout.strip().splitlines():
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != 6 or not cells[3].isdecimal():  # a device that does not answer
-            continue
-        index, uid, name, mib, driver, capability = cells
-        if visible is None or {index, uid} & {word.strip() for word in visible.split(",")}:
+    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.strip().splitlines()]
+    known = {}
+    for uid, name, mib, driver, capability in (cells for cells in rows if len(cells) == 5):
+        if mib.isdecimal():  # else it does not answer
             native = float(capability) >= 8 if re.fullmatch(r"\d+\.\d+", capability) else None
-            found.append(Gpu(name, int(mib) * 2**20 / 1e9, peak_tflops(name), driver, native))
-    return tuple(found)
+            known[uid] = Gpu(name, int(mib) * 2**20 / 1e9, peak_tflops(name), driver, native)
+    return tuple(known[uid] for uid in narrowed([cells[0] for cells in rows]) if uid in known)
 
 
 def write_speed(folder) -> float:

@@ -95,7 +95,7 @@ def on_idle_machine(seconds: float, cpu_s: float, threads: int) -> Range:
     return (seconds if torch.cuda.is_available() else min(seconds, cpu_s / (PARALLEL * threads))), seconds
 
 
-class Trial:
+class ShortTraining:
     """One training of a few steps, and what its watcher saw."""
 
     def __init__(self, request: Request):
@@ -175,7 +175,7 @@ def measure_training(request: Request, condition: str, data: tuple[Path, dict[st
         output=TrainingOutput(*(folder / name for name in ("adapter", "history.parquet", "cost.parquet"))),
         decoding=config["decoding"],
     )
-    trial = Trial(request)
+    trial = ShortTraining(request)
     start = load_start(job)
     rows = settings["batch_size"] * (request.steps + 1)
     start = replace(start, train=start.train.head(rows), validation=start.validation.head(request.rows))

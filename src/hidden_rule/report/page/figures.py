@@ -4,7 +4,6 @@ Titles and notes of a chart become text of the page. Static images are data URIs
 the page; specifications are data (JSON), drawn by the library that the page holds once.
 """
 
-import base64
 import copy
 import json
 import re
@@ -22,7 +21,7 @@ from hidden_rule.report.charts.files import VEGA_LITE, check_finite, without_inh
 from hidden_rule.report.charts.style import NARROW
 from hidden_rule.report.charts.training import training_chart
 from hidden_rule.report.page.alternatives import alternative
-from hidden_rule.report.page.images import small
+from hidden_rule.report.page.images import data_uri, small
 
 PADDING = 4  # px around a chart
 PHONE, PHONE_ROOM = 180, 350  # px: width of a plot on a phone, and of its page's column
@@ -35,7 +34,7 @@ FILLED = 0.85  # of the room, at least
 class Picture:
     """One form of a chart."""
 
-    uri: str  # of the static image
+    uri: Markup  # of the static image
     width: int  # px
     height: int
     spec: dict
@@ -108,8 +107,7 @@ def picture_of(name: str, chart: Any) -> Picture:
     check_finite(spec, name)
     svg = small(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE))
     width, height = size_of(svg)
-    uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return Picture(uri, width, height, spec)
+    return Picture(data_uri(svg), width, height, spec)
 
 
 def page_chart(results: Results, name: str):

@@ -6,7 +6,10 @@ left out. Numbers of paths and places have two decimals: no pixel differs.
 """
 
 import re
+from urllib.parse import quote
 from xml.etree import ElementTree
+
+from markupsafe import Markup
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 INHERITED = (  # presentation attributes that a group hands down (SVG 1.1, property index)
@@ -18,6 +21,7 @@ DEFAULTS = {"opacity": "1"}  # not inherited, so that leaving it out changes not
 NOWHERE = "translate(0,0)"
 WIDER = 0.16  # widest usual sans-serif (DejaVu Sans) against the narrowest (Arial)
 DECIMALS = re.compile(r"(\.\d\d)\d+")
+TAG = re.compile(r"<[^>]*>")  # in what ElementTree writes, which has no bare > in an attribute
 RGB = re.compile(r"rgb\((\d+), (\d+), (\d+)\)")
 
 
@@ -32,6 +36,16 @@ def small(svg: str, wider: float = WIDER) -> str:
     lighten(root)
     widen(root, wider)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def data_uri(svg: str) -> Markup:
+    """An image of `small` as a URI for `src`, `srcset` or `href`: a sixth shorter than as base64.
+
+    Attributes stand in single quotes, which need no escape; texts are as they were. What HTML or a URI would take for
+    its own is percent-encoded.
+    """
+    quoted = TAG.sub(lambda tag: tag[0].replace("'", "&apos;").replace('"', "'"), svg)
+    return Markup("data:image/svg+xml," + quote(quoted, safe="!$'()*+,-./:;=?@_~"))
 
 
 def widen(root: ElementTree.Element, share: float) -> None:

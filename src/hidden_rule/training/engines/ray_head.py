@@ -30,8 +30,8 @@ QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_DEDUP_LOGS": "0",
 }
-PATIENT = {  # Ray's own limits, a minute or less, are for machines that do nothing else
-    "RAY_worker_niceness": "0",  # Ray's default is 15: a tenth of a core beside anything else
+PATIENT = {  # Ray's own values are for machines that do nothing else: limits of a minute or less, workers of nice 15
+    "RAY_worker_niceness": "0",
     "RAY_worker_register_timeout_seconds": "900",
     "RAY_agent_register_timeout_ms": "900000",
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "900",
