@@ -205,6 +205,9 @@ def main(arguments=None) -> None:
     if options.one:
         work(options.one, options.threads, options.work)
         return
+    import bench
+
+    bench.draw(bench.inputs([])[0], options.work)  # once: the measured processes start together
     results = measure.circumstances()
     results["settings"] = {key: getattr(options, key) for key in ("repeats", "warm", "seconds")}
     kept = json.loads(options.output.read_text()) if options.output.is_file() else {}

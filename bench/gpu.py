@@ -5,7 +5,7 @@ measured at the settings of experiments/qwen3-14b.yaml, with gradient checkpoint
 second, share of the matrix-product peak measured in the same run, peak memory, and the largest micro-batch that fits.
 Each side is measured in a process of its own, which makes the model anew.
 
-`results/published/gpu.json` is of one H200, merged from five calls on it (docs/gpus.md); `--shape toy` runs the same
+`results/published/gpu.json` is of one H200, merged from calls on it (docs/gpus.md); `--shape toy` runs the same
 code on a CPU in seconds.
 
 What differs from the study: words are tokenized by the embedded model's tokenizer (ids below 49,152: as long a text,

@@ -8,7 +8,7 @@ from hidden_rule.kernels.shared_prefix import run_whole, tail_states
 from hidden_rule.models.decoding import label_log_probs
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
-from tiny_models import tiny_model
+from tiny_models import DEVICE, tiny_model
 
 
 def test_shared_positions_count_once_and_padding_counts():
@@ -28,7 +28,7 @@ def test_the_output_layer_counts_where_it_is_applied():
     model = tiny_model("qwen")
     meter = Meter(model)
     add_shared_prefix_forward(model.get_base_model())
-    ids = torch.arange(1, 13).unsqueeze(0)
+    ids = torch.arange(1, 13, device=DEVICE).unsqueeze(0)
     labels = torch.where(ids > 9, ids, -100)
     model(input_ids=ids, labels=labels, attention_mask=torch.ones_like(ids), fused_lm_head=True)
     assert (meter.counts.projected, meter.counts.grad_projected) == (3, 3)

@@ -8,6 +8,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hidden_rule.kernels import attention, install
+from hidden_rule.kernels.compat_transformers import attention_name
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.decoding import label_log_probs
 from hidden_rule.models.loading import load_policy
@@ -80,3 +82,19 @@ def test_a_family_trains_and_evaluates_as_its_own_computation_does(name, prepare
         torch.testing.assert_close(found, plain_log_probs(plain, start.trie, prompts), atol=1e-4, rtol=0)
         with plain.disable_adapter():
             assert (plain_log_probs(plain, start.trie, prompts[:1]) - found[:1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gemma2, soft caps", "gpt_oss, attention sinks"])
+def test_a_family_without_fused_attention_computes_as_on_a_cpu(name, prepared):
+    """On a GPU our fused attention is tried first; transformers refuses it to these families."""
+    manifest = prepared(TRAINED[name])
+    network = AutoModelForCausalLM.from_pretrained(manifest.parent / "model", dtype=torch.float32).eval()
+    with pytest.raises(ValueError, match="does not support"):
+        install.set_attention(network, attention.GPU)
+    install.set_attention(network, install.PLAIN)
+    on_cpu = install.compare(network, CPU)
+    install.set_attention(network, install.PLAIN)
+    expected = install.own_probe(network)
+    assert install.choose_attention(network, torch.device("cuda"), expected) == on_cpu.attention_fault
+    assert attention_name(network.config) == on_cpu.attention

@@ -15,7 +15,10 @@ from safetensors.torch import load_file
 from hidden_rule.training import launch
 from hidden_rule.training.job import CheckpointPlan, TrainingOutput
 
-pytestmark = pytest.mark.slow  # several processes, or a real model
+pytestmark = [
+    pytest.mark.slow,  # several processes, or a real model
+    pytest.mark.skipif(torch.cuda.device_count() == 1, reason="each process takes a GPU of its own"),
+]
 
 SCRIPT = Path(__file__).parents[1] / "launched.py"
 CURRICULUM = {"by": "probability", "epochs": 1, "share": 0.5}

