@@ -164,8 +164,8 @@ def gpu_step(published: Path) -> str:
     for row in results["rows"]:
         seconds, flops, peak = sum(row["seconds"]), sum(row["flops"]), peaks[row["call"]]
         n = f"{row['updates']} steps" if row["updates"] > 1 else "1 step"
-        cells = [SIDES[row["method"], row["side"]], "yes" if row["checkpointing"] else "no", row["micro_batch_size"]]
-        cells += [f"{statistics.median(row['seconds']):.2f} ({n})"]
+        cells = [SIDES[row["method"], row["side"]], "yes" if row["checkpointing"] else "no"]
+        cells += [str(row["micro_batch_size"]), f"{statistics.median(row['seconds']):.2f} ({n})"]
         cells += [f"{sum(row[name]) / seconds:,.0f}" for name in ("tokens", "positions")]
         cells += [f"{flops / seconds / 1e12:.0f} ({flops / seconds / peak:.0%})", f"{row['peak_bytes'] / 1e9:.1f}"]
         rows.append([*cells, f"`{results['calls'][row['call']]['git']['commit'][:7]}`"])
