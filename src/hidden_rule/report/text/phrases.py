@@ -44,7 +44,7 @@ def p_text(p_value: float) -> str:
 
 def points(share: float) -> str:
     """`1.6` or `−1.6` percentage points, with a true minus sign."""
-    return f"{100 * shown(share):.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * shown(share):z.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(share: float) -> str:
