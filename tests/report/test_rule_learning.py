@@ -12,7 +12,7 @@ from hidden_rule.report.text.rule_learning import (
     policy_sentences,
     policy_verdict,
 )
-from hidden_rule.report.text.suites import suite_sentences, suite_verdict
+from hidden_rule.report.text.suites import sentence_on, suite_sentences, suite_verdict
 from synthetic import make_ruleset
 
 RULESET = make_ruleset(4)
@@ -91,6 +91,8 @@ def test_suites_in_words():
         "a fails decoys; passes paraphrased triggers; inconclusive on conflicting rules.",
         "b fails paraphrased triggers.",
     ]
+    assert sentence_on("b", said) == said[1] and sentence_on("c", said) is None
+    assert sentence_on("a", ["a → b passes decoys.", "a fails decoys."]) == "a fails decoys."
     assert said[2].startswith("Pass: 95% CI at or above 80% (of a false flip rate: at or below 20%).")
     assert suite_sentences(metrics.filter(suite="test"), ["a", "b"], []) == []
 

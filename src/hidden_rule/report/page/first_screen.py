@@ -48,6 +48,7 @@ def first_screen(results: Results) -> dict:
     cases = f"{found.n:,} {results.ruleset.case.many if found.n > 1 else results.ruleset.case.one}"
     return {
         "verdict": verdict.words,
+        "condition": verdict.subject,
         "subject": f"{role(results, found, verdict)}: {verdict.subject}",
         "seeds": f"{len(results.seeds)} seeds" if len(results.seeds) > 1 else "",
         "trust": f"{cases} · {results.config['model']['id']}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hidden_rule.experiment.results import Results
 from hidden_rule.report.page.figures import Figure
+from hidden_rule.report.text.suites import sentence_on
 
 OTHER = "training"  # where findings go whose heading belongs to no section
 
@@ -107,6 +108,8 @@ def sentence_of(section: Section, context: dict) -> str:
         return context["on_rules"]
     if not sentences and section.id == "cost":
         return "Time, tokens and memory of each training and evaluation."
+    if section.id == "suites" and (on_subject := sentence_on(context["first"]["condition"], sentences)):
+        return on_subject
     return sentences[0] if sentences else ""
 
 

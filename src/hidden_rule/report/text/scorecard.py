@@ -63,7 +63,7 @@ def suites_mark(results: Results, name: str) -> Mark:
     if not n:
         return Mark(NONE, "not evaluated")
     level = FAIL if of["fails"] else WARN if of["open"] else PASS
-    return Mark(level, f"passes {len(of['holds'])} of {n}")
+    return Mark(level, f"passes {len(of['holds'])}\N{NO-BREAK SPACE}of\N{NO-BREAK SPACE}{n}")
 
 
 def stability_mark(results: Results, name: str, guess: str) -> Mark:

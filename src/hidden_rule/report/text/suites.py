@@ -82,13 +82,20 @@ def suite_findings(metrics: pl.DataFrame, condition: str, rules: list[str]) -> d
     return found
 
 
+HEADS = {"fails": "fails", "holds": "passes", "open": "inconclusive on"}  # of what is said of a condition
+
+
+def sentence_on(name: str, sentences: list[str]) -> str | None:
+    """The one of `suite_sentences` that is about a condition; None where it was evaluated on no suite."""
+    return next((one for one in sentences if one.startswith(tuple(f"{name} {head} " for head in HEADS.values()))), None)
+
+
 def suite_sentences(metrics: pl.DataFrame, conditions, rules: list[str]) -> list[str]:
     """Which suites each of `conditions` passes and which it fails; nothing where it was evaluated on none."""
     sentences = []
     for name in conditions:
         found = suite_findings(metrics, name, rules)
-        heads = {"fails": "fails", "holds": "passes", "open": "inconclusive on"}
-        parts = [f"{head} {listing(found[key])}" for key, head in heads.items() if found[key]]
+        parts = [f"{head} {listing(found[key])}" for key, head in HEADS.items() if found[key]]
         if parts:
             sentences.append(f"{name} {'; '.join(parts)}.")
     if sentences:
