@@ -48,7 +48,8 @@ def tiny_model(family: str, seed: int = 0, dtype=torch.float32, window: int | No
     model = get_peft_model(model.to(DEVICE, dtype), lora)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zero at first, which would hide the gradients of lora_A
-            torch.nn.init.normal_(parameter, std=0.1)
+            drawn = torch.empty(parameter.shape, dtype=parameter.dtype).normal_(std=0.1)  # the same on every device
+            parameter.data.copy_(drawn)
     return model.train()
 
 

@@ -89,8 +89,7 @@ def test_replies_are_those_of_each_row_alone(network, family, window, shared):
     prompts, numbers = prompts_of([4, 1, 7, 3], shared)
     expected = plainly(model, prompts, numbers, SAMPLING)
     assert draw_replies(model, prompts, numbers, SAMPLING) == expected
-    lengths = {len(reply) for reply in expected}
-    assert min(lengths) < 3 and max(lengths) == N_NEW  # some end soon, some never
+    assert {len(reply) for reply in expected} > {1, N_NEW}  # some end at once, some never
     order = [7, 0, 11, 4, 1, 2]  # other rows beside it, parts of groups, another order
     found = draw_replies(model, [prompts[i] for i in order], numbers[order], SAMPLING)
     assert found == [expected[i] for i in order]

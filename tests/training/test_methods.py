@@ -160,7 +160,7 @@ def test_a_bandit_moves_to_the_best_reply(tiny_jobs, method, changes):
     model = TRAIN[method](job, start)
     after = label_log_probs(model.eval().get_base_model(), start.trie, [prompt], 1).exp()[0]
     assert before[place] < 0.25
-    least = 0.4 if method == "rft" else 0.8  # SFT's loss, over the whole vocabulary, tells the replies apart slowly
+    least = 0.5 if method == "rft" else 0.8  # SFT's loss, over the whole vocabulary, tells the replies apart slowly
     assert after[place] > least, (before, after)
     if method == "dpo":
         assert history(job, "pair_accuracy")[-1] == 1.0
