@@ -100,17 +100,20 @@ def test_any_size_has_a_shape(n):
     assert shape.parameters == n and shape.layers >= 1 and shape.body >= 0
 
 
-@pytest.mark.parametrize("row", [0, 2, 3, 5, 7, 8])  # our own sides
+@pytest.mark.parametrize("row", [0, 2, 3, 5, 7, 8, 9])  # our own sides
 def test_peaks_that_were_measured_on_a_gpu(tmp_path, row):
     of = json.loads((ROOT / "results/published/gpu.json").read_text(encoding="utf-8"))["rows"][row]
     assert of["side"] in ("ours", "structured")
     config = config_of(tmp_path, "experiment: planned\n", "experiments/qwen3-14b.yaml")
-    settings = {**config[of["method"]], "gradient_checkpointing": of["checkpointing"]}
+    settings = config[of["method"]] | {
+        "gradient_checkpointing": of["checkpointing"],
+        "micro_batch_size": of["micro_batch_size"],
+    }
     kind = Kind("measured", of["method"], of["method"], settings)
     model = Model(qwen3_14b(), qwen3_14b().lora(16, LORA), 2)
     need = memory.of_training(model, kind, prompt_sizes(config), of["side"] == "ours", GPU)
     tensors = need.weights + need.adapter + need.activations
-    assert tensors == pytest.approx(of["peak_bytes"], rel=0.07)
+    assert tensors == pytest.approx(of["peak_bytes"], rel=0.05)
 
 
 def test_prompt_sizes_of_fincorp(tmp_path):

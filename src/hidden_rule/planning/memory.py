@@ -7,7 +7,8 @@
                   keeps without dropout under fused attention (after Korthikanti et al. 2022, arXiv 2205.05198, section
                   4.1); under gradient checkpointing bytes · width, and one layer's whole
     logits        10 bytes a scored token and word of the vocabulary
-    cache         2 · bytes · keys a position and layer, of prompts and replies that are generated at a time
+    cache         2 · bytes · keys a position and layer, of the rows that are generated at a time: each holds its prompt
+                  and its reply, and 10 bytes a word of the vocabulary for its next token
 
 The published peaks of the 14B shape on a GPU (results/published/gpu.json) are met within 5%. On a CPU the files' pages
 may be resident beside the tensors, and libraries take some 0.7 GB.
@@ -75,10 +76,10 @@ def activations(model: Model, positions: float, scored: float, checkpointing: bo
     return positions * kept + scored * shape.vocabulary * LOGIT_BYTES
 
 
-def cache(model: Model, prompts: float, replies: float, sizes: PromptSizes, new: float) -> float:
-    """Bytes of keys and values while `replies` to each of `prompts` are generated, up to `new` tokens each."""
-    positions = sizes.shared + prompts * (sizes.own + replies * new)
-    return 2 * model.itemsize * model.shape.keys * model.shape.layers * positions
+def generation(model: Model, rows: float, sizes: PromptSizes, new: float) -> float:
+    """Bytes that are kept while replies of up to `new` tokens are generated to `rows` prompts at a time."""
+    keys_and_values = 2 * model.itemsize * model.shape.keys * model.shape.layers
+    return rows * (keys_and_values * (sizes.whole + new) + model.shape.vocabulary * LOGIT_BYTES)
 
 
 def of_training(model: Model, kind: Kind, sizes: PromptSizes, free: bool, machine: Machine) -> MemoryNeed:
@@ -90,9 +91,7 @@ def of_training(model: Model, kind: Kind, sizes: PromptSizes, free: bool, machin
     positions = sizes.positions(micro, own, reply)
     kept = activations(model, positions, micro * own * reply, of["gradient_checkpointing"])
     if free and kind.replies:
-        held = cache(model, of["batch_size"], replies, sizes, reply)
-        held += of["batch_size"] * replies * model.shape.vocabulary * 4  # the next token's logits
-        kept = max(kept, held)
+        kept = max(kept, generation(model, of["batch_size"] * replies, sizes, reply))  # a step's, at once
     return _need(model, model.lora * LORA_BYTES, kept, machine)
 
 
@@ -102,7 +101,7 @@ def of_evaluation(model: Model, evaluation: dict, sizes: PromptSizes, machine: M
     layer = model.itemsize * (KEPT_WIDTHS * shape.width + KEPT_WIDE * shape.wide)
     kept = sizes.positions(batch) * layer + batch * shape.vocabulary * LOGIT_BYTES
     if evaluation["free"]:
-        kept += cache(model, batch, 1, sizes, evaluation["max_new_tokens"])
+        kept += generation(model, batch, sizes, evaluation["max_new_tokens"])
     return _need(model, model.lora * 4, kept, machine)
 
 
