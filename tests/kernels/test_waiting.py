@@ -13,6 +13,7 @@ from hidden_rule.kernels.waiting import Waiting
 
 ALONE, TAKEN, LOW = Load(1, 2.0, 0.01, 0.0), Load(1, 1.3, 0.4, 1.0), Load(1, 1.8, 0.1, 0.0)
 IDLE_TAKEN = Load(1, 0.01, 0.9, 1.9)  # hardly computes, but waits
+STARVED = Load(1, 0.02, 0.98, 2.0)  # would compute on a whole core, and gets none
 GONE, STILL_THERE = Load(1, 1.6, 0.0, 0.02), Load(1, 1.2, 0.02, 1.0)  # while threads sleep
 
 
@@ -32,6 +33,9 @@ def states(loads, start=None):
         ([LOW] * 5, [False] * 5),  # programs of lower priority take little
         ([IDLE_TAKEN] * 3, [False] * 3),  # a process that does not compute has no barriers
         ([ALONE, TAKEN], [False, True]),
+        ([TAKEN, TAKEN, IDLE_TAKEN, ALONE], [True, True, False, False]),  # it paused: the others may have ended
+        ([TAKEN, STARVED, STARVED], [True] * 3),
+        ([STARVED], [True]),
         ([TAKEN, STILL_THERE, STILL_THERE, STILL_THERE, STILL_THERE, STILL_THERE], [True] * 6),
         ([TAKEN, GONE, GONE, ALONE], [True, True, False, False]),  # 2 s of few others
         ([TAKEN, GONE, STILL_THERE, GONE, GONE], [True, True, True, True, False]),  # in a row

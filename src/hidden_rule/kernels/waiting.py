@@ -25,7 +25,7 @@ from hidden_rule.core.load import Load, load_between, read_counters
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0  # between two looks at the load
-LEAST_CORES = 0.2  # that the process has to use for its waits to say anything
+LEAST_CORES = 0.2  # that the process has to want for its waits to say anything
 TOO_MUCH_WAITING = 0.15  # share of ready time; three programs at nice 10 beside two threads cause less
 FEW_OTHERS = 0.1  # cores taken by others, up to which spinning is tried again
 FIRST_PATIENCE_S, LAST_PATIENCE_S = 2.0, 60.0  # of few others, before it is tried
@@ -45,9 +45,11 @@ class Waiting:
 
     def after(self, load: Load) -> "Waiting":
         """How they should wait after an interval of such a load."""
+        if load.own_cores < LEAST_CORES * (1 - load.waiting):
+            return Waiting()  # it hardly wanted to compute: when it does, other programs may have ended
         lasted = self.since_s + load.wall_s
         if not self.sleeps:
-            if load.own_cores >= LEAST_CORES and load.waiting > TOO_MUCH_WAITING:
+            if load.waiting > TOO_MUCH_WAITING:
                 patience = FIRST_PATIENCE_S if lasted > CALM_S else min(2 * self.patience_s, LAST_PATIENCE_S)
                 return Waiting(True, patience_s=patience)
             return replace(self, since_s=lasted)
