@@ -45,7 +45,6 @@ def test_the_table_of_planted_figures():
         "date": "2030-01-02T03:04:05+00:00",
         "hardware": {"cpu": "A Processor", "cores": 2},
         "versions": {"torch": "1.0"},
-        "settings": {"repeats": 3, "seconds": 6.0, "warm": 4.0},
         "words": {
             "items": {"sft": "a step"},
             "beside": {"x": "nothing", "y": "much"},
@@ -61,6 +60,6 @@ def test_the_table_of_planted_figures():
         "| nothing | 1.00 | 150 | 1.00 |",  # rows in the order of the words
         "| much | 3.00 | 2.50 | 1.20 |",
         "",
-        "Medians of 3 turns of 6 s or more, in turns, after 4 s that are not counted. A Processor, 2 cores, "
-        "torch 1.0; 2030-01-02.",
+        "Medians of 1 to 3 measurements each, taken in turns, the first seconds of a turn not counted. A Processor, "
+        "2 cores, torch 1.0; 2030-01-02.",
     ]

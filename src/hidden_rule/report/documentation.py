@@ -271,10 +271,11 @@ def busy_table(results: dict) -> str:
                 cells.append([shown, *map(three_digits, medians.values()), ratio])
         columns = [f"{words['items'][item]}, s; beside it", *(words["ways"][way] for way in ways), "ours / fastest"]
         blocks.append(markdown(columns, cells))
-    hardware, settings = results["hardware"], results["settings"]
-    note = f"Medians of {settings['repeats']} turns of {settings['seconds']:.0f} s or more, in turns, after "
-    note += f"{settings['warm']:.0f} s that are not counted. {hardware['cpu']}, {hardware['cores']} cores, torch "
-    note += f"{results['versions']['torch']}; {results['date'][:10]}."
+    hardware = results["hardware"]
+    numbers = [len(seconds) for rows in results["items"].values() for row in rows.values() for seconds in row.values()]
+    note = f"Medians of {min(numbers)} to {max(numbers)} measurements each, taken in turns, the first seconds of a turn "
+    note += f"not counted. {hardware['cpu']}, {hardware['cores']} cores, torch {results['versions']['torch']}; "
+    note += f"{results['date'][:10]}."
     return "\n\n".join([*blocks, note])
 
 
