@@ -273,8 +273,8 @@ def busy_table(results: dict) -> str:
         blocks.append(markdown(columns, cells))
     hardware = results["hardware"]
     numbers = [len(seconds) for rows in results["items"].values() for row in rows.values() for seconds in row.values()]
-    note = f"Medians of {min(numbers)} to {max(numbers)} measurements each, taken in turns, the first seconds of a turn "
-    note += f"not counted. {hardware['cpu']}, {hardware['cores']} cores, torch {results['versions']['torch']}; "
+    note = f"Medians of {min(numbers)} to {max(numbers)} measurements each, taken in turns, the first seconds of a "
+    note += f"turn not counted. {hardware['cpu']}, {hardware['cores']} cores, torch {results['versions']['torch']}; "
     note += f"{results['date'][:10]}."
     return "\n\n".join([*blocks, note])
 
