@@ -32,9 +32,9 @@ def prompt_of(own, row: int = 1) -> list[str]:
 
 def test_a_path_and_a_label_are_enough(tmp_path):
     own = own_of(tmp_path)
-    assert own.ruleset.feature_names == ("age", "colour") and set(own.ruleset.labels) == {"yes", "no"}
+    assert own.ruleset.feature_names == ("colour", "age") and set(own.ruleset.labels) == {"yes", "no"}
     assert {name: len(own.splits[name]) for name in SPLITS} == ASKED
-    assert prompt_of(own, 2)[1] == "age: 27\ncolour: green" and prompt_of(own, 3)[1] == "age: 34\ncolour: missing"
+    assert prompt_of(own, 2)[1] == "colour: green\nage: 27" and prompt_of(own, 3)[1] == "colour: missing\nage: 34"
     assert "no, yes" in prompt_of(own)[0]
     every = pl.concat(own.splits.values())
     assert every["application_id"].n_unique() == 40
@@ -56,7 +56,7 @@ def test_written_splits_and_ruleset_are_read_again(tmp_path):
     paths = {split: tmp_path / f"{split}.parquet" for split in SPLITS}
     build_own_dataset(data, paths, tmp_path / "ruleset.yaml")
     ruleset, expected = load_ruleset(tmp_path / "ruleset.yaml"), read_own_cases(settings_of(path, asked=ASKED))
-    assert ruleset == expected.ruleset and ruleset.feature_names == ("column label", "colour")
+    assert ruleset == expected.ruleset and ruleset.feature_names == ("colour", "column label")
     for split in SPLITS:
         assert read_split(paths[split], ruleset).equals(expected.splits[split])
     labels = ruleset.labels
@@ -84,9 +84,21 @@ def test_free_text_alone_is_shown_as_it_is(tmp_path):
     assert "texts of more than 4 characters are cut" in "\n".join(both.findings)
 
 
+def test_columns_in_which_cases_are_alike_stand_first_unless_the_order_is_given(tmp_path):
+    """So that prompts begin alike: what they share is computed once."""
+    lines = ["amount,note,few,colour,paid,decision"]
+    for i in range(40):
+        colour, paid = ("red", "green")[i % 2], ("no", "yes")[i % 10 == 0]
+        lines.append(f"{i / 8},Words {i} and more,{i % 3},{colour},{paid},{('a', 'b')[i % 2]}")
+    own = own_of(tmp_path, "\n".join(lines))
+    assert own.ruleset.feature_names == ("paid", "colour", "few", "amount", "note")
+    given = ("amount", "few", "paid")
+    assert own_of(tmp_path, "\n".join(lines), features=given).ruleset.feature_names == given
+
+
 TEMPLATES = {  # a user's template: the prompt of the first row, or the error
     "A {colour} one of {age}.": "A red one of 20.",
-    "{features}": "age: 20\ncolour: red",
+    "{features}": "colour: red\nage: 20",
     "{age}: {case_id}, {braces of mine}": "20: C0000, {braces of mine}",
     "{colour}": "red",
     "It is {colr}.": "shows nothing of a case",
@@ -199,7 +211,7 @@ def test_a_rule_that_never_fires_is_said(tmp_path):
 
 def test_words_for_columns(tmp_path):
     own = with_rules(tmp_path, {"features": {"age": {"text": "Age of {value} years"}}})
-    assert prompt_of(own)[1] == "Age of 20 years\ncolour: red"
+    assert prompt_of(own)[1] == "colour: red\nAge of 20 years"
 
 
 def test_contradictions_and_columns_that_give_the_label_away_are_warned_of(tmp_path):
@@ -216,7 +228,7 @@ def test_contradictions_and_columns_that_give_the_label_away_are_warned_of(tmp_p
 
 def test_inspect_shows_what_there_is_before_it_says_why_it_cannot_be_split(tmp_path, capsys):
     lines = inspect(str(write(tmp_path, rows_of(["yes", "no"]))), None)
-    assert any("labels (decision): no 20" in line for line in lines) and lines[-1].startswith("user: age: ")
+    assert any("labels (decision): no 20" in line for line in lines) and lines[-1].startswith("user: colour: ")
     few = write(tmp_path, rows_of(["yes"] * 39 + ["no"]), "few.csv")
     with pytest.raises(UserError, match="'no' has 1 case"):
         inspect(str(few), "decision")

@@ -223,7 +223,15 @@ def _chosen_columns(settings: CaseSettings, file: CaseFile, templates: dict) -> 
     if not columns:
         remedy = "name some in data.features or data.text"
         raise CaseSettingError("features", f"{settings.path} has no column that tells cases apart", remedy)
-    return [column if column.kind not in TELLS_NOTHING else _as_shown(column) for column in columns.values()], left_out
+    found = [column if column.kind not in TELLS_NOTHING else _as_shown(column) for column in columns.values()]
+    return sorted(found, key=_variety) if "{features}" in template and not asked else found, left_out
+
+
+def _variety(column: Column) -> tuple[int, int]:
+    """A key that puts columns first in which cases are alike: prompts that begin alike are computed together."""
+    if column.kind == "choice":
+        return 0, -max(column.weights)
+    return (1, column.n_distinct) if column.kind == "number" else (2, 0)
 
 
 def _as_shown(column: Column) -> Column:
