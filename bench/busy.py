@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -200,11 +201,14 @@ def main(arguments=None) -> None:
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--one", choices=list(ITEMS), help="be a measured process")
     options = parser.parse_args(arguments)
+    if "ours" not in options.ways:
+        parser.error("--ways: leaves out ours, which is compared with the others")
     options.output, options.work = options.output.resolve(), options.work.resolve()
     os.chdir(ROOT)
     if options.one:
         work(options.one, options.threads, options.work)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the programs beside end with this one
     import bench
 
     bench.draw(bench.inputs([])[0], options.work)  # once: the measured processes start together
