@@ -15,6 +15,8 @@ def test_a_matrix_of_fifty_labels_fits_a_page_and_one_of_few_shows_numbers(tmp_p
     assert 50 * many["width"]["step"] <= 520 and 50 * many["height"]["step"] <= 520
     assert [layer["mark"]["type"] for layer in many["layer"]] == ["rect"]
     assert [layer["mark"]["type"] for layer in few["layer"]] == ["rect", "text"]
+    encoding = many["layer"][0]["encoding"]  # empty cells are not drawn, and labels that nobody gave keep their place
+    assert [len(encoding[axis]["scale"]["domain"]) for axis in "xy"] == [50, 50]
 
 
 def test_labels_stand_in_charts_as_they_are(tmp_path):

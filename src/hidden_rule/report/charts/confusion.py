@@ -78,10 +78,23 @@ def matrix(rows: pl.DataFrame, panel: Panel, results: Results) -> alt.LayerChart
     side = width_of(results) if is_narrow(results) else SIDE
     cell = max(34, min(58, width_of(results) // (2 * len(labels)))) if is_small else max(5, side // len(labels))
     font = alt.Undefined if is_small else min(10, cell - 2)
+    rows = rows if is_small else rows.filter(pl.col("n") > 0)  # thousands of empty cells would be half of a page
     beside = alt.Axis(labelFontSize=font) if panel.is_first else None
     base = alt.Chart(rows).encode(
-        x=alt.X("predicted:N", sort=columns, title="predicted", axis=alt.Axis(labelAngle=-40, labelFontSize=font)),
-        y=alt.Y("label:N", sort=labels, title="true decision", axis=beside),
+        x=alt.X(
+            "predicted:N",
+            sort=columns,
+            scale=alt.Undefined if is_small else alt.Scale(domain=columns),
+            title="predicted",
+            axis=alt.Axis(labelAngle=-40, labelFontSize=font),
+        ),
+        y=alt.Y(
+            "label:N",
+            sort=labels,
+            scale=alt.Undefined if is_small else alt.Scale(domain=labels),
+            title="true decision",
+            axis=beside,
+        ),
         tooltip=["label:N", "predicted:N", "n:Q", *percent_tooltips("share")],
     )
     shade = alt.Color("share:Q", scale=alt.Scale(domain=[0, 1], scheme="blues"), legend=None)
