@@ -213,7 +213,6 @@ def main(arguments=None) -> None:
 
     bench.draw(bench.inputs([])[0], options.work)  # once: the measured processes start together
     results = measure.circumstances()
-    results["settings"] = {key: getattr(options, key) for key in ("repeats", "warm", "seconds")}
     kept = json.loads(options.output.read_text()) if options.output.is_file() else {}
     results["words"] = {"items": ITEMS, "beside": {name: programs.words for name, programs in BESIDE.items()}}
     results["words"]["ways"] = {name: way.words for name, way in WAYS.items()}

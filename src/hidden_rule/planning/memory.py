@@ -7,7 +7,7 @@
                   keeps without dropout under fused attention (after Korthikanti et al. 2022, arXiv 2205.05198, section
                   4.1); under gradient checkpointing bytes · width, and one layer's whole
     logits        10 bytes a scored token and word of the vocabulary
-    cache         2 · bytes · keys a position and layer, of the rows that are generated at a time: each holds its prompt
+    generation    2 · bytes · keys a position and layer, of the rows that are generated at a time: each holds its prompt
                   and its reply, and 10 bytes a word of the vocabulary for its next token
 
 The published peaks of the 14B shape on a GPU (results/published/gpu.json) are met within 5%. On a CPU the files' pages

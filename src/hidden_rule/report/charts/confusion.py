@@ -83,18 +83,11 @@ def matrix(rows: pl.DataFrame, panel: Panel, results: Results) -> alt.LayerChart
     base = alt.Chart(rows).encode(
         x=alt.X(
             "predicted:N",
-            sort=columns,
-            scale=alt.Undefined if is_small else alt.Scale(domain=columns),
+            scale=alt.Scale(domain=columns),
             title="predicted",
             axis=alt.Axis(labelAngle=-40, labelFontSize=font),
         ),
-        y=alt.Y(
-            "label:N",
-            sort=labels,
-            scale=alt.Undefined if is_small else alt.Scale(domain=labels),
-            title="true decision",
-            axis=beside,
-        ),
+        y=alt.Y("label:N", scale=alt.Scale(domain=labels), title="true decision", axis=beside),
         tooltip=["label:N", "predicted:N", "n:Q", *percent_tooltips("share")],
     )
     shade = alt.Color("share:Q", scale=alt.Scale(domain=[0, 1], scheme="blues"), legend=None)

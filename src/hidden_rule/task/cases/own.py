@@ -224,7 +224,8 @@ def _chosen_columns(settings: CaseSettings, file: CaseFile, templates: dict) -> 
         remedy = "name some in data.features or data.text"
         raise CaseSettingError("features", f"{settings.path} has no column that tells cases apart", remedy)
     found = [column if column.kind not in TELLS_NOTHING else _as_shown(column) for column in columns.values()]
-    return sorted(found, key=_variety) if "{features}" in template and not asked else found, left_out
+    is_ordered = "{features}" not in template or settings.features or settings.text
+    return found if is_ordered else sorted(found, key=_variety), left_out
 
 
 def _variety(column: Column) -> tuple[int, int]:
