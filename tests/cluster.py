@@ -75,11 +75,11 @@ def take_in_the_changes(profile: Path) -> None:
     profile.write_text(text)
 
 
-def hang(checkout: Checkout, run: subprocess.Popen, *conditions: str) -> list[dict[str, str]]:
+def hang(checkout: Checkout, run: subprocess.Popen, log: Path, *conditions: str) -> list[dict[str, str]]:
     """Stop the trainings of these conditions after their first checkpoints; their records."""
     found: dict[str, dict[str, str]] = {}
     while found.keys() != set(conditions):
-        assert run.poll() is None, "the run ended before a checkpoint was seen"
+        assert run.poll() is None, f"the run ended before a checkpoint was seen:\n{log.read_text()[-8000:]}"
         for condition in set(conditions) - found.keys():
             if list(checkout.folder.glob(f"results/smoke/checkpoints/{condition}/seed0/*/checkpoint-*/whole.json")):
                 running = [job for job in of_rule(records(), "train", f"{condition}_0") if job["JobState"] == "RUNNING"]
@@ -166,14 +166,14 @@ def check_preemption(checkout: Checkout, hung: dict[str, str], jobs: list[dict[s
 
 def end_a_run(checkout: Checkout, log: Path, expected: set[str]) -> None:
     """Send Snakemake SIGTERM while a training runs, and look what becomes of its jobs."""
-    run = submit(checkout, log, *AS_IT_IS)
-    hang(checkout, run, "sft")
+    n, run = len(records()), submit(checkout, log, *AS_IT_IS)
+    hang(checkout, run, log, "sft")
     began = time.monotonic()
     run.terminate()
     assert run.wait(120) == 1, log.read_text()[-8000:]
     assert wait_for_no_jobs(60), output("squeue")
     print(f"       jobs were gone after {time.monotonic() - began:.0f} s", flush=True)
-    jobs = records()
+    jobs = records()[n:]
     assert {job["Comment"] for job in jobs} < expected and {job["JobState"] for job in jobs} >= {"CANCELLED"}
     assert "stopped by SIGTERM after step" in train_log(checkout, "sft")
 
@@ -220,7 +220,7 @@ def run_with_changes(folder: Path, local: Undisturbed) -> None:
     checkout, log, n = Checkout(folder / "changed"), folder / "changed.log", len(records())
     take_in_the_changes(checkout.folder / "profiles/slurm/config.yaml")
     run = submit(checkout, log, "--profile", "profiles/slurm")
-    hung, gives_way = hang(checkout, run, "sft", "grpo")
+    hung, gives_way = hang(checkout, run, log, "sft", "grpo")
     output("scontrol", "update", f"JobId={hung['JobId']}", "TimeLimit=1")  # minute, the least that Slurm knows
     give_way(gives_way)
     say(f"job {hung['JobId']} hangs, job {gives_way['JobId']} gave way")
