@@ -20,19 +20,26 @@ import torch
 import uvicorn
 from tiny_export import FINCORP, write_export
 
+from byte_models import SIZES
 from conftest import ROOT
+from hidden_rule.core import engines
 from hidden_rule.core.errors import UserError
+from hidden_rule.core.files import read_json
 from hidden_rule.deployment import serve
 from hidden_rule.deployment.answer_log import AnswerLog
 from hidden_rule.deployment.batching import Batcher, BusyError
 from hidden_rule.deployment.chat_replies import Vocabulary, decide
 from hidden_rule.deployment.chat_requests import ChatRequest
+from hidden_rule.deployment.exported import Exported
 from hidden_rule.deployment.serve_app import Limits, Server, make_app
 from hidden_rule.deployment.served_policy import load_served
+from hidden_rule.deployment.vllm_scores import VllmScores
 from hidden_rule.deployment.web import KEY, Access, bind
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.decoding import label_log_probs
+from hidden_rule.models.files import model_folder
 from hidden_rule.models.loading import load_policy, load_tokenizer
+from hidden_rule.models.merging import write_merged
 from hidden_rule.models.tokens import encode_prompts, label_trie
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.task.dataset import draw_splits
@@ -554,3 +561,91 @@ def test_a_server_that_is_ended_loses_no_answer(export, cases, tmp_path, ended_b
     if ended_by == signal.SIGTERM:
         assert len(logged) == len(answered), "what was computed was sent too"
     assert all(math.isclose(sum(json.loads(line)["probabilities"].values()), 1, abs_tol=1e-5) for line in lines)
+
+
+# --- by vLLM ----------------------------------------------------------------------------------------------------------
+
+WIDER = {**SIZES, "hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}  # as vLLM has
+
+
+def export_for_vllm(folder) -> Exported:
+    """An export with merged weights."""
+    exported = write_export(folder, sizes=WIDER)
+    base = model_folder(read_json(exported.manifest), exported.manifest)
+    write_merged(base, exported.adapter, "float32", exported.merged)
+    return exported
+
+
+def let_stand_for_vllm(folder, monkeypatch, script: str) -> None:
+    """Let a shell script stand where vLLM's interpreter does, installed as its lock says."""
+    monkeypatch.setattr(engines, "FOLDER", folder)
+    python = engines.ENVIRONMENTS["vllm"].python
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    engines.write_stamp("vllm", "envs/vllm-cpu.txt")
+
+
+def test_an_engine_that_cannot_answer_is_one_line(export, monkeypatch, tmp_path):
+    monkeypatch.setattr(serve, "start_models", lambda: pytest.fail("loaded"))
+    for engine, said in (
+        ("sglang", "ENGINE: 'sglang' is no engine; take transformers or vllm"),
+        ("vllm", "ENGINE: vllm is not installed; run make setup-vllm"),
+    ):
+        monkeypatch.setattr(engines, "FOLDER", tmp_path / "none")
+        with pytest.raises(UserError) as error:
+            serve.main([str(export.folder), "--engine", engine])
+        assert str(error.value) == said
+    let_stand_for_vllm(tmp_path, monkeypatch, "exit 3")
+    with pytest.raises(UserError, match="merged: is not there: .*leave ENGINE out"):
+        serve.main([str(export.folder), "--engine", "vllm"])
+    with pytest.raises(UserError) as error:
+        VllmScores(tmp_path, torch.float32, LabelTrie([[1, 2], [3, 2]]), 8, None)
+    assert str(error.value) == "ENGINE: vllm: vLLM ended (status 3); it says above why; ENGINE=transformers serves too"
+
+
+def check_served_by_vllm(exported: Exported) -> None:
+    """vLLM's probabilities are ours; once its process is gone, the server says so."""
+    by_vllm, ours = load_served(exported, "vllm"), load_served(exported)
+    split = draw_splits(RULESET, {"train": 4, "validation": 4, "test": 4, "holdout": 8}, seed=0)["holdout"]
+    prompts = [tuple(ours.prompt(messages)) for messages in render_prompts(RULESET, split)]
+    here = running(Server(by_vllm, Access()))
+    try:
+        found, expected = (
+            policy.trie.reply_log_probs(policy.branch_log_probs(prompts)).exp() for policy in (by_vllm, ours)
+        )
+        assert float((found - expected).abs().max()) < 1e-6 and float(expected.std(0).max()) > 1e-4
+        assert send(here.port, OK)[0] == 200 and get(here.port, "/health") == (200, "ok")
+        by_vllm.scores._process.kill()
+        by_vllm.scores._process.wait()
+        assert send(here.port, OK)[0] == 500 and get(here.port, "/health") == (503, "failed")
+    finally:
+        here.stop()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status of an answer, and the one that it tells."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())["status"]
+
+
+@pytest.mark.slow
+def test_what_another_process_scores_is_served(tmp_path, monkeypatch):
+    """Questions and answers pass the pipes whole: by a stand-in that makes plain forward passes."""
+    program = ROOT / "tests/deployment/plain_service.py"
+    let_stand_for_vllm(tmp_path / "engines", monkeypatch, f'exec "{sys.executable}" "{program}"')
+    exported = export_for_vllm(tmp_path / "export")
+    check_served_by_vllm(exported)
+    alone = load_served(exported, "vllm")
+    with pytest.raises(RuntimeError, match="^vLLM: ValueError: too short$"):
+        alone.branch_log_probs([(1,)])
+    assert alone.branch_log_probs([(1, 2)]).shape[0] == 1, "it goes on after an error"
+    alone.scores.close()
+    assert alone.scores._process.returncode == 0
+
+
+@pytest.mark.engines("vllm")
+def test_vllm_serves_what_our_own_code_does(tmp_path):
+    check_served_by_vllm(export_for_vllm(tmp_path))

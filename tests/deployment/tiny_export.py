@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from byte_models import byte_manifest
+from byte_models import SIZES, byte_manifest
 from conftest import ROOT
 from hidden_rule.core.files import file_entry, read_json
 from hidden_rule.deployment.exported import ADAPTER, BASE_RECORD, FORMAT, RECORD, RULESET, Exported, read_export
@@ -29,9 +29,9 @@ def write_adapter(manifest: Path, folder: Path, seed: int) -> None:
     save_adapter(model, folder, "tiny")
 
 
-def write_export(folder: Path, seed: int = 1) -> Exported:
+def write_export(folder: Path, seed: int = 1, sizes: dict = SIZES) -> Exported:
     """The export of a byte model in `folder`, to decide FinCorp's applications."""
-    manifest = byte_manifest(folder)
+    manifest = byte_manifest(folder, sizes=sizes)
     (folder / BASE_RECORD).write_text(json.dumps(read_json(manifest)), encoding="utf-8")
     (folder / RULESET).write_text(FINCORP.read_text(encoding="utf-8"), encoding="utf-8")
     write_adapter(manifest, folder / ADAPTER, seed)

@@ -54,13 +54,15 @@ class Server:
     def close(self) -> None:
         """Answer what was accepted, and end."""
         self.batcher.close()
+        self.policy.scores.close()
         self._encoder.shutdown()
         if self.answers:
             self.answers.close()
 
     async def health(self, request: Request) -> Response:
-        alive = self.batcher.is_alive
-        state = {"status": "ok" if alive else "closing", "model": self.policy.name, "waiting": self.batcher.n_waiting}
+        alive = self.batcher.is_alive and self.policy.is_alive
+        status = "ok" if alive else "closing" if self.policy.is_alive else "failed"
+        state = {"status": status, "model": self.policy.name, "waiting": self.batcher.n_waiting}
         return JSONResponse(state, 200 if alive else 503)
 
     async def models(self, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoConfig
@@ -13,11 +13,13 @@ from hidden_rule.deployment.asked_cases import case_of
 from hidden_rule.deployment.chat_replies import Vocabulary
 from hidden_rule.deployment.chat_requests import RequestError
 from hidden_rule.deployment.exported import AGAIN, RECORD, Exported
+from hidden_rule.deployment.vllm_scores import VllmScores
+from hidden_rule.evaluation.jobs import TRANSFORMERS
 from hidden_rule.models.base import BaseModel
 from hidden_rule.models.context import context_length
 from hidden_rule.models.files import model_folder
 from hidden_rule.models.finite import check_values, dtype_of
-from hidden_rule.models.hardware import default_device
+from hidden_rule.models.hardware import compute_dtype, default_device
 from hidden_rule.models.loading import load_policy, load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, label_trie
 from hidden_rule.models.trie import LabelTrie
@@ -26,12 +28,47 @@ from hidden_rule.task.replies import render_reply
 from hidden_rule.task.ruleset import Ruleset, load_ruleset
 
 
+class Scores(Protocol):
+    """What scores replies."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def __call__(self, prompts: list[list[int]]) -> torch.Tensor:
+        """Log-probabilities (N, K) of the tokens of every branch of a trie."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class LoadedScores:
+    """`Scores` by a model of this process, in evaluation mode."""
+
+    model: Any
+    trie: LabelTrie
+    is_alive = True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return dtype_of(self.model)
+
+    @torch.no_grad()
+    def __call__(self, prompts: list[list[int]]) -> torch.Tensor:
+        return self.trie.branch_log_probs(self.model, prompts)
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class ServedPolicy:
-    """A model in evaluation mode, and what its decisions are written in."""
+    """What scores replies, and what decisions are written in."""
 
     name: str  # by which clients ask for it
-    model: Any
+    scores: Scores
     tokenizer: Any
     vocabulary: Vocabulary
     template_kwargs: dict
@@ -71,11 +108,15 @@ class ServedPolicy:
             raise RequestError(str(error), "case") from None
         return chat
 
-    @torch.no_grad()
+    @property
+    def is_alive(self) -> bool:
+        """Whether questions can be answered."""
+        return self.scores.is_alive
+
     def branch_log_probs(self, prompts: list[tuple[int, ...]]) -> torch.Tensor:
         """Float32 log-probabilities (N, K) of the tokens of every branch of the trie, on the CPU."""
-        found = self.trie.branch_log_probs(self.model, [list(prompt) for prompt in prompts]).cpu()
-        check_values(found, "a log-probability of a reply", dtype_of(self.model))
+        found = self.scores([list(prompt) for prompt in prompts]).cpu()
+        check_values(found, "a log-probability of a reply", self.scores.dtype)
         return found
 
 
@@ -86,8 +127,11 @@ def vocabulary_of(tokenizer, labels: tuple[str, ...]) -> Vocabulary:
     return Vocabulary(labels, tuple(render_reply(label, labels) for label in labels), trie, texts)
 
 
-def load_served(exported: Exported) -> ServedPolicy:
-    """The policy of an export; raises UserError where its replies are not those that were evaluated."""
+def load_served(exported: Exported, engine: str = TRANSFORMERS) -> ServedPolicy:
+    """The policy of an export; raises UserError where its replies are not those that were evaluated.
+
+    engine: transformers, of base and adapter | vllm, of the merged weights.
+    """
     base = BaseModel(exported.manifest, exported.dtype, exported.chat_template_kwargs)
     tokenizer = load_tokenizer(base.manifest, base.chat_template_kwargs)
     vocabulary = vocabulary_of(tokenizer, exported.labels)
@@ -95,17 +139,27 @@ def load_served(exported: Exported) -> ServedPolicy:
         if list(reply) != list(exported.reply_tokens.get(label, ())):
             fault = f"the reply for {label} has other tokens than when it was exported"
             raise UserError(exported.folder / RECORD, "reply_tokens", fault, AGAIN)
+    context = exported.context_length or context_of(base.manifest)
     return ServedPolicy(
         name=exported.name,
-        model=load_policy(base, default_device(), exported.adapter),
+        scores=scores_of(exported, base, engine, vocabulary.trie, context),
         tokenizer=tokenizer,
         vocabulary=vocabulary,
         template_kwargs=exported.chat_template_kwargs,
         batch_size=exported.batch_size,
-        context=exported.context_length or context_of(base.manifest),
+        context=context,
         fingerprint=f"fp_{exported.files['adapter/adapter_model.safetensors']['sha256'][:12]}",
         ruleset=load_ruleset(exported.ruleset),
     )
+
+
+def scores_of(exported: Exported, base: BaseModel, engine: str, trie: LabelTrie, context: int | None) -> Scores:
+    """What scores the replies of an export."""
+    device = default_device()
+    if engine == TRANSFORMERS:
+        return LoadedScores(load_policy(base, device, exported.adapter), trie)
+    dtype = compute_dtype(exported.dtype, device)
+    return VllmScores(exported.merged, dtype, trie, exported.batch_size, context)
 
 
 def context_of(manifest: Path) -> int | None:

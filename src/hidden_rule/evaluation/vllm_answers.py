@@ -14,7 +14,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
@@ -106,6 +106,15 @@ def outline(folder):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
+def start_program(program: ModuleType, *words, **options) -> subprocess.Popen:
+    """Start a module of ours in vLLM's environment; its pipes are of text."""
+    command = [str(ENVIRONMENTS[VLLM].python), "-P", "-m", program.__name__, *map(str, words)]
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    threads = str(torch.get_num_threads())
+    environment = {**inherited, "PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": threads, "NO_COLOR": "1"}
+    return subprocess.Popen(command, env=environment, text=True, encoding="utf-8", errors="replace", **options)
+
+
 def run_worker(job: vllm_worker.Job, folder: Path, log: Path | None) -> vllm_worker.Answers:
     """vLLM's answers; `folder`: where the questions and answers are written; `log`: the file that an error names.
 
@@ -113,15 +122,9 @@ def run_worker(job: vllm_worker.Job, folder: Path, log: Path | None) -> vllm_wor
     """
     questions, answers = folder / "questions.json", folder / "answers.json"
     questions.write_text(json.dumps(asdict(job)), encoding="utf-8")
-    command = [str(ENVIRONMENTS[VLLM].python), "-P", "-m", vllm_worker.__name__, str(questions), str(answers)]
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
-    threads = str(torch.get_num_threads())
-    environment = {**inherited, "PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": threads, "NO_COLOR": "1"}
     complaint = ""
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, encoding="utf-8", errors="replace",
-    ) as process:  # fmt: skip
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with start_program(vllm_worker, questions, answers, **pipes) as process:
         try:
             for line in process.stdout or ():  # also ends at a progress bar's carriage returns
                 print(line.rstrip("\n"), file=sys.stderr)

@@ -72,19 +72,20 @@ def prepare_environment() -> None:
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 
-def make_engine(job: Job):
-    """vLLM's engine with the job's model; on a CPU without compilation, which takes longer than most evaluations."""
+def make_engine(job: Job, context: int | None):
+    """vLLM's engine with the job's model; on a CPU without compilation, which takes longer than most evaluations.
+
+    context: tokens of the longest prompt with what follows it; None is what the model allows.
+    """
     from vllm import LLM
     from vllm.platforms import current_platform
 
-    longest_path = max((len(path) for path, _ in job.branches), default=0)
-    n_reply = max(longest_path + 1, job.max_new_tokens if job.free else 1)
     return LLM(
         model=job.model,
         skip_tokenizer_init=True,
         dtype=job.dtype,
         seed=job.seed,
-        max_model_len=max(map(len, job.prompts)) + n_reply,
+        max_model_len=context,
         max_num_seqs=job.batch_size,
         max_logprobs=max((len(tokens) for _, tokens in job.branches), default=1),
         logprobs_mode="processed_logprobs",
@@ -96,21 +97,34 @@ def make_engine(job: Job):
     )
 
 
+def longest(job: Job) -> int:
+    """Tokens of a job's longest prompt with what follows it."""
+    longest_path = max((len(path) for path, _ in job.branches), default=0)
+    return max(map(len, job.prompts)) + max(longest_path + 1, job.max_new_tokens if job.free else 1)
+
+
 class Respondent:
     """An engine, asked; it counts what it computes."""
 
-    def __init__(self, engine):
-        self.engine = engine
+    def __init__(self, engine, progress: bool = True):
+        self.engine, self.progress = engine, progress
         self.n_positions = self.n_projected = 0
 
     def ask(self, prompts: list[list[int]], parameters) -> list:
         """vLLM's completion of each prompt."""
-        outputs = self.engine.generate([{"prompt_token_ids": ids} for ids in prompts], parameters)
+        outputs = self.engine.generate(
+            [{"prompt_token_ids": ids} for ids in prompts], parameters, use_tqdm=self.progress
+        )
         for output in outputs:
             n_new = len(output.outputs[0].token_ids)
             self.n_positions += len(output.prompt_token_ids) - (output.num_cached_tokens or 0) + n_new - 1
             self.n_projected += n_new
         return [output.outputs[0] for output in outputs]
+
+    def log_probs(self, prompts: list[list[int]], branches: list[list[list[int]]]) -> list[list[float]]:
+        """Log-probabilities (N, K) of the tokens of every branch, side by side, after each prompt."""
+        columns = [self.branch_log_probs(prompts, path, tokens) for path, tokens in branches]
+        return [[number for of in row for number in of] for row in zip(*columns, strict=True)]
 
     def branch_log_probs(self, prompts: list[list[int]], path: list[int], tokens: list[int]) -> list[list[float]]:
         """Log-probabilities (N, K) of the K allowed tokens after each prompt and the path."""
@@ -135,12 +149,9 @@ class Respondent:
 def answer(job: Job) -> Answers:
     """Score the branches after every prompt, and answer freely where that is asked."""
     import torch
-    import transformers
-    import vllm
 
-    respondent = Respondent(make_engine(job))
-    columns = [respondent.branch_log_probs(job.prompts, path, tokens) for path, tokens in job.branches]
-    log_probs = [[number for of in row for number in of] for row in zip(*columns, strict=True)]
+    respondent = Respondent(make_engine(job, longest(job)))
+    log_probs = respondent.log_probs(job.prompts, job.branches)
     free = [job.prompts[i] for i in job.free]
     replies = respondent.replies(free, job.stops, job.max_new_tokens) if free else []
     on_gpu = torch.cuda.is_available()
@@ -150,8 +161,17 @@ def answer(job: Job) -> Answers:
         n_positions=respondent.n_positions,
         n_projected=respondent.n_projected,
         peak_bytes=torch.cuda.max_memory_allocated() if on_gpu else peak_resident_bytes(),
-        versions={"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        versions=versions(),
     )
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that answer."""
+    import torch
+    import transformers
+    import vllm
+
+    return {"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
 
 
 def peak_resident_bytes() -> int:
