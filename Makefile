@@ -18,7 +18,7 @@
 # make compare   two finished runs on one page: A=results/laptop B=results/mine, see docs/comparing.md
 # make paper     tables, figures, methods and BibTeX of a finished run as one zip: RESULTS=results/seeds, FONT=Arial
 # make export    a trained run as a folder that serves, with model card and parity: RESULTS=results/laptop CONDITION=sft SEED=0, see docs/deployment.md
-# make serve     an exported adapter as an OpenAI-compatible server: EXPORT=results/laptop/export/sft-seed0 [PORT=8000 LOG=answers.jsonl]
+# make serve     an exported adapter as an OpenAI-compatible server: EXPORT=results/laptop/export/sft-seed0 [PORT=8000 LOG=answers.jsonl ENGINE=vllm]
 # make ask       a case put to every condition, on a page or at once: RESULTS=results/laptop [CASE='{"nps": 12, …}' SEED=0 PORT=8010]
 # make monitor   has accuracy or the mix of decisions moved? RESULTS=results/laptop CONDITION=sft DATA=new.csv [SEED LABEL AGAINST FAIL]
 # make docs      the documentation as a site, links checked: site/index.html
@@ -88,8 +88,9 @@ setup-vllm: .engines/vllm/installed.json
 
 test-engines: export OMP_NUM_THREADS := 1
 test-engines: export OMP_WAIT_POLICY := passive
-test-engines: $(VENV)/.installed-test setup-verl setup-openrlhf setup-vllm
-	$(BIN)/python -m pytest -n0 -m engines
+test-engines: $(VENV)/.installed-test
+	+@$(MAKE) --no-print-directory --jobs=3 setup-verl setup-openrlhf setup-vllm
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m engines
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
@@ -172,7 +173,7 @@ export: setup
 # HOST counts where it is given to make: some shells and conda have one in the environment.
 serve: setup
 	@$(BIN)/python -m hidden_rule.deployment.serve $(if $(filter command,$(origin HOST)),--host "$$HOST") $(if $(PORT),--port "$$PORT") \
-	  $(if $(LOG),--log "$$LOG") -- "$$EXPORT"
+	  $(if $(LOG),--log "$$LOG") $(if $(ENGINE),--engine "$$ENGINE") -- "$$EXPORT"
 
 ask: export RESULTS := $(RESULTS)
 ask: setup
