@@ -46,6 +46,7 @@ from hidden_rule.task.dataset import draw_splits
 from hidden_rule.task.prompts import render_prompts
 from hidden_rule.task.replies import parse_reply
 from hidden_rule.task.ruleset import load_ruleset
+from stand_ins import stand_in
 
 RULESET = load_ruleset(FINCORP)
 MODEL = "tiny/sft-seed0"
@@ -576,16 +577,6 @@ def export_for_vllm(folder) -> Exported:
     return exported
 
 
-def let_stand_for_vllm(folder, monkeypatch, script: str) -> None:
-    """Let a shell script stand where vLLM's interpreter does, installed as its lock says."""
-    monkeypatch.setattr(engines, "FOLDER", folder)
-    python = engines.ENVIRONMENTS["vllm"].python
-    python.parent.mkdir(parents=True)
-    python.write_text(f"#!/bin/sh\n{script}\n")
-    python.chmod(0o755)
-    engines.write_stamp("vllm", "envs/vllm-cpu.txt")
-
-
 def test_an_engine_that_cannot_answer_is_one_line(export, monkeypatch, tmp_path):
     monkeypatch.setattr(serve, "start_models", lambda: pytest.fail("loaded"))
     for engine, said in (
@@ -596,7 +587,7 @@ def test_an_engine_that_cannot_answer_is_one_line(export, monkeypatch, tmp_path)
         with pytest.raises(UserError) as error:
             serve.main([str(export.folder), "--engine", engine])
         assert str(error.value) == said
-    let_stand_for_vllm(tmp_path, monkeypatch, "exit 3")
+    stand_in("vllm", tmp_path, monkeypatch, "exit 3")
     with pytest.raises(UserError, match="merged: is not there: .*leave ENGINE out"):
         serve.main([str(export.folder), "--engine", "vllm"])
     with pytest.raises(UserError) as error:
@@ -635,7 +626,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 def test_what_another_process_scores_is_served(tmp_path, monkeypatch):
     """Questions and answers pass the pipes whole: by a stand-in that makes plain forward passes."""
     program = ROOT / "tests/deployment/plain_service.py"
-    let_stand_for_vllm(tmp_path / "engines", monkeypatch, f'exec "{sys.executable}" "{program}"')
+    stand_in("vllm", tmp_path / "engines", monkeypatch, f'exec "{sys.executable}" "{program}"')
     exported = export_for_vllm(tmp_path / "export")
     check_served_by_vllm(exported)
     alone = load_served(exported, "vllm")

@@ -17,7 +17,6 @@ import torch
 from conftest import ROOT
 from hidden_rule.core import engines
 from hidden_rule.core.costs import read_costs
-from hidden_rule.core.engines import ENVIRONMENTS
 from hidden_rule.core.errors import SettingError, UserError
 from hidden_rule.core.tables import read_table, write_table
 from hidden_rule.evaluation import vllm_answers, vllm_worker
@@ -29,6 +28,7 @@ from hidden_rule.models.base import BaseModel
 from hidden_rule.models.loading import load_model
 from hidden_rule.task.dataset import dataset_schema, draw_splits
 from hidden_rule.task.ruleset import load_ruleset
+from stand_ins import stand_in
 
 LORA = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 QUESTIONS = vllm_worker.Job("folder", "float32", [[1, 2]], [], [0], [0], 4, 8)
@@ -64,15 +64,6 @@ def test_rollouts_by_vllm_need_it_in_the_trainings_own_environment(grpo, conditi
     )
 
 
-def program(tmp_path, monkeypatch, text: str) -> None:
-    """Let `text`, a shell script, stand where vLLM's interpreter does."""
-    monkeypatch.setattr(engines, "FOLDER", tmp_path)
-    python = ENVIRONMENTS["vllm"].python
-    python.parent.mkdir(parents=True)
-    python.write_text(f"#!/bin/sh\n{text}\n")
-    python.chmod(0o755)
-
-
 @pytest.mark.parametrize(
     ("script", "said"),
     [
@@ -89,7 +80,7 @@ def program(tmp_path, monkeypatch, text: str) -> None:
     ],
 )
 def test_a_failure_is_one_line_that_names_the_log(tmp_path, monkeypatch, script, said):
-    program(tmp_path / "engines", monkeypatch, script)
+    stand_in("vllm", tmp_path / "engines", monkeypatch, script)
     with pytest.raises(SettingError) as error:
         vllm_answers.run_worker(QUESTIONS, tmp_path, Path("logs/evaluate/sft_seed0.log"))
     line = str(error.value)
@@ -100,9 +91,8 @@ def test_a_failure_is_one_line_that_names_the_log(tmp_path, monkeypatch, script,
 def test_what_the_worker_prints_is_passed_on(tmp_path, monkeypatch, capfd):
     answers = vllm_worker.Answers([], [[5]], 2, 1, 3, {"vllm": "9"})
     (tmp_path / "made.json").write_text(json.dumps(asdict(answers)))
-    program(
-        tmp_path / "engines", monkeypatch, f'echo loading; cp {tmp_path}/made.json "$5"; echo "$3 $OMP_NUM_THREADS"'
-    )
+    script = f'echo loading; cp {tmp_path}/made.json "$5"; echo "$3 $OMP_NUM_THREADS"'
+    stand_in("vllm", tmp_path / "engines", monkeypatch, script)
     assert vllm_answers.run_worker(QUESTIONS, tmp_path, None) == answers
     printed = capfd.readouterr().err.splitlines()
     assert printed == ["loading", f"hidden_rule.evaluation.vllm_worker {torch.get_num_threads()}", "answered by vllm 9"]
@@ -167,8 +157,7 @@ def test_what_another_process_answers_becomes_the_same_predictions(
 ):
     """Questions and answers pass the files whole: by a stand-in that makes plain forward passes."""
     worker = ROOT / "tests/evaluation/plain_worker.py"
-    program(tmp_path / "engines", monkeypatch, f'exec "{sys.executable}" "{worker}" "$4" "$5"')
-    engines.write_stamp("vllm", "envs/vllm-cpu.txt")
+    stand_in("vllm", tmp_path / "engines", monkeypatch, f'exec "{sys.executable}" "{worker}" "$4" "$5"')
     (folder := tmp_path / "predictions").mkdir()
     job = EvaluationJob(
         condition="sft", seed=0, base=BaseModel(tiny_manifest, "float32"), ruleset=ROOT / "rulesets/fincorp.yaml",
