@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 
 from plain_worker import answer
 
-from hidden_rule.evaluation.vllm_service import Service
+from hidden_rule.deployment.vllm_service import Service
 
 service = Service(**json.loads(sys.stdin.readline()))
 print(json.dumps({"versions": {"plain": "0"}}), flush=True)

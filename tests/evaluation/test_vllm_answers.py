@@ -104,10 +104,10 @@ def test_probabilities_that_are_not_of_the_valid_replies_alone_are_refused():
         vllm_answers.check_sums(torch.tensor([[0.25, 0.75], [0.25, 0.25]]).log())
 
 
-@pytest.mark.parametrize("program", ["vllm_worker", "vllm_service"])
+@pytest.mark.parametrize("program", ["evaluation.vllm_worker", "deployment.vllm_service"])
 def test_a_worker_needs_the_standard_library_alone(program):
     """vLLM's environment has none of our other packages."""
-    command = [sys.executable, "-S", "-P", "-c", f"import hidden_rule.evaluation.{program}"]
+    command = [sys.executable, "-S", "-P", "-c", f"import hidden_rule.{program}"]
     subprocess.run(command, check=True, env={"PYTHONPATH": str(ROOT / "src")})
 
 

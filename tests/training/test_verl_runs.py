@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -124,18 +123,6 @@ def log_of(job: TrainingJob) -> str:
     return (job.output.adapter.parent / "log").read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
-def saved(work: Path) -> int:
-    """The step of a training's latest checkpoint, 0 while there is none."""
-    tracker = work / "checkpoints" / "latest_checkpointed_iteration.txt"
-    return int(tracker.read_text() or 0) if tracker.exists() else 0
-
-
-def logged(work: Path) -> list[dict]:
-    """What verl logged of each step, by all attempts of a training."""
-    texts = [path.read_text(encoding="utf-8") for path in (work / "logs").glob("verl.*.jsonl")]
-    return [json.loads(line) for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def finish(process: subprocess.Popen, job: TrainingJob) -> None:
     assert process.wait(timeout=1800) == 0, log_of(job)
 
@@ -145,10 +132,11 @@ def killed_and_resumed(bandit) -> SimpleNamespace:
     """GRPO, killed with SIGKILL after its first checkpoint, and started again."""
     job = bandit.job("grpo", GRPO)
     work = job.checkpoints.root / job.checkpoints.identity / "verl"
+    run = SimpleNamespace(checkpoints=work / "checkpoints", logs=work / "logs")
     process = bandit.train(job, "grpo")
     until = time.monotonic() + 1800
     # verl logs a step after it saved it: a training killed in between lacks what was logged of that step
-    while not 0 < saved(work) <= len(logged(work)):
+    while not 0 < verl.Verl().saved(run) <= len(verl.read_logs(run)):
         assert process.poll() is None and time.monotonic() < until, log_of(job)
         time.sleep(0.2)
     started = psutil.Process(process.pid).children(recursive=True)
@@ -156,7 +144,7 @@ def killed_and_resumed(bandit) -> SimpleNamespace:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not psutil.wait_procs(started, timeout=120)[1]
-    step, folder = saved(work), job.output.adapter.parent
+    step, folder = verl.Verl().saved(run), job.output.adapter.parent
     shutil.copytree(work / "checkpoints" / f"global_step_{step}" / "actor", folder / "actor")
     finish(bandit.train(job, "grpo"), job)
     return SimpleNamespace(job=job, work=folder / "work", step=step, actor=folder / "actor", folder=folder)
@@ -192,7 +180,8 @@ def test_the_engine_scored_what_we_would_have_scored(killed_and_resumed, bandit)
 
 
 def test_weights_reach_the_rollout(killed_and_resumed):
-    off = [entry["data"][verl.OFF] for entry in logged(killed_and_resumed.work)]
+    steps = verl.read_logs(SimpleNamespace(logs=killed_and_resumed.work / "logs"))
+    off = [numbers[verl.OFF] for numbers in steps.values()]
     assert len(off) >= N_STEPS and max(off) < 1e-6
 
 

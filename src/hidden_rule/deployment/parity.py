@@ -29,7 +29,7 @@ from hidden_rule.deployment import plain_scores
 from hidden_rule.deployment.exported import ADAPTER, GGUF, GGUF_FILE, MERGED
 from hidden_rule.evaluation import vllm_worker
 from hidden_rule.evaluation.jobs import VLLM
-from hidden_rule.evaluation.vllm_answers import run_worker
+from hidden_rule.evaluation.vllm_answers import branches_of, run_worker
 from hidden_rule.models.hardware import default_device
 from hidden_rule.models.trie import LabelTrie
 
@@ -198,7 +198,7 @@ def checked_by_vllm(questions: Questions, folder: Path, say=print) -> Check:
         model=str((folder / MERGED).resolve()),
         dtype=questions.dtype,
         prompts=questions.prompt_tokens,
-        branches=[[list(branch.path), list(branch.tokens)] for branch in trie.branches],
+        branches=branches_of(trie),
         free=[],
         stops=[reply[-1] for reply in questions.replies],
         max_new_tokens=1,

@@ -60,8 +60,9 @@ class Server:
             self.answers.close()
 
     async def health(self, request: Request) -> Response:
-        alive = self.batcher.is_alive and self.policy.is_alive
-        status = "ok" if alive else "closing" if self.policy.is_alive else "failed"
+        can_score = self.policy.scores.is_alive
+        alive = self.batcher.is_alive and can_score
+        status = "ok" if alive else "closing" if can_score else "failed"
         state = {"status": status, "model": self.policy.name, "waiting": self.batcher.n_waiting}
         return JSONResponse(state, 200 if alive else 503)
 

@@ -35,7 +35,8 @@ class Scores(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     @property
-    def is_alive(self) -> bool: ...
+    def is_alive(self) -> bool:
+        """Whether prompts can be scored."""
 
     def __call__(self, prompts: list[list[int]]) -> torch.Tensor:
         """Log-probabilities (N, K) of the tokens of every branch of a trie."""
@@ -107,11 +108,6 @@ class ServedPolicy:
         except UserError as error:
             raise RequestError(str(error), "case") from None
         return chat
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether questions can be answered."""
-        return self.scores.is_alive
 
     def branch_log_probs(self, prompts: list[tuple[int, ...]]) -> torch.Tensor:
         """Float32 log-probabilities (N, K) of the tokens of every branch of the trie, on the CPU."""

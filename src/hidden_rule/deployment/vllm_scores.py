@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from hidden_rule.core.errors import UserError
-from hidden_rule.evaluation import vllm_service
-from hidden_rule.evaluation.vllm_answers import start_program
+from hidden_rule.deployment import vllm_service
+from hidden_rule.evaluation.vllm_answers import branches_of, start_program
 from hidden_rule.models.trie import LabelTrie
 
 KEY = "ENGINE"
@@ -26,9 +26,8 @@ class VllmScores:
     """
 
     def __init__(self, model: Path, dtype: torch.dtype, trie: LabelTrie, batch_size: int, context: int | None):
-        branches = [[list(branch.path), list(branch.tokens)] for branch in trie.branches]
         of_type = str(dtype).removeprefix("torch.")
-        service = vllm_service.Service(str(model.resolve()), of_type, branches, batch_size, context)
+        service = vllm_service.Service(str(model.resolve()), of_type, branches_of(trie), batch_size, context)
         self.dtype = dtype
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._process = start_program(vllm_service, **pipes, start_new_session=True)

@@ -58,7 +58,7 @@ def answer(job: EvaluationJob, tokenizer, trie: LabelTrie, asked: list[Asked]) -
             model=str(model.resolve()),
             dtype=str(dtype).removeprefix("torch."),
             prompts=[prompt for part in asked for prompt in part.prompts],
-            branches=[[list(branch.path), list(branch.tokens)] for branch in trie.branches],
+            branches=branches_of(trie),
             free=[i for i, is_free in enumerate(free) if is_free],
             stops=stops,
             max_new_tokens=job.settings["max_new_tokens"],
@@ -104,6 +104,11 @@ def outline(folder):
     """The network of a model folder without weights: shapes alone."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def branches_of(trie: LabelTrie) -> list[list[list[int]]]:
+    """Path and allowed tokens of each branch, as vLLM's programs are told them."""
+    return [[list(branch.path), list(branch.tokens)] for branch in trie.branches]
 
 
 def start_program(program: ModuleType, *words, **options) -> subprocess.Popen:

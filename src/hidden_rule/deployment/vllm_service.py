@@ -1,6 +1,6 @@
 """A model that vLLM keeps loaded, asked as questions come: a program of its own, in vLLM's environment.
 
-    .engines/vllm/bin/python -m hidden_rule.evaluation.vllm_service
+    .engines/vllm/bin/python -m hidden_rule.deployment.vllm_service
 
 It is spoken to in lines of JSON. The first one of its input is a `Service` as a dictionary, which is answered by
 `{"versions": {…}}` once the model is loaded; each one after it is a list of prompts (token ids), answered by
