@@ -94,6 +94,13 @@ def confirm_form(network, expected: Probe) -> None:
     raise SettingError("model.id", fault, "use a model whose output layer reads its last hidden states")
 
 
+def confirm_layers(network, expected: Probe) -> None:
+    """Raises UserError if a model with our norms and MLPs, but not our attention, does not compute what its own do."""
+    if fault := expected.fault(lambda rows: whole_logits(network, rows)):
+        fault = f"layers of {type(network).__name__} compute otherwise than ours of the same name ({fault})"
+        raise SettingError("model.id", fault, "use a model of another family")
+
+
 def first_exact(network, names: tuple[str, ...], expected: Probe) -> str | None:
     """Let a model compute attention by the first of `names` that is exact; why none is, else None."""
     fault = None
@@ -111,17 +118,11 @@ def first_exact(network, names: tuple[str, ...], expected: Probe) -> str | None:
 
 
 def choose_attention(network, device: torch.device, expected: Probe) -> str | None:
-    """Let a model compute attention by ours if that is exact, and confirm its logits' form; why not, else None."""
-    names = (attention.GPU, attention.CPU) if device.type == "cuda" else (attention.CPU,)
+    """Let a model compute attention by ours if that is exact; why not, else None."""
     if not attention_can_be_set(network):
-        confirm_form(network, expected)
         return "its layers look no attention up by name"
-    fault = first_exact(network, names, expected)
-    if fault is None:
-        return None
-    declared = logit_form(network)
-    confirm_form(network, expected)
-    return fault if logit_form(network) == declared else first_exact(network, names, expected)
+    names = (attention.GPU, attention.CPU) if device.type == "cuda" else (attention.CPU,)
+    return first_exact(network, names, expected)
 
 
 def own_probe(network) -> Probe:
@@ -177,11 +178,14 @@ def compare(network, device: torch.device) -> Kernels:
     with short_windows(config):
         set_attention(network, PLAIN)
         expected = own_probe(network)
-        fused = fuse(network)
         if not expected.is_finite():  # nothing can be compared; the first number that is used stops the job
             set_attention(network, attention.CPU)
-            return Kernels(attention.CPU, None, None, *fused, logit_form(network), finite=False)
+            return Kernels(attention.CPU, None, None, *fuse(network), logit_form(network), finite=False)
+        confirm_form(network, expected)  # while no layer is ours: what differs is the form, not a rounding
+        fused = fuse(network)
         attention_fault = choose_attention(network, device, expected)
+        if attention_fault is not None:
+            confirm_layers(network, expected)
         sharing_fault = shared_prefix.declared_fault(config)
         if sharing_fault is None:
             sharing_fault = expected.fault(lambda rows: packed_logits(network, rows))
