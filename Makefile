@@ -64,7 +64,7 @@ setup-verl: .engines/verl/installed.json
 .engines/verl/installed.json: LOCK = envs/verl.txt
 .engines/verl/installed.json: envs/verl.txt | $(VENV)/.installed
 	test -x .engines/verl/bin/python || $(PYTHON) -m venv .engines/verl
-	.engines/verl/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	.engines/verl/bin/python -m pip install --quiet --disable-pip-version-check $(if $(filter %.txt,$(LOCK)),--no-deps) -r $(LOCK)
 	$(BIN)/python -m hidden_rule.core.engines verl $(LOCK)
 
 setup-openrlhf: .engines/openrlhf/installed.json

@@ -4,7 +4,7 @@
 # - OpenRLHF asks for packages that are for GPUs alone (ring attention, kernels): it is installed without them;
 # - of flash-attn its Python files are used, not its kernels: they are not compiled;
 # - builds of torchvision, torchaudio, torchcodec and triton that vLLM asks for are for another torch: nothing here uses
-#   them, and what merely finds them fails.
+#   them, and what merely finds them fails. The lock names all else, and nothing is installed that it does not name.
 set -eu
 lock=$2
 folder=$(cd "$1" && pwd)
@@ -17,9 +17,8 @@ if [ "$(basename "$lock")" != openrlhf.txt ]; then
   exit
 fi
 grep -Ev '^(deepspeed|flash-attn|openrlhf)==' "$lock" > "$folder/requirements.txt"
-install -r "$folder/requirements.txt"
+install --no-deps -r "$folder/requirements.txt"
 install --no-deps --use-pep517 "$(pin deepspeed)"
 FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE \
   install --no-deps --no-build-isolation "$(pin flash-attn)"
 install --no-deps "$(pin openrlhf)"
-"$folder/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton

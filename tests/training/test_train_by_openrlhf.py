@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from types import SimpleNamespace
 
 import polars as pl
@@ -104,6 +104,15 @@ def history_of(job: TrainingJob, metric: str) -> list[float]:
     return rows.sort("step")["value"].to_list()
 
 
+def mean_kl(engine: Watched) -> float:
+    """Mean over steps of log(p of vLLM / p of the actor) of the drawn tokens: the KL divergence, 0 but for rounding.
+
+    In bfloat16 a step's is up to 0.003 to either side on some processors. Of a rollout that lags a step behind the mean
+    would be 0.1, as the rise of the rewards tells.
+    """
+    return mean(numbers["vllm_kl"] for numbers in engine.logs.values())
+
+
 def children_of(folder: Path) -> list[str]:
     """Processes that name a folder in their command or environment."""
     found = []
@@ -168,7 +177,7 @@ def test_the_policy_moves_to_the_best_reply(grpo):
 
 def test_weights_reach_vllm(grpo):
     assert len(grpo.engine.logs) == 8
-    assert max(abs(numbers["vllm_kl"]) for numbers in grpo.engine.logs.values()) < 1e-3
+    assert abs(mean_kl(grpo.engine)) < 1e-3
     assert grpo.engine.logs[1]["actor_grad_norm"] > 0  # later ones are 0 where all replies are the best one
 
 
@@ -203,7 +212,7 @@ def test_ppos_value_approaches_the_expected_reward(ppo):
     assert rewards[0] < 4.5 and sum(rewards[-2:]) / 2 > 8, rewards
     assert values[0] < 5 and abs(values[-1] - rewards[-1]) < 1.5, values  # a step's value is the mean over its updates
     assert losses[-1] < losses[0] / 2
-    assert median(abs(numbers["vllm_kl"]) for numbers in ppo.engine.logs.values()) < 1e-3
+    assert abs(mean_kl(ppo.engine)) < 1e-3
 
 
 def test_a_training_goes_on_from_an_adapter(bandit, grpo):

@@ -36,7 +36,7 @@ from hidden_rule.training.engines.verl_rollout import Request, Sampler
 from hidden_rule.training.job import CheckpointPlan, TrainingData, TrainingJob, TrainingOutput
 from hidden_rule.training.launch import Place, write_job
 
-pytestmark = pytest.mark.engines("verl")
+pytestmark = [pytest.mark.engines("verl"), pytest.mark.slow]
 REWARD = """
 import json
 
