@@ -8,6 +8,7 @@ set to a few tokens meanwhile, so that rows as short as these leave them.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
@@ -76,7 +77,9 @@ def rounded_otherwise(network, seed: int) -> Iterator[None]:
     """Within it outputs of linear layers and embeddings are moved at random, by half a step of their type at most."""
     generator = torch.Generator().manual_seed(seed)
 
-    def moved(module, inputs, output: torch.Tensor) -> torch.Tensor:
+    def moved(module, inputs, output):
+        if not isinstance(output, torch.Tensor):
+            return None  # of a family's own kind of layer: it stays as it is
         shares = torch.rand(output.shape, generator=generator).sub_(0.5).to(output.device)
         return output.float().mul_(1 + torch.finfo(output.dtype).eps * shares).to(output.dtype)
 
@@ -148,9 +151,13 @@ def probe(network) -> Probe:
 
 
 def rounding(network, expected: Probe) -> float:
-    """How far a network's logits are from those of its probe where it rounds otherwise: the median of a few passes."""
+    """How far a network's logits are from those of its probe where it rounds otherwise: the median of a few passes.
+
+    0 where those overflow, as in float16 at its limit.
+    """
     differences = []
     for seed in range(ROUNDINGS):
         with rounded_otherwise(network, seed):
             differences.append(expected.worst(own_logits(network, expected.rows)))
-    return median(differences)
+    middle = median(differences)
+    return middle if math.isfinite(middle) else 0.0
