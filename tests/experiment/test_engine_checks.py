@@ -108,7 +108,7 @@ def test_what_all_trainings_share(tmp_path, shared, said):
 @pytest.mark.parametrize(
     ("shared", "said"),
     [
-        ("model: {dtype: float32}", "model.dtype: is float32, and the engine openrlhf computes in bfloat16; set auto"),
+        ("model: {dtype: float16}", "model.dtype: is float16, and the engine openrlhf computes in bfloat16 or float32"),
         ("launch: {strategy: fsdp}", "launch.strategy: is fsdp, and the engine openrlhf shards its optimizer alone"),
         ("lora: {dropout: 0.1}", "lora.dropout: is 0.1, and the engine openrlhf has none"),
     ],

@@ -78,16 +78,16 @@ class Watched(OpenRLHF):
 
 @pytest.fixture(scope="module")
 def bandit(jobs, tmp_path_factory) -> SimpleNamespace:
-    """`bandit.make(name, method, settings)`: the job of the tiny model."""
+    """`bandit.make(name, method, settings, dtype)`: the job of the tiny model."""
     folder = tmp_path_factory.mktemp("bandit")
     manifest = byte_manifest(folder, 0.2, {**SIZES, **HEADS_FOR_VLLM})
     (folder / "reward.py").write_text(REWARD)
 
-    def make(name: str, method: str, settings: dict | None = None, **changes) -> TrainingJob:
+    def make(name: str, method: str, settings: dict | None = None, dtype: str = "bfloat16", **changes) -> TrainingJob:
         reward = {"file": str(folder / "reward.py"), "function": "reward"}
         own = {**jobs.config[method], **SETTINGS, "reward": reward, **(settings or {})}
         plan = CheckpointPlan(folder / name / "checkpoints", "bandit", steps=2)
-        base = BaseModel(manifest, "bfloat16")
+        base = BaseModel(manifest, dtype)
         return jobs.make(name, own, base=base, decoding="free", checkpoints=plan, **changes)
 
     return SimpleNamespace(make=make, folder=folder)
@@ -106,8 +106,8 @@ def history_of(job: TrainingJob, metric: str) -> list[float]:
 
 @pytest.fixture(scope="module")
 def grpo(bandit) -> SimpleNamespace:
-    """A finished training by GRPO."""
-    job = bandit.make("grpo", "grpo")
+    """A finished training by GRPO, in float32: log-probabilities of bfloat16 differ by the bound on `vllm_kl`."""
+    job = bandit.make("grpo", "grpo", dtype="float32")
     return SimpleNamespace(job=job, engine=train(job, "grpo", bandit.folder / "grpo.log"))
 
 
@@ -119,14 +119,14 @@ def test_the_policy_moves_to_the_best_reply(grpo):
 
 def test_weights_reach_vllm(grpo):
     assert len(grpo.engine.logs) == 8
-    assert max(abs(numbers["vllm_kl"]) for numbers in grpo.engine.logs.values()) < 1e-3
+    assert max(abs(numbers["vllm_kl"]) for numbers in grpo.engine.logs.values()) < 1e-5
     assert grpo.engine.logs[1]["actor_grad_norm"] > 0  # later ones are 0 where all replies are the best one
 
 
 def test_every_weight_of_the_adapter_moved(grpo):
     before, after = grpo.engine.before, grpo.engine.after
     assert before.keys() == after.keys() and len(after) == 2 * 4 * 2  # layers, q k v o, A and B
-    assert not any(torch.equal(before[name].bfloat16().float(), after[name]) for name in after)
+    assert not any(torch.equal(before[name], after[name]) for name in after)
     assert all(weight.dtype == torch.float32 for weight in after.values())
 
 
@@ -162,7 +162,7 @@ def children_of(folder: Path) -> list[str]:
 
 
 def test_a_killed_training_goes_on_and_leaves_nothing_behind(bandit, grpo, tmp_path):
-    job = bandit.make("killed", "grpo")
+    job = bandit.make("killed", "grpo", dtype="float32")
     (tmp_path / "job.json").write_text(json.dumps(job.as_json()))
     log = bandit.folder / "killed.log"
     words = [sys.executable, "-c", KILLED, str(tmp_path / "job.json"), str(log)]

@@ -97,9 +97,9 @@ def _check_shared(config: dict, at: tuple, engine: str) -> None:
 def _check_openrlhf(config: dict, at: tuple) -> None:
     """What OpenRLHF alone cannot do."""
     dtype, strategy = config["model"]["dtype"], config["launch"]["strategy"]
-    if dtype not in ("auto", "bfloat16"):
-        fault = f"is {dtype}, and the engine openrlhf computes in bfloat16"
-        raise ConfigFaultError(("model", "dtype"), fault, "set auto or bfloat16, or leave engine out", (at,))
+    if dtype == "float16":
+        fault = "is float16, and the engine openrlhf computes in bfloat16 or float32"
+        raise ConfigFaultError(("model", "dtype"), fault, "set auto, or leave engine out", (at,))
     if strategy != "ddp":
         fault = f"is {strategy}, and the engine openrlhf shards its optimizer alone"
         raise ConfigFaultError(("launch", "strategy"), fault, "take ddp, or leave engine out", (at,))

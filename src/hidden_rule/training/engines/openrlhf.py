@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors.torch import save_file
 
 from hidden_rule.core.engines import ENVIRONMENTS
@@ -23,7 +24,7 @@ from hidden_rule.models.tokens import turn_of
 from hidden_rule.training.engines.adapters import check_trained, start_weights
 from hidden_rule.training.engines.openrlhf_adapters import join_adapters, write_merged_start, write_new_start
 from hidden_rule.training.engines.openrlhf_command import Files, logical_gpus, train_command
-from hidden_rule.training.engines.openrlhf_patches import CPU, NEW_ADAPTER
+from hidden_rule.training.engines.openrlhf_patches import CPU, FLOAT32, NEW_ADAPTER
 from hidden_rule.training.engines.openrlhf_replies import ROLLOUT, Replies
 from hidden_rule.training.engines.processes import Processes
 from hidden_rule.training.engines.prompts import read_prompts
@@ -84,7 +85,8 @@ class OpenRLHF:
         """The trained adapter; with a start's it is joined to that."""
         check_rollout_policy(read_logs(run), run.place.log)
         trained, folder = files_of(run).trained, run.folder / "adapter"
-        before = {name: weight.bfloat16() for name, weight in start_weights(new_start(run)).items()}
+        computed = getattr(torch, run.dtype)
+        before = {name: weight.to(computed) for name, weight in start_weights(new_start(run)).items()}
         after = {name: weight.float() for name, weight in start_weights(trained).items()}
         check_trained(before, after, self.name, run.place.log)
         shutil.rmtree(folder, ignore_errors=True)
@@ -160,6 +162,7 @@ def variables_of(run: EngineRun) -> dict[str, str]:
         **run.variables,
         "PYTHONPATH": ":".join(map(str, paths)),
         NEW_ADAPTER: str(new_start(run)),
+        **({FLOAT32: "1"} if run.dtype == "float32" else {}),
         ROLLOUT: str(run.folder / "replies.json"),
         "PATH": f"{ENVIRONMENT.python.parent}:{os.environ['PATH']}",  # DeepSpeed looks for ninja there
         "TORCH_EXTENSIONS_DIR": str(ENVIRONMENT.folder / "extensions"),  # what DeepSpeed compiles for GPUs

@@ -4,7 +4,7 @@ What it has in common with TRL's GRPO here is asked for by name, since its defau
 schedule, one optimizer step a rollout, rewards that are not clipped, and no minimum of the learning rate.
 
 Where OpenRLHF departs from TRL:
-- It computes in bfloat16, the adapter's weights too, of which its optimizer keeps float32 ones.
+- In bfloat16 the adapter's weights are bfloat16 too, of which its optimizer keeps float32 ones.
 - The loss weighs each token by the ratio of its probabilities in trainer and rollout (1 up to rounding), and leaves out
   tokens whose ratio is not between 0.5 and 5. Only so it measures their difference, `vllm_kl`.
 """
@@ -80,7 +80,7 @@ def _models(run: EngineRun, files: Files) -> dict:
     return {
         "actor.model_name_or_path": files.model,
         "critic.model_name_or_path": files.model if run.method == "ppo" else None,
-        "ds.param_dtype": "bf16",
+        "ds.param_dtype": "bf16",  # in float32 too, which it has no word for: openrlhf_patches.py
         "ds.attn_implementation": "sdpa",
         "ds.zero_stage": 2,
         "ds.lora.rank": lora["r"],

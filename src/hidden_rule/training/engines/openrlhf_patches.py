@@ -17,6 +17,7 @@ from pathlib import Path
 VERSIONS = {"openrlhf": "0.11.2", "deepspeed": "0.19.6", "peft": "0.21.2"}
 CPU = "HIDDEN_RULE_OPENRLHF_CPU"  # environment: set where there is no GPU
 NEW_ADAPTER = "HIDDEN_RULE_NEW_ADAPTER"  # environment: the folder of the weights that training begins with
+FLOAT32 = "HIDDEN_RULE_FLOAT32"  # environment: set where all is to be computed in float32
 
 
 def check_versions(versions: dict[str, str]) -> None:
@@ -73,7 +74,7 @@ def base_checksums(peft) -> dict[str, int]:
 
     sums = {}
     for name, weight in peft.named_parameters():
-        if "lora_" not in name and weight.element_size() == 2:
+        if "lora_" not in name and weight.element_size() in (2, 4):
             sums[name] = int(weight.detach().contiguous().view(torch.int16).sum(dtype=torch.int64))
     return sums
 
@@ -100,10 +101,12 @@ def keep_order(module) -> None:
     module.DeepspeedStrategy.setup_dataloader = setup_dataloader
 
 
-def keep_order_and_base(module) -> None:
-    """The module's two changes."""
+def change_strategy(module) -> None:
+    """The module's three changes."""
     keep_order(module)
     check_base(module)
+    if os.environ.get(FLOAT32):
+        train_in_float32(module)
 
 
 def check_base(module) -> None:
@@ -122,6 +125,43 @@ def check_base(module) -> None:
         save(self, model, tokenizer, output_dir, **kwargs)
 
     module.DeepspeedStrategy.save_model = save_model
+
+
+def train_in_float32(module) -> None:
+    """DeepSpeed trains in the type that the weights have: OpenRLHF lets one choose among bfloat16 and float16 alone.
+
+    This, `load_float32` and `sample_in_float32` are needless once `--ds.param_dtype` knows fp32 and vLLM is given it.
+    """
+
+    def in_float32(make):
+        def get_config(self, *args, **kwargs):
+            return {**make(self, *args, **kwargs), "bf16": {"enabled": False}}
+
+        return get_config
+
+    strategy = module.DeepspeedStrategy
+    strategy.get_ds_train_config = in_float32(strategy.get_ds_train_config)
+    strategy.get_ds_eval_config = in_float32(strategy.get_ds_eval_config)
+
+
+def load_float32(module) -> None:
+    """Models are loaded in float32, where the job computes in it."""
+    import torch
+
+    if os.environ.get(FLOAT32):
+        module.convert_to_torch_dtype = lambda param_dtype: torch.float32
+
+
+def sample_in_float32(module) -> None:
+    """vLLM, which OpenRLHF always gives bfloat16, computes in float32, where the job does."""
+    make = module.EngineArgs.__post_init__
+
+    def in_float32(self):
+        self.dtype = "float32"
+        make(self)
+
+    if os.environ.get(FLOAT32):
+        module.EngineArgs.__post_init__ = in_float32
 
 
 def log_json(module) -> None:
@@ -225,7 +265,9 @@ def send_merged(module) -> None:
 EVERYWHERE = {
     "openrlhf.models.actor": begin_with_our_adapter,
     "openrlhf.models.model": train_whole_critic,
-    "openrlhf.utils.deepspeed.deepspeed": keep_order_and_base,
+    "openrlhf.utils.deepspeed.deepspeed": change_strategy,
+    "openrlhf.utils.utils": load_float32,
     "openrlhf.utils.logging_utils": log_json,
     "openrlhf.trainer.ray.ppo_actor": send_merged,
+    "vllm.engine.arg_utils": sample_in_float32,
 }
