@@ -293,3 +293,18 @@ def test_a_row_s_own_length_scales_its_positions_where_a_family_does_so(caplog):
                 expected = model.model(input_ids=ids, use_cache=False).last_hidden_state[0, len(start) :]
                 torch.testing.assert_close(states[: len(tail)], expected, atol=1e-4, rtol=1e-4)
         assert ("has its own scale" in caplog.text) == alone
+
+
+def test_a_row_alone_is_computed_as_in_a_batch(monkeypatch):
+    """Without gradients: where the plain computation sums in another order, a near-tie is decided otherwise alone."""
+    model = quick(tiny_model("llama").eval())
+    start, tails = list(range(1, 20)), [[40, 41], [42, 43]]
+    with torch.no_grad():
+        together = prefix.tail_states(model, [start], tails, [0, 0])
+        with monkeypatch.context() as changed:
+            changed.setattr(prefix, "run_whole", None)
+            alone = torch.cat([prefix.tail_states(model, [start], [tail], [0]) for tail in tails])
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+    with monkeypatch.context() as changed:
+        changed.setattr(prefix, "run_packed", None)  # with gradients a row that shares nothing has nothing to gain
+        torch.testing.assert_close(prefix.tail_states(model, [start], tails[:1], [0]), together[:1])

@@ -116,7 +116,7 @@ def base_folder(manifest: dict, results_folder: Path) -> Path:
     """
     if manifest["source"] == "package":
         named = Path(str(manifest.get("folder", "")))
-        tried = [named, results_folder.parents[1] / named, results_folder.parent / "models" / named.name]
+        tried = [results_folder.parents[1] / named, results_folder.parent / "models" / named.name, named]
     else:
         tried = [model_folder(manifest, results_folder / "model.json")]
     folder = next((path for path in tried if (path / "config.json").is_file()), None)

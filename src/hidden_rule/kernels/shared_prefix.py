@@ -179,6 +179,9 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
     """Last hidden states (N, T, H) at the tokens of each tail, tail i standing after `prompts[parent[i]]`.
 
     Tails are of T tokens at the most; beyond a tail's end the values mean nothing. Prompts may be empty.
+
+    Without gradients a row that is alone is packed too, though it shares nothing: so a prompt has the same states alone
+    as in a batch, where another order of sums would move bfloat16 logits by some of their last digits.
     """
     whole = [[*prompts[p], *tail] for p, tail in zip(parent, tails, strict=True)]
     starts = [len(prompts[p]) for p in parent]
@@ -187,7 +190,7 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
         fault = fault or "a row longer than its positions were trained for has its own scale"
     if fault is not None:
         log_once(model, fault)
-    if fault is not None or len(whole) == 1:
+    if fault is not None or (len(whole) == 1 and torch.is_grad_enabled()):
         states = run_whole(model, whole)
         return windows(states, torch.tensor(starts, device=states.device), max(map(len, tails)))
     states, paths = run_packed(model, whole)
