@@ -56,6 +56,15 @@ def test_a_file_of_cases_of_any_spelling(folder):
     assert read_experiment(["config.yaml", "experiments/yes.yaml"]).config["data"]["ruleset"] == "rulesets/yes.yaml"
 
 
+@pytest.mark.parametrize(("n", "n_trained", "epochs"), [(1500, 600, 4), (1960, 640, 3)])
+def test_as_many_cases_as_usual_are_trained_on_in_three_passes(folder, n, n_trained, epochs):
+    rows = [f"{i % 500},{i % 13},{'yes' if i % 3 else 'no'}" for i in range(n)]  # all differ
+    Path("past.csv").write_text("\n".join(["amount,days,decision", *rows]))
+    new_experiment("mine", "past.csv")
+    config = read_experiment(["config.yaml", "experiments/mine.yaml"]).config
+    assert (config["data"]["train"], config["sft"]["epochs"], config["grpo"]["epochs"]) == (n_trained, epochs, 3)
+
+
 def test_an_encoding_that_cannot_be_guessed_is_given(folder):
     rows = [f"{i * 7 % 50},{'批准' if i % 3 else '拒绝'}" for i in range(60)]
     Path("past.csv").write_bytes("\n".join(["年龄,判定", *rows]).encode("gb18030"))

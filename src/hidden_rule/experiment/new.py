@@ -66,7 +66,8 @@ def new_experiment(
         about, text, label = _of_data(name, nouns, data, label, encoding)
         write_text(text, ruleset_path)
         given = {"encoding": encoding} if encoding else {}
-        write_text(overlay_text(name, {"path": data, "label": label} | given), overlay_path)
+        named = {"path": data, "label": label} | given
+        write_text(overlay_text(name, named, n_trained=len(about.cases)), overlay_path)
     else:
         write_text(policy_text(name, nouns), ruleset_path)
         write_text(overlay_text(name, None), overlay_path)

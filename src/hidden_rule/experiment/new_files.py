@@ -3,7 +3,7 @@
 import json
 from string import Template
 
-from hidden_rule.task.cases.own import Contents
+from hidden_rule.task.cases.own import USUAL_SIZES, Contents
 from hidden_rule.task.nouns import CaseNouns
 from hidden_rule.task.ruleset import Feature, Ruleset
 
@@ -99,8 +99,9 @@ data:
   path: $path
   label: $label # the column of decisions
 $encoding  # id, group, time or split: columns that are no features; text: a column of free text. docs/own-data.md
-# decision_costs: what mistakes cost, docs/decision-costs.md
+$passes# decision_costs: what mistakes cost, docs/decision-costs.md
 """)
+PASSES = "sft: {epochs: 3} # passes over the cases; config.yaml has 4, which take a third longer: docs/own-data.md\n"
 
 DRAWN = """\
 # data: {train: 640, holdout: 1000} # cases that are drawn
@@ -164,10 +165,14 @@ def _predicate(feature: Feature) -> str:
     return f"{column} = '{value}'"
 
 
-def overlay_text(name: str, data: dict[str, str] | None) -> str:
-    """An overlay that names the ruleset; data: `path` and `label` of a file of cases, perhaps `encoding`, or None."""
+def overlay_text(name: str, data: dict[str, str] | None, n_trained: int = 0) -> str:
+    """An overlay that names the ruleset; data: `path` and `label` of a file of cases, perhaps `encoding`, or None.
+
+    n_trained: cases of the file to train on. As many as are usual need fewer passes.
+    """
     written = {key: as_yaml(value) for key, value in (data or {}).items()}
     encoding = f"  encoding: {written['encoding']}\n" if "encoding" in written else ""
-    section = DATA.substitute(written | {"encoding": encoding}) if data else DRAWN
+    passes = PASSES if n_trained >= USUAL_SIZES["train"] else ""
+    section = DATA.substitute(written | {"encoding": encoding, "passes": passes}) if data else DRAWN
     ruleset = as_yaml(f"rulesets/{name}.yaml")
     return OVERLAY.substitute(title=name, name=as_yaml(name), ruleset=ruleset, data=section)
