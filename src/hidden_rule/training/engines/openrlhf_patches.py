@@ -1,8 +1,8 @@
 """What is changed in OpenRLHF 0.11.2 and its vLLM, function by function, on import (`openrlhf_site/sitecustomize.py`).
 
-Each change says why, and what would make it needless. Those of EVERYWHERE are for GPUs as well; those of CPU
-(`openrlhf_cpu_patches.py`) name devices and send weights by another way, and compute nothing otherwise. With other
-versions than those that they were written for, all of them raise.
+Each change says why, and what would make it needless. Those of EVERYWHERE are for GPUs as well; those of IN_FLOAT32
+only where a job computes in it; those of CPU (`openrlhf_cpu_patches.py`) name devices and send weights by another way,
+and compute nothing otherwise. With other versions than those that they were written for, all of them raise.
 
 Runs in the environment of OpenRLHF: nothing but the standard library may be imported at the top.
 """
@@ -32,6 +32,8 @@ def check_versions(versions: dict[str, str]) -> None:
 def patches_of(name: str) -> list[Callable]:
     """What changes a module of this name, each called with it."""
     patches = [EVERYWHERE[name]] if name in EVERYWHERE else []
+    if os.environ.get(FLOAT32):
+        patches += [IN_FLOAT32[name]] if name in IN_FLOAT32 else []
     if os.environ.get(CPU):
         cpu = import_module("hidden_rule.training.engines.openrlhf_cpu_patches")
         patches += [cpu.PATCHES[name]] if name in cpu.PATCHES else []
@@ -101,12 +103,10 @@ def keep_order(module) -> None:
     module.DeepspeedStrategy.setup_dataloader = setup_dataloader
 
 
-def change_strategy(module) -> None:
-    """The module's three changes."""
+def keep_order_and_base(module) -> None:
+    """The module's two changes."""
     keep_order(module)
     check_base(module)
-    if os.environ.get(FLOAT32):
-        train_in_float32(module)
 
 
 def check_base(module) -> None:
@@ -145,23 +145,21 @@ def train_in_float32(module) -> None:
 
 
 def load_float32(module) -> None:
-    """Models are loaded in float32, where the job computes in it."""
+    """Models are loaded in float32, whatever the option says."""
     import torch
 
-    if os.environ.get(FLOAT32):
-        module.convert_to_torch_dtype = lambda param_dtype: torch.float32
+    module.convert_to_torch_dtype = lambda param_dtype: torch.float32
 
 
 def sample_in_float32(module) -> None:
-    """vLLM, which OpenRLHF always gives bfloat16, computes in float32, where the job does."""
+    """vLLM, which OpenRLHF always gives bfloat16, computes in float32."""
     make = module.EngineArgs.__post_init__
 
     def in_float32(self):
         self.dtype = "float32"
         make(self)
 
-    if os.environ.get(FLOAT32):
-        module.EngineArgs.__post_init__ = in_float32
+    module.EngineArgs.__post_init__ = in_float32
 
 
 def log_json(module) -> None:
@@ -265,9 +263,12 @@ def send_merged(module) -> None:
 EVERYWHERE = {
     "openrlhf.models.actor": begin_with_our_adapter,
     "openrlhf.models.model": train_whole_critic,
-    "openrlhf.utils.deepspeed.deepspeed": change_strategy,
-    "openrlhf.utils.utils": load_float32,
+    "openrlhf.utils.deepspeed.deepspeed": keep_order_and_base,
     "openrlhf.utils.logging_utils": log_json,
     "openrlhf.trainer.ray.ppo_actor": send_merged,
+}
+IN_FLOAT32 = {
+    "openrlhf.utils.deepspeed.deepspeed": train_in_float32,
+    "openrlhf.utils.utils": load_float32,
     "vllm.engine.arg_utils": sample_in_float32,
 }
