@@ -197,6 +197,26 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path):
     folders.check_room(tmp_path / "a/b", 1000)
 
 
+@pytest.mark.parametrize(
+    ("results", "there", "expected"),
+    [
+        ("own/results/run", ["own", "here"], "own/results/models/m"),  # not that of another project, where one stands
+        ("moved/run", ["moved", "here"], "moved/models/m"),
+        ("moved/run", ["here"], "here/results/models/m"),
+    ],
+)
+def test_the_base_is_that_of_the_runs_own_results(tmp_path, monkeypatch, results, there, expected):
+    for name in there:
+        folder = tmp_path / name / ("models/m" if name == "moved" else "results/models/m")
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    (tmp_path / "here").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "here")
+    manifest = {"source": "package", "id": "m", "folder": "results/models/m", "files": {"config.json": {"bytes": 2}}}
+    found = chosen.base_folder(manifest, tmp_path / results)
+    assert found.resolve() == tmp_path / expected
+
+
 def test_base_files_are_copied_as_recorded_and_nowhere_else(tmp_path):
     source = tmp_path / "source"
     source.mkdir()

@@ -1,5 +1,7 @@
 """The page's section on rules, in words that a person can read."""
 
+from types import SimpleNamespace
+
 import jinja2
 import polars as pl
 import pytest
@@ -121,6 +123,13 @@ def test_found_rules_are_shown_as_text_with_the_yaml_to_paste(tmp_path):
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATE.rpartition("/")[0]), autoescape=True)
     page = environment.get_template("report.html.j2").render(build_report(results))
     assert "<b>a</b>" not in page and "team is &lt;b&gt;a&lt;/b&gt;" in page
+
+
+def test_without_stated_rules_decisions_deviate_from_the_most_frequent_one(tmp_path):
+    results = shown(tmp_path, found=[FOUND, ALL, {"kind": "rest", "n": 60, "n_departures": 2}])
+    results.ruleset = SimpleNamespace(**{**vars(results.ruleset), "rules": (), "default": None})
+    first, _, last = rules_page.section(results)["found"]["sentences"]
+    assert "deviate from the most frequent decision;" in first and "deviate from the most frequent decision;" in last
 
 
 def test_a_rule_that_is_known_needs_no_pasting(tmp_path):

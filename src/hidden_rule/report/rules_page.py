@@ -26,13 +26,17 @@ def section(results: Results) -> dict | None:
     """What the template shows; None without the tables, which older results do not have."""
     if results.rules is None and results.learnt_rules is None:
         return None
-    return {"found": found_part(results.rules), "learnt": learnt_part(results)}
+    ruleset = results.ruleset
+    stated = ruleset.default is not None or any(not rule.hidden for rule in ruleset.rules)
+    norm = "the stated rules" if stated else "the most frequent decision"
+    return {"found": found_part(results.rules, norm), "learnt": learnt_part(results)}
 
 
 # --- found in the decisions -------------------------------------------------------------------------------------------
 
 
-def found_part(rules: pl.DataFrame | None) -> dict | None:
+def found_part(rules: pl.DataFrame | None, norm: str) -> dict | None:
+    """What the search found; `norm`: what decisions are held against, in words."""
     if rules is None:
         return None
     whole, rest = (rules.filter(kind=kind).row(0, named=True) for kind in ("all", "rest"))
@@ -40,7 +44,7 @@ def found_part(rules: pl.DataFrame | None) -> dict | None:
     columns = ["rule", "decision", "verdict", "cases", "precision", "lift", "as good by chance", "known as"]
     known = rules.filter(pl.col("overlap").fill_null(0.0) >= SAME)["when"].to_list()
     return {
-        "sentences": found_sentences(candidates, whole, rest),
+        "sentences": found_sentences(candidates, whole, rest, norm),
         "table": table(CAPTION, columns, [candidate_cells(of) for of in candidates], wrap=True) if candidates else None,
         "yaml": as_yaml(rules.filter(~pl.col("when").is_in(known) | pl.col("when").is_null())),
     }
@@ -49,13 +53,13 @@ def found_part(rules: pl.DataFrame | None) -> dict | None:
 CAPTION = "Rules found in the decisions, measured on cases that were not searched: value and 95% CI"
 
 
-def found_sentences(candidates: list[dict], whole: dict, rest: dict) -> list[str]:
-    """How many decisions depart from what is stated, what was found, and what is left unexplained."""
+def found_sentences(candidates: list[dict], whole: dict, rest: dict, norm: str) -> list[str]:
+    """How many decisions depart from the norm, what was found, and what is left unexplained."""
     if not whole["n"]:
         return ["Too few cases to look for rules."]
     departing = f"{whole['n_departures']:,} of {whole['n']:,} cases ({percent(whole['n_departures'] / whole['n'])})"
     sentences = [
-        f"{departing} deviate from the stated rules; {whole['n_found_on']:,} others were searched for a cause."
+        f"{departing} deviate from {norm}; {whole['n_found_on']:,} others were searched for a cause."
     ]
     proposed = [of for of in candidates if of["verdict"] == "proposed"]
     for of in proposed:
@@ -67,7 +71,7 @@ def found_sentences(candidates: list[dict], whole: dict, rest: dict) -> list[str
         as_known = f", which is the hidden rule {of['hidden_rule']}" if (of["overlap"] or 0) >= SAME else ""
         sentences.append(f"Found: {of['says']} → {of['label']}{as_known}.")
     if proposed and rest["n"]:
-        left = f"{rest['n_departures']:,} of the {rest['n']:,} other cases deviate from the stated rules"
+        left = f"{rest['n_departures']:,} of the {rest['n']:,} other cases deviate from {norm}"
         sentences.append(f"{left}; no rule was found in them." if rest["n_departures"] else "No other case deviates.")
     if not proposed and whole["n_departures"]:
         sentences.append("No rule is supported: such departures are as likely to be errors.")
