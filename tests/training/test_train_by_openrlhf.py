@@ -6,6 +6,7 @@ reply holds, earns one more: a reward has to pay most for it.)
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,14 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from byte_models import SIZES, byte_manifest
 from hidden_rule.models.base import BaseModel
+from hidden_rule.training.engines import openrlhf
 from hidden_rule.training.engines.openrlhf import OpenRLHF, new_start, read_logs
+from hidden_rule.training.engines.openrlhf_replies import sample_seed
+from hidden_rule.training.engines.prompts import read_prompts
 from hidden_rule.training.engines.rollouts import read_rollouts
 from hidden_rule.training.engines.training import train_by_engine
 from hidden_rule.training.job import CheckpointPlan, TrainingJob
@@ -66,11 +71,21 @@ train_by_engine(OpenRLHF(), "grpo", job, Place(Path(sys.argv[2]), threads=2))
 
 
 class Watched(OpenRLHF):
-    """The engine, which keeps what a run's folder held at its end."""
+    """The engine, which has each checkpoint's adapter saved too, and keeps what a run's folder held at its end."""
+
+    def train(self, run, processes, look):
+        with pytest.MonkeyPatch.context() as patch:
+            compose = openrlhf.train_command
+            patch.setattr(openrlhf, "train_command", lambda *given: [*compose(*given), "--ckpt.save_hf"])
+            return super().train(run, processes, look)
 
     def adapter(self, run):
         folder = super().adapter(run)
         self.logs, self.rollouts, self.run = read_logs(run), read_rollouts(run.rollouts), run
+        self.prompts = read_prompts(run.prompts)
+        self.saved = run.place.log.with_suffix("")  # global_step<n>_hf of each
+        for each in run.checkpoints.glob("*_hf"):
+            shutil.copytree(each, self.saved / each.name)
         self.before = load_file(new_start(run) / "adapter_model.safetensors")
         self.after = load_file(run.folder / "adapter" / "adapter_model.safetensors")
         return folder
@@ -108,6 +123,7 @@ def history_of(job: TrainingJob, metric: str) -> list[float]:
 def grpo(bandit) -> SimpleNamespace:
     """A finished training by GRPO, in float32: log-probabilities of bfloat16 differ by the bound on `vllm_kl`."""
     job = bandit.make("grpo", "grpo", dtype="float32")
+    job = replace(job, checkpoints=replace(job.checkpoints, steps=1))
     return SimpleNamespace(job=job, engine=train(job, "grpo", bandit.folder / "grpo.log"))
 
 
@@ -121,6 +137,16 @@ def test_weights_reach_vllm(grpo):
     assert len(grpo.engine.logs) == 8
     assert max(abs(numbers["vllm_kl"]) for numbers in grpo.engine.logs.values()) < 1e-5
     assert grpo.engine.logs[1]["actor_grad_norm"] > 0  # later ones are 0 where all replies are the best one
+
+
+def test_weights_reach_vllm_in_bfloat16(bandit):
+    """Rounding moves a log-probability by 0.01, up or down: over the 1,024 replies of a step that averages out."""
+    job = bandit.make("rounded", "grpo", {"epochs": 1, "batch_size": 8, "group_size": 128})
+    engine = train(job, "grpo", bandit.folder / "rounded.log")
+    off = [abs(numbers["vllm_kl"]) for numbers in engine.logs.values()]
+    assert len(off) == 2 and max(off) < 1e-3, off
+    rewards = history_of(job, "reward")
+    assert rewards[1] > rewards[0] + 2, rewards  # the policy moved, and vLLM's with it
 
 
 def test_every_weight_of_the_adapter_moved(grpo):
@@ -138,14 +164,39 @@ def test_openrlhf_scores_what_we_would(grpo):
 
 
 def test_plain_peft_loads_the_adapter(grpo, bandit):
-    from transformers import AutoModelForCausalLM
-
     network = AutoModelForCausalLM.from_pretrained(bandit.folder / "model", dtype=torch.float32)
     model = PeftModel.from_pretrained(network, grpo.job.output.adapter)
     weights = {name: weight for name, weight in model.named_parameters() if "lora_" in name}
     trained = load_file(grpo.job.output.adapter / "adapter_model.safetensors")
     assert len(weights) == len(trained)
     assert all(torch.equal(weights[name.replace(".weight", ".default.weight")], trained[name]) for name in trained)
+
+
+def replies_of(adapter: Path, prompt: list[int], seeds: list[int], base: Path) -> list[str]:
+    """Replies of one token as vLLM draws them on a CPU: the largest ratio of probability to the seed's noise."""
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(network, adapter).eval()
+    with torch.no_grad():
+        probabilities = model(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = [torch.empty_like(probabilities).exponential_(generator=each) for each in generators]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    return [tokenizer.decode([int((probabilities / each).argmax())], skip_special_tokens=True) for each in noise]
+
+
+def test_plain_peft_answers_as_the_rollout_policy_did(grpo, bandit):
+    """The adapter saved before a step, loaded by PEFT, draws the very replies that vLLM drew in that step."""
+    engine, drawn = grpo.engine, {}
+    for place in range(4, 8 * 4):
+        seeds = [sample_seed(grpo.job.seed, place, sample) for sample in range(8)]
+        expected = sorted(each.reply for each in engine.rollouts if each.place == place)
+        for step in {1, place // 4}:
+            adapter = engine.saved / f"global_step{step}_hf"
+            drawn[step, place] = sorted(
+                replies_of(adapter, engine.prompts[place]["tokens"], seeds, bandit.folder / "model")
+            )
+        assert drawn[place // 4, place] == expected, place
+    assert all(drawn[1, place] != drawn[7, place] for place in range(28, 32))  # the first step's would not do
 
 
 def children_of(folder: Path) -> list[str]:
