@@ -58,9 +58,7 @@ def found_sentences(candidates: list[dict], whole: dict, rest: dict, norm: str) 
     if not whole["n"]:
         return ["Too few cases to look for rules."]
     departing = f"{whole['n_departures']:,} of {whole['n']:,} cases ({percent(whole['n_departures'] / whole['n'])})"
-    sentences = [
-        f"{departing} deviate from {norm}; {whole['n_found_on']:,} others were searched for a cause."
-    ]
+    sentences = [f"{departing} deviate from {norm}; {whole['n_found_on']:,} others were searched for a cause."]
     proposed = [of for of in candidates if of["verdict"] == "proposed"]
     for of in proposed:
         if not of["single_label"]:
