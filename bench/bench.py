@@ -104,8 +104,9 @@ def measure_training(name: str, arm: str, options) -> dict:
         gauge = measure.train_trl(setup, method, settings, updates)
     steps = gauge.steps(settings["gradient_checkpointing"])
     units = 1 if method == "sft" else prompts
+    once_s = gauge.kept_s / updates / config[method]["epochs"]  # a step's part of what is computed once for all passes
     return {
-        "unit_seconds": [seconds / units for seconds in steps["seconds"]],
+        "unit_seconds": [(seconds + once_s) / units for seconds in steps["seconds"]],
         "unit_positions": [positions / units for positions in steps["positions"]],
         "flops_per_s": [f / s for f, s in zip(steps["flops"], steps["seconds"], strict=True)],
         "n_prompts": prompts,

@@ -75,7 +75,7 @@ def train_ours(setup: Setup, method: str, settings: dict, stop_after: int, decod
     """The meter of a training by the pipeline itself, from the setup's start, without its validation passes."""
     from hidden_rule.training.watcher import Watcher
 
-    start = setup.start
+    start = replace(setup.start, validation=setup.start.validation.head(1))
     gauge = meter(start.model, stop_after, fused=start.device.type == "cuda")  # `shared_prefix.score_tokens`
 
     class TimedWatcher(Watcher):
@@ -85,6 +85,10 @@ def train_ours(setup: Setup, method: str, settings: dict, stop_after: int, decod
         def on_step_end(self, args, state, control, **kwargs):
             super().on_step_end(args, state, control, **kwargs)
             gauge.on_step_end(args, state, control)
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            gauge.kept_s = self.spending.meter.laps.seconds  # all that was timed so far
+            super().on_train_begin(args, state, control, **kwargs)
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             super().on_log(args, state, control, logs=logs, **kwargs)

@@ -5,6 +5,9 @@ import time
 import torch
 from transformers import TrainerCallback
 
+from hidden_rule.kernels.frozen_layers import share_frozen
+from hidden_rule.kernels.meter import plain
+from hidden_rule.kernels.shared_prefix import body, frozen_parts
 from measure import Counts, flops, sizes
 
 
@@ -17,12 +20,15 @@ class Meter(TrainerCallback):
     def __init__(self, model, stop_after: int):
         self.model, self.stop_after = model, stop_after
         self.counts, self.ends, self.marks, self.tokens = Counts(), [], [], []
+        self.kept_s = 0.0  # seconds of computing what frozen layers make of the rows, before the first update
+        self.share_with_gradient = 1 - share_frozen(body(plain(model)))
 
-    def add(self, positions: int, projected: int) -> None:
+    def add(self, positions: int, projected: int, share: float = 1.0) -> None:
+        """Positions that passed a share of the layers; below the first trained one nothing has gradients."""
         grad, now = torch.is_grad_enabled(), self.counts
         self.counts = Counts(
-            now.positions + positions,
-            now.grad_positions + positions * grad,
+            now.positions + round(positions * share),
+            now.grad_positions + round(positions * min(share, self.share_with_gradient)) * grad,
             now.projected + projected,
             now.grad_projected + projected * grad,
         )
@@ -30,7 +36,9 @@ class Meter(TrainerCallback):
     def on_backbone(self, module, args, kwargs):
         ids = kwargs.get("input_ids", args[0] if args else None)
         embeds = kwargs.get("inputs_embeds")
-        self.add(ids.numel() if ids is not None else embeds.shape[0] * embeds.shape[1], 0)
+        frozen = frozen_parts.get(module)
+        n = ids.numel() if ids is not None else embeds.shape[0] * embeds.shape[1]
+        self.add(n, 0, 1.0 if frozen is None else frozen.share)
 
     def on_head(self, module, args):
         self.add(0, args[0].numel() // args[0].shape[-1])

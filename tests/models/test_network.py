@@ -55,7 +55,7 @@ def inspect(folder, targets=QKVO, dtype="float32"):
     """Inspect a network with its folder's tokenizer, read without config.json, whose faults the inspection finds."""
     file = folder / "tokenizer.json"
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file)) if file.exists() else of_words()
-    return inspect_network(folder, tokenizer, dtype, targets, CPU)
+    return inspect_network(folder, tokenizer, dtype, (targets, 0), CPU)
 
 
 def the_line(folder, targets=QKVO, dtype="float32") -> str:

@@ -1,6 +1,8 @@
 """Estimates from a made-up table of times, by hand; budgets that refuse; checks of disk, memory and token."""
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,6 +54,19 @@ def test_seconds_of_a_job_by_hand(tmp_path):
     assert work_seconds(works["train", "sft"], rates).value == 10 + 640 * 2 + 800 * 0.1 + 1
     assert work_seconds(works["train", "sft"], rates).low == 10 + 640 * 1 + 800 * 0.1 + 1
     assert work_seconds(works["evaluate", "grpo"], rates).value == pytest.approx(10 + 1160 * 0.01 + 160 * 0.5)
+
+
+def test_what_frozen_layers_make_of_a_row_is_computed_once(tmp_path):
+    config = config_of(tmp_path, "experiment: planned\nlora: {last_layers: 10}\n")
+    works = {(job.rule, job.run.condition): work for job, work in works_of(config, planned_jobs(config)).items()}
+    assert works["train", "sft"].kept == works["train", "grpo"].kept == 640 + 160
+    assert works["evaluate", "sft"].kept == 0
+    rates = replace(rates_of(config), kept=exact(0.02))
+    assert work_seconds(works["train", "sft"], rates).value == 10 + 800 * 0.02 + 640 * 2 + 800 * 0.1 + 1
+    assert Rates.from_json(json.loads(json.dumps(rates.as_json())), "x") == rates
+    free = config_of(tmp_path, "experiment: planned\nlora: {last_layers: 10}\ndecoding: free\n")
+    works = {(job.rule, job.run.condition): work for job, work in works_of(free, planned_jobs(free)).items()}
+    assert works["train", "sft"].kept == 800 and works["train", "grpo"].kept == 0  # whose replies are new each time
 
 
 def test_a_limit_of_minutes_ends_a_training(tmp_path):

@@ -12,7 +12,7 @@ from hidden_rule.planning.machine import Gpu, Machine
 from hidden_rule.planning.memory import Model
 from hidden_rule.planning.model_facts import EMBEDDED
 from hidden_rule.planning.prompt_sizes import PromptSizes, prompt_sizes
-from hidden_rule.planning.weights import folder_shape, named_shape, typical_shape
+from hidden_rule.planning.weights import Tensor, folder_shape, named_shape, shape_of, typical_shape
 from hidden_rule.planning.workload import Kind
 
 GPU = Machine((Gpu("H200", 150.8, 989.0),), None, None, 16, None, cpu_bfloat16=False, real=False)
@@ -134,6 +134,19 @@ def test_memory_on_a_cpu_by_hand(tmp_path):
     assert need.least == need.weights + 16_000
     assert memory.itemsize("auto", CPU) == 2
     assert memory.itemsize("float32", CPU) == 4
+
+
+def test_an_adapter_in_the_last_layers_needs_no_activations_below(tmp_path):
+    config, shape, sizes = config_of(tmp_path), qwen3_14b(), PromptSizes(10, 20, 5)
+    kind = Kind("sft", "sft", "sft", {**config["sft"], "micro_batch_size": 2})
+    need = memory.of_training(Model(shape, 1000, 4, trained=0.25), kind, sizes, free=False, machine=CPU)
+    layer = 4 * (8 * 5120 + 4 * 17408)
+    assert need.activations == 60 * layer * 10 + 10 * 151936 * 10
+    assert shape.lora(16, LORA, 10) == shape.lora(16, LORA) / 4
+    tensors = {
+        f"model.layers.{i}.self_attn.q_proj.weight": Tensor((8, 4), 2) for i in range(12)
+    } | {"model.embed_tokens.weight": Tensor((99, 4), 2)}  # fmt: skip
+    assert shape_of(tensors, "a test").lora(3, ["q_proj"], 2) == 3 * (8 + 4) * 2  # 10 and 11, not 1 and 9
 
 
 def test_sharded_weights_are_shared_out():

@@ -178,7 +178,7 @@ def answer(step_s: list[float], waited: float = 0.0, least: float = 1.0) -> dict
     def bounds(seconds: float) -> tuple[float, float]:
         return least * seconds, seconds
 
-    trained = {"validated_s": bounds(0.1), "before_s": bounds(2.0), "write_s": bounds(1.0)}
+    trained = {"validated_s": bounds(0.1), "before_s": bounds(2.0), "kept_s": bounds(0.03), "write_s": bounds(1.0)}
     trained["step_s"] = [bounds(seconds) for seconds in step_s]
     asked = {"loaded_s": bounds(1.0), "structured_s": bounds(0.02), "free_s": bounds(0.2)}
     place = {"device": "cpu", "dtype": "bfloat16", "threads": 1, "waited_share": waited, "libraries_s": bounds(4.0)}
@@ -192,7 +192,7 @@ def test_rates_are_means_of_probes_medians(tmp_path):
     (step,) = rates.step.values()
     assert (step.value, step.low, step.high) == pytest.approx((1.6, 0.85 * 1.6, 1.15 * 1.6))
     assert rates.load.value == pytest.approx(6.0) and rates.write.value == pytest.approx(1.0) and rates.notes == ()
-    assert rates.structured["null"].value == pytest.approx(0.02)
+    assert rates.structured["null"].value == pytest.approx(0.02) and rates.kept.value == pytest.approx(0.03)
     free = rates.free["null"]  # a reply may end at half of its tokens
     assert (free.value, free.low, free.high) == pytest.approx((0.15, 0.085, 0.23))
     assert "1 thread, 2 side by side" in rates.origin

@@ -35,6 +35,8 @@ VARIANTS = {
 def train(tiny_jobs, root, start_from=None, method="sft", **checkpoint):
     """A training of 8 steps in two epochs of 4, in float32; its history without seconds, and its adapter's bytes."""
     decoding = "free" if method == "free" else "structured"
+    method, _, last = method.partition(", ")
+    lora = {**tiny_jobs.config["lora"], "last_layers": 1 if last else 0}
     variant, method = VARIANTS.get(method, {}), "grpo" if method in VARIANTS else method
     changes = {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "warmup_steps": 1, **variant}
     job = tiny_jobs.make(
@@ -44,6 +46,7 @@ def train(tiny_jobs, root, start_from=None, method="sft", **checkpoint):
         start_from=start_from,
         checkpoints=CheckpointPlan(root / "checkpoints", "a", **checkpoint),
         decoding=decoding,
+        lora=lora,
     )
     (train_grpo if method == "grpo" else train_sft)(job)
     weights = (root / "adapter" / "adapter_model.safetensors").read_bytes()
@@ -88,7 +91,11 @@ KILLS = [  # (steps between checkpoints, last step done)
     (2, 5),  # at an epoch's end, before its validation was kept; a step is done again
     (3, 7),  # in the middle of the second epoch
 ]
-RESUMED = [(*kill, method) for kill in KILLS for method in ("sft", "grpo", "exact", "curriculum")] + [(2, 5, "free")]
+RESUMED = [(*kill, method) for kill in KILLS for method in ("sft", "grpo", "exact", "curriculum")] + [
+    (2, 5, "free"),
+    (3, 7, "sft, last layer"),  # whose frozen layers' states are computed once more
+    (3, 3, "grpo, last layer"),
+]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,15 @@ def test_command_of_grpo_on_a_cpu(tmp_path):
 def test_settings_reach_the_command(tmp_path, changes, expected):
     found = options(train_command(run_of(tmp_path, {**GRPO, **changes}), Path("python"), FILES))
     assert {name: found.get(name) for name in expected} == expected
+
+
+def test_an_adapter_of_the_last_layers_is_named_layer_by_layer(tmp_path):
+    run = run_of(tmp_path, GRPO)
+    run = replace(run, job=replace(run.job, lora={**run.job.lora, "last_layers": 1}))
+    run.start.mkdir()
+    (run.start / "adapter_config.json").write_text('{"target_modules": ["29.self_attn.q_proj", "29.self_attn.v_proj"]}')
+    found = options(train_command(run, Path("python"), FILES))
+    assert found["ds.lora.target_modules"] == ["29.self_attn.q_proj", "29.self_attn.v_proj"]
 
 
 def test_command_on_gpus_shares_them_in_turns(tmp_path):

@@ -96,6 +96,7 @@ def packaged_model():
 # What an inspection looks at beside the model, its settings and the ruleset.
 INSPECTED = {
     "targets": config["lora"]["target_modules"],
+    "last_layers": config["lora"]["last_layers"],
     "limits": reply_limits(config),
     "oracle": "oracle" in [condition.get("prompt") for condition in config["conditions"].values()],
     "examples": any(isinstance(condition.get("prompt"), dict) for condition in config["conditions"].values()),

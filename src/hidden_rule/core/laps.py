@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from hidden_rule.core.usage import cpu_seconds, waited_seconds
 
 STEP = "step"  # the kind of laps that are optimizer steps
+KEPT = "kept"  # of those that compute what frozen layers make of a training's rows
 
 
 @dataclass(frozen=True)

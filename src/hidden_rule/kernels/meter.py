@@ -1,5 +1,8 @@
 """What a model computes: positions, counted where its parts are called, and seconds of its batches.
 
+A position that passes some of the layers alone counts as their share (`frozen_layers.py`); its gradient as the share of
+those from the first trained one on.
+
 Calls are counted by forward pre-hooks, whatever computes behind them: our kernels, a trainer's own forward pass,
 generation token by token. What another program generates (vLLM) is not counted.
 """
@@ -11,7 +14,8 @@ import torch
 
 from hidden_rule.core.flops import Counts, flops
 from hidden_rule.core.laps import Laps
-from hidden_rule.kernels.shared_prefix import body
+from hidden_rule.kernels.frozen_layers import share_frozen
+from hidden_rule.kernels.shared_prefix import body, frozen_parts
 
 meters: WeakKeyDictionary = WeakKeyDictionary()  # by causal model, without the adapter's wrapper
 
@@ -44,20 +48,24 @@ class Meter:
     def __init__(self, model):
         network = plain(model)
         self.sizes = sizes_of(model)
+        self.share_with_gradient = 1 - share_frozen(body(network))
         self.counts, self.calls, self.laps = Counts(), 0, Laps()
         meters[network] = self
         body(network).register_forward_pre_hook(self.on_backbone, with_kwargs=True)
         network.get_output_embeddings().register_forward_pre_hook(self.on_head)
         model.register_forward_pre_hook(self.on_fused, with_kwargs=True)
 
-    def add(self, positions: int, projected: int) -> None:
-        """Count positions of the backbone, and of the output layer."""
+    def add(self, positions: int, projected: int, share: float = 1.0) -> None:
+        """Count positions of the backbone, which passed a share of its layers, and of the output layer."""
         grad = torch.is_grad_enabled()
-        self.counts += Counts(positions, positions * grad, projected, projected * grad)
+        with_gradient = round(positions * min(share, self.share_with_gradient))
+        self.counts += Counts(round(positions * share), with_gradient * grad, projected, projected * grad)
 
     def on_backbone(self, module, args, kwargs) -> None:
         ids, embeddings = kwargs.get("input_ids", args[0] if args else None), kwargs.get("inputs_embeds")
-        self.add(ids.numel() if ids is not None else embeddings.shape[0] * embeddings.shape[1], 0)
+        n = ids.numel() if ids is not None else embeddings.shape[0] * embeddings.shape[1]
+        frozen = frozen_parts.get(module)
+        self.add(n, 0, 1.0 if frozen is None else frozen.share)
         self.calls += 1
 
     def on_head(self, module, args) -> None:

@@ -31,6 +31,7 @@ VECTOR = 32  # keys: bfloat16 numbers of an AVX-512 register; softmax over 127 t
 logged_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model
 LENGTH_ROPES = ("longrope", "dynamic")  # rotary embeddings that depend on the longest row
 probed_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model: what its loading found, or None
+frozen_parts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by body: FrozenLayers (frozen_layers.py)
 
 
 def body(model):
@@ -156,13 +157,8 @@ def pack(rows: list[list[int]], device) -> tuple[torch.Tensor, attention.PrefixT
     return torch.tensor(ids, device=device), tree, paths
 
 
-def run_packed(model, rows: list[list[int]]) -> tuple[torch.Tensor, list[list[int]]]:
-    """Last hidden states (N, H) of the tokens of rows' prefix tree, and the places of each row's tokens among them.
-
-    Each token is computed once; gradients flow back to everything that is shared. Raises RuntimeError if a layer did
-    not follow the tree.
-    """
-    ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
+def follow(model, ids: torch.Tensor, tree: attention.PrefixTree, n_layers: int) -> torch.Tensor:
+    """Last hidden states (N, H) of a prefix tree's tokens; RuntimeError unless `n_layers` layers followed the tree."""
     output = body(model)(
         input_ids=ids.unsqueeze(0),
         attention_mask=torch.zeros(1, 1, 1, 1, device=ids.device),  # four dimensions: transformers makes none itself
@@ -170,9 +166,23 @@ def run_packed(model, rows: list[list[int]]) -> tuple[torch.Tensor, list[list[in
         use_cache=False,
         prefix_tree=tree,
     )
-    if tree.n_calls != model.config.get_text_config().num_hidden_layers:
-        raise RuntimeError(f"{tree.n_calls} layers of {model.config.model_type} followed the prefix tree, not all")
-    return output.last_hidden_state[0], paths
+    if tree.n_calls != n_layers:
+        kind = model.config.model_type
+        raise RuntimeError(f"{tree.n_calls} layers of {kind} followed the prefix tree, not {n_layers}")
+    return output.last_hidden_state[0]
+
+
+def run_packed(model, rows: list[list[int]]) -> tuple[torch.Tensor, list[list[int]]]:
+    """Last hidden states (N, H) of the tokens of rows' prefix tree, and the places of each row's tokens among them.
+
+    Each token is computed once; gradients flow back to everything that is shared. Raises RuntimeError if a layer did
+    not follow the tree. Of rows whose states are kept the layers below every trained one are left out.
+    """
+    ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
+    frozen = frozen_parts.get(body(model))
+    if frozen is not None and (entry := frozen.known(rows, paths, len(ids))) is not None:
+        return frozen.after(model, entry, ids, tree), paths
+    return follow(model, ids, tree, model.config.get_text_config().num_hidden_layers), paths
 
 
 def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent: list[int]) -> torch.Tensor:

@@ -47,6 +47,7 @@ class Use:
     base: BaseModel
     ruleset: Path | None  # None: prompts and replies are not measured
     targets: tuple[str, ...]  # layers that get an adapter
+    last_layers: int = 0  # within so many of the model's; 0: within all
     limits: dict[str, int] = field(default_factory=dict)  # tokens of a freely written reply, by the setting
     oracle: bool = False  # whether some prompt states every rule
     examples: bool = False  # whether some prompt shows labelled cases
@@ -55,7 +56,13 @@ class Use:
     @property
     def settings(self) -> dict:
         """What is looked at beside the model and the ruleset, as JSON values."""
-        return {"targets": list(self.targets), "limits": self.limits, "oracle": self.oracle, "examples": self.examples}
+        return {
+            "targets": list(self.targets),
+            "last_layers": self.last_layers,
+            "limits": self.limits,
+            "oracle": self.oracle,
+            "examples": self.examples,
+        }
 
 
 def inspect_model(use: Use) -> Inspected:
@@ -64,7 +71,8 @@ def inspect_model(use: Use) -> Inspected:
     check_architecture(folder)  # what takes no time before what loads the network
     tokenizer = load_tokenizer(use.base.manifest, use.base.chat_template_kwargs)
     chat = inspect_chat(tokenizer, use.base.chat_template_kwargs, generation_settings(folder))
-    network = inspect_network(folder, tokenizer, use.base.dtype, list(use.targets), default_device())
+    adapted = (list(use.targets), use.last_layers)
+    network = inspect_network(folder, tokenizer, use.base.dtype, adapted, default_device())
     lengths = inspect_lengths(use, tokenizer, AutoConfig.from_pretrained(folder, local_files_only=True))
     parts = (network, chat, lengths)
     facts = {name.replace("_", " "): value for part in parts for name, value in part.facts.items()}

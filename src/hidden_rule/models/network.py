@@ -165,15 +165,16 @@ def kernel_facts(kernels: Kernels) -> dict:
     }
 
 
-def inspect_network(folder, tokenizer, dtype: str, target_modules: list[str], device: torch.device) -> Inspected:
+def inspect_network(folder, tokenizer, dtype: str, adapted: tuple[list[str], int], device: torch.device) -> Inspected:
     """What a model folder's network is; raises UserError where it could not be trained, or not as asked for.
 
-    `tokenizer`: the folder's, whose ids are looked up in the network's embeddings.
+    `tokenizer`: the folder's, whose ids are looked up in the network's embeddings; `adapted`: `target_modules` and
+    `last_layers` of the adapter.
     """
     folder = Path(folder)
     network, info = load_network(folder, dtype, device)
     check_weights(network, folder)
-    targets = find_targets(network, target_modules)
+    targets = find_targets(network, *adapted)
     config = network.config.get_text_config()
     kernels = install_kernels(network, device)
     tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
@@ -192,7 +193,7 @@ def inspect_network(folder, tokenizer, dtype: str, target_modules: list[str], de
     if not kernels.finite:
         fault = f"{facts['architecture']} computes logits that are not finite in {facts['dtype']}"
         raise SettingError("model.dtype", fault, "set bfloat16 or float32, or take another copy of the weights")
-    try_training(network, target_modules)
+    try_training(network, *adapted)
     facts = {name: value for name, value in facts.items() if value not in (None, [])}
     return Inspected(facts, tuple(warnings_of(folder, facts, info, targets)))
 
@@ -213,12 +214,13 @@ def warnings_of(folder: Path, facts: dict, info: dict, targets: Targets) -> list
     return found
 
 
-def try_training(network, targets: list[str]) -> None:
+def try_training(network, targets: list[str], last_layers: int) -> None:
     """Compute the gradient of a few tokens; raises SettingError if it does not reach the layers of some target.
 
     Some families read a layer's weight without calling the layer: an adapter on it would have no effect.
     """
-    model = add_adapter(network, {"r": 1, "alpha": 1, "dropout": 0.0, "target_modules": targets})
+    lora = {"r": 1, "alpha": 1, "dropout": 0.0, "target_modules": targets, "last_layers": last_layers}
+    model = add_adapter(network, lora)
     model.train()
     rows = probe_rows(network)
     states = tail_states(network, [row[:-1] for row in rows], [row[-1:] for row in rows], [0, 1])

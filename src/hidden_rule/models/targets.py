@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hidden_rule.core.errors import SettingError
 from hidden_rule.core.schemas import did_you_mean
+from hidden_rule.kernels.frozen_layers import layers_of
 from hidden_rule.kernels.shared_prefix import body
 
 KEY = "lora.target_modules"
@@ -15,7 +16,7 @@ KEY = "lora.target_modules"
 class Targets:
     """The layers that get an adapter, by their names in the network, and what there is to choose from."""
 
-    adapted: tuple[str, ...]
+    adapted: tuple[str, ...]  # all of them, or those within the last layers
     linear: dict[str, int]  # how many linear layers the language model has of each last part of a name
     outside: str | None  # a pattern of names beside the language model's, where such would match too
     conv1d: bool  # whether all adapted layers keep their weights transposed, as GPT-2's do
@@ -50,10 +51,25 @@ def check_end_layers(network, targets: list[str]) -> None:
                 raise SettingError(KEY, fault, "leave it out")
 
 
-def find_targets(network, targets: list[str]) -> Targets:
+def within_last(network, names: list[str], last_layers: int) -> list[str]:
+    """Those names of modules that are in the last layers of a causal model; raises SettingError if it has fewer."""
+    layers = layers_of(body(network))
+    if layers is None:
+        fault = f"cannot be told apart in {type(network).__name__}: its layers are no list"
+        raise SettingError("lora.last_layers", fault, "set it to 0, for adapters in all layers")
+    if last_layers > len(layers):
+        fault = f"is {last_layers}, and {type(network).__name__} has {len(layers)} layers"
+        raise SettingError("lora.last_layers", fault, f"set at most {len(layers)}, or 0 for all")
+    last = {id(module) for layer in layers[len(layers) - last_layers :] for module in layer.modules()}
+    modules = dict(network.named_modules())
+    return [name for name in names if id(modules[name]) in last]
+
+
+def find_targets(network, targets: list[str], last_layers: int = 0) -> Targets:
     """The layers of a causal model that `targets` name; raises SettingError if one of them names none to adapt.
 
-    Layers beside the language model, of a tower for images, are left as they are: text never reaches them.
+    `last_layers`: within so many of its decoder layers, counted from the output; 0: within all. Layers beside the
+    language model, of a tower for images, are left as they are: text never reaches them.
     """
     check_end_layers(network, targets)
     inside = {id(layer) for layer in body(network).modules()}
@@ -77,7 +93,11 @@ def find_targets(network, targets: list[str]) -> Targets:
         if unfit:
             fault = f"{target!r} names {unfit[0]} too, which is no linear layer ({type(layers[unfit[0]]).__name__})"
             raise SettingError(KEY, fault, f"write more of the name, as in {found[0].partition('.')[2]}")
-        adapted |= dict.fromkeys(found)
+        within = within_last(network, found, last_layers) if last_layers else found
+        if not within:
+            fault = f"are {last_layers}, and {target!r} names none in these"
+            raise SettingError("lora.last_layers", fault, "set more, or 0 for all")
+        adapted |= dict.fromkeys(within)
     outer = [name for name, layer in layers.items() if id(layer) not in inside]
     beside = any(matches(name, target) for name in outer for target in targets)
     own = re.escape(name_of(network, body(network)))

@@ -79,6 +79,7 @@ def derived_rates(planned: Planned, kinds: list[Kind], prompts: list[str], evalu
         free={prompt: Span.factor(generated * _longer(prompt), FACTOR) for prompt in prompts},
         origin=f"{planned.origin}; range: a factor of {FACTOR:g} to either side",
         measured=False,
+        kept=Span.factor(row * (1 - planned.model.trained), FACTOR),
     )
 
 
@@ -97,7 +98,9 @@ def step_seconds(planned: Planned, kind: Kind) -> float:
         reply, own, share = sizes.reply, 4 if kind.method == "dpo" else 1, SHARES["rows"]
     positions = sizes.positions(micro, own, reply) * passes
     scored = micro * own * reply * passes
-    counts = Counts(round(positions), round(positions), round(scored), round(scored))
+    trained = planned.model.trained  # what is below has no gradients, and of known rows was computed before
+    computed = 1.0 if generates else trained
+    counts = Counts(round(positions * computed), round(positions * trained), round(scored), round(scored))
     seconds = planned.seconds(counts, share[not checkpointing], checkpointing) * of.get("updates", 1)
     if generates:
         seconds += _call_seconds(planned, of["batch_size"] * replies / planned.processes) * reply

@@ -68,7 +68,7 @@ def work_seconds(work: Work, rates: Rates) -> Span:
         trained += rates.validated[work.kind.name].times(work.validated)
         if work.max_minutes:
             trained = trained.at_most(60 * work.max_minutes)
-        total += trained + rates.write
+        total += rates.kept.times(work.kept) + trained + rates.write
     total += rates.structured[work.prompt].times(work.structured)
     return total + rates.free[work.prompt].times(work.free)
 

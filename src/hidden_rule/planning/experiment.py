@@ -69,7 +69,8 @@ class Experiment:
         lora, dtype = self.config["lora"], self.config["model"]["dtype"]
         return Model(
             shape=self.shape,
-            lora=self.shape.lora(lora["r"], lora["target_modules"]),
+            lora=self.shape.lora(lora["r"], lora["target_modules"], lora["last_layers"]),
+            trained=min(1.0, lora["last_layers"] / self.shape.layers) if lora["last_layers"] else 1.0,
             itemsize=memory.itemsize(dtype, machine),
             sharing=self.processes if self.config["launch"]["strategy"] != "ddp" else 1,
         )

@@ -167,6 +167,7 @@ def rates_of(trial: Trial, answers: list[dict]) -> Rates:
         free={key: Span((1 + SHORT_REPLY) / 2 * of.value, SHORT_REPLY * of.low, of.high) for key, of in free.items()},
         origin=origin_of(trial, answers[0]),
         notes=notes_of(missing, answers),
+        kept=over(kept) if (kept := [each["kept_s"] for each in every if each["kept_s"]]) else Span(),
     )
 
 

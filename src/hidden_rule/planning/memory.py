@@ -50,12 +50,16 @@ class MemoryNeed:
 
 @dataclass(frozen=True)
 class Model:
-    """How a model is used: its shape, the adapter's weights, bytes of a number, processes that share the weights."""
+    """How a model is used: its shape, the adapter's weights, bytes of a number, processes that share the weights.
+
+    trained: share of the layers from the first adapted one on; below it nothing has gradients.
+    """
 
     shape: Shape
     lora: int
     itemsize: int
     sharing: int = 1
+    trained: float = 1.0
 
     @property
     def weights(self) -> float:
@@ -72,7 +76,8 @@ def activations(model: Model, positions: float, scored: float, checkpointing: bo
     """Bytes that a forward pass with gradients keeps; `scored`: tokens whose distribution is computed."""
     shape = model.shape
     layer = model.itemsize * (KEPT_WIDTHS * shape.width + KEPT_WIDE * shape.wide)
-    kept = model.itemsize * shape.width * shape.layers + layer if checkpointing else layer * shape.layers
+    layers = shape.layers * model.trained
+    kept = model.itemsize * shape.width * layers + layer if checkpointing else layer * layers
     return positions * kept + scored * shape.vocabulary * LOGIT_BYTES
 
 

@@ -17,7 +17,7 @@ import psutil
 
 from hidden_rule.core.errors import UserError, one_line_errors
 from hidden_rule.core.files import read_json, write_text
-from hidden_rule.core.laps import STEP
+from hidden_rule.core.laps import KEPT, STEP
 from hidden_rule.core.offline import restrict_network
 from hidden_rule.core.sources import code_hash
 from hidden_rule.core.usage import Snapshot, cpu_seconds, waited_seconds
@@ -103,8 +103,18 @@ class ShortTraining:
         self.begun = self.ended = Clocks()  # of its loading, and after its last step
         self.ready = 0.0  # when its first step began, by time.perf_counter()
         self.before_s: Range = (0.0, 0.0)
+        self.kept_s: Range | None = None  # of one row in frozen layers; None: nothing is kept
         self.validated_s: Range = (0.0, 0.0)  # of one row
         self.step_s: list[Range] = []
+
+    def take_kept(self, laps, start) -> None:
+        """Of what came before the first step, take out the time of keeping what frozen layers make of the rows."""
+        for lap in laps:
+            if lap.kind == KEPT:
+                low, high = on_idle_machine(lap.rate * lap.units, lap.cpu_s, self.request.threads)
+                n_rows = len(start.train.labels) + len(start.validation.labels)
+                self.kept_s = (low / n_rows, high / n_rows)
+                self.before_s = (self.before_s[0] - low, self.before_s[1] - high)
 
     def watcher(self, start, micro_batch_size: int, patience: int = 0):
         """A watcher that ends the training after the steps that are asked for, and validates once."""
@@ -117,6 +127,7 @@ class ShortTraining:
                 if step:
                     return
                 trial.before_s, clocks = trial.begun.idle_s(1), Clocks()
+                trial.take_kept(self.spending.meter.laps.laps, self.start)
                 super().validate(step)
                 share = 1 / len(self.start.validation.labels)
                 trial.validated_s, trial.ready = clocks.idle_s(trial.request.threads, share), time.perf_counter()
@@ -184,6 +195,7 @@ def measure_training(request: Request, condition: str, data: tuple[Path, dict[st
         "step_s": trial.step_s,
         "validated_s": trial.validated_s,
         "before_s": trial.before_s,
+        "kept_s": trial.kept_s,
         "write_s": trial.ended.idle_s(1),
     }
 

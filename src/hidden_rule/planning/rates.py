@@ -40,7 +40,8 @@ class Rates:
 
     load: until a job's libraries, model and data are loaded; write: of a training's files; step, validated: an
     optimizer step, and a row of the validation split, by the kind's name; structured, free: a row that is scored, and
-    one to which a reply is generated, by the prompt; origin: in words.
+    one to which a reply is generated, by the prompt; origin: in words; kept: a training's row with each valid reply, in
+    the layers below the adapter's.
     """
 
     load: Span
@@ -52,6 +53,7 @@ class Rates:
     origin: str
     measured: bool = True
     notes: tuple[str, ...] = field(default_factory=tuple)
+    kept: Span = field(default_factory=Span)
 
     def as_json(self) -> dict:
         return asdict(self)
@@ -66,7 +68,8 @@ class Rates:
             }
             load, write = Span(**values["load"]), Span(**values["write"])
             origin, notes = str(values["origin"]), tuple(map(str, values["notes"]))
-            return cls(load, write, **tables, origin=origin, measured=bool(values["measured"]), notes=notes)
+            measured, kept = bool(values["measured"]), Span(**values["kept"])
+            return cls(load, write, **tables, origin=origin, measured=measured, notes=notes, kept=kept)
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(path, None, f"is no measurement ({error!r})", "delete it and run make preflight") from error
 

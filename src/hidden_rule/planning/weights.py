@@ -60,19 +60,25 @@ class Shape:
     def parameters(self) -> int:
         return self.body + self.embeddings
 
-    def lora(self, r: int, targets: list[str]) -> int:
-        """Weights of an adapter of rank `r`: r · (in + out) of each layer that a target names (Hu et al. 2021)."""
+    def lora(self, r: int, targets: list[str], last_layers: int = 0) -> int:
+        """Weights of an adapter of rank `r`: r · (in + out) of each layer that a target names (Hu et al. 2021).
+
+        `last_layers`: within so many of the decoder's last layers; 0: within all.
+        """
+        first = max(0, self.layers - last_layers) if last_layers else 0
         if not self.tensors:
             per_layer = {"q_proj": self.width + self.width, "o_proj": self.width + self.width}
             per_layer |= dict.fromkeys(("k_proj", "v_proj"), self.width + self.keys)
             others = self.width + self.wide
-            return r * self.layers * sum(per_layer.get(target.rpartition(".")[2], others) for target in targets)
+            of_layer = sum(per_layer.get(target.rpartition(".")[2], others) for target in targets)
+            return r * (self.layers - first) * of_layer
         adapted = [
             tensor
             for name, tensor in self.tensors.items()
             if len(tensor.shape) == 2
             and name.endswith(".weight")
             and any(f".{name}".endswith(f".{target}.weight") for target in targets)  # as PEFT matches names
+            and (not first or ((found := LAYER.search(name)) and int(found[1]) >= first))
         ]
         return r * sum(sum(tensor.shape) for tensor in adapted)
 

@@ -51,12 +51,14 @@ class Kind:
 class Work:
     """What one job computes.
 
-    steps: of its kind; validated, structured: rows whose valid replies are scored, within a training and beside one;
-    free: rows to which a reply is generated, of `max_new_tokens` at most; prompt: the condition's, as JSON.
+    steps: of its kind; kept: rows that the layers below the adapter's compute once; validated, structured: rows whose
+    valid replies are scored, within a training and beside one; free: rows to which a reply is generated, of
+    `max_new_tokens` at most; prompt: the condition's, as JSON.
     """
 
     kind: Kind | None = None
     steps: int = 0
+    kept: int = 0
     validated: int = 0
     structured: int = 0
     free: int = 0
@@ -95,6 +97,12 @@ def prompts_of(config: dict) -> list[str]:
     return list(dict.fromkeys([OWN_WORDS, *(prompt_key(of.get("prompt")) for of in asked)]))
 
 
+def keeps_states(config: dict, kind: Kind) -> bool:
+    """Whether a training computes what layers below its adapter make of its rows once (`kernels/frozen_layers.py`)."""
+    new_replies = config["decoding"] == "free" and kind.method in ("grpo", "rloo")
+    return bool(config["lora"]["last_layers"]) and kind.engine == TRL and not new_replies
+
+
 def training_work(config: dict, condition: str, settings: dict) -> Work:
     """What a training computes, if nothing ends it early."""
     of = settings["settings"]
@@ -114,6 +122,7 @@ def training_work(config: dict, condition: str, settings: dict) -> Work:
     return Work(
         kind=kind,
         steps=of["epochs"] * steps_a_pass(of, rows),
+        kept=rows + config["data"]["validation"] if keeps_states(config, kind) else 0,
         validated=validated,
         structured=structured,
         free=free,

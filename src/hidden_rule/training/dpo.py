@@ -9,6 +9,7 @@ The losses are TRL's (`preference_loss.py`). Where it departs from TRL's `DPOTra
 """
 
 import logging
+from itertools import repeat
 
 import torch
 
@@ -20,7 +21,7 @@ from hidden_rule.training.job import TrainingJob
 from hidden_rule.training.preference_loss import Ratios, preference_loss
 from hidden_rule.training.preference_pairs import Pairs, preference_pairs
 from hidden_rule.training.reply_trainer import ReplyTrainer, reply_log_probs, train_replies
-from hidden_rule.training.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.shared_forward import add_shared_prefix_forward, keep_known_rows
 from hidden_rule.training.start import Start
 from hidden_rule.training.watcher import Watcher
 
@@ -99,6 +100,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Pr
     network = start.model.get_base_model()
     make_neutral(network)
     add_shared_prefix_forward(network)
+    keep_known_rows(start, repeat(start.trie.replies, len(start.train.prompts)))
     pairs, n_tokens = preference_pairs(job, start)
     trainer = PreferenceTrainer(job, start, watcher, folder, pairs)
     trainer.n_tokens_generated = n_tokens

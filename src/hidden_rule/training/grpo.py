@@ -12,6 +12,7 @@ Where it departs from TRL's `GRPOTrainer`:
 
 import tempfile
 import time
+from itertools import repeat
 from pathlib import Path
 
 from datasets import Dataset
@@ -39,7 +40,7 @@ from hidden_rule.training.expected_reward import ExpectedRewardTrainer
 from hidden_rule.training.free_grpo import FreeGRPOTrainer
 from hidden_rule.training.job import CheckpointPlan, TrainingJob
 from hidden_rule.training.output import write_training
-from hidden_rule.training.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.shared_forward import add_shared_prefix_forward, keep_known_rows
 from hidden_rule.training.start import Start, load_start
 from hidden_rule.training.structured_grpo import StructuredGRPOTrainer, row_names
 from hidden_rule.training.time_limit import limit_time
@@ -163,6 +164,8 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Ep
         add_shared_prefix_forward(network, temperature=trainer.temperature, entropy_gradient=with_gradient)
     if settings["use_vllm"]:
         seed_rollouts(trainer, job.seed, processes.rank())
+    if job.decoding == "structured":
+        keep_known_rows(start, repeat(start.trie.paths, len(start.train.prompts)))
     trainer.remove_callback(PrinterCallback)
     limit_time(trainer, settings["max_minutes"], watcher)
     return trainer

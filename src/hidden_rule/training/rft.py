@@ -11,6 +11,7 @@ Steps, and passes over the prompts, are as many whatever is kept, so that a lear
 """
 
 import logging
+from itertools import repeat
 
 import torch
 from transformers import TrainerCallback
@@ -24,7 +25,7 @@ from hidden_rule.training.grpo import rewards_of
 from hidden_rule.training.job import TrainingJob
 from hidden_rule.training.reply_trainer import ReplyTrainer, train_replies
 from hidden_rule.training.sampling import SampledReply, Sampling, sample_replies
-from hidden_rule.training.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.shared_forward import add_shared_prefix_forward, keep_known_rows
 from hidden_rule.training.start import Start
 from hidden_rule.training.watcher import PART_PREFIX, SHARE_PREFIX, Watcher
 
@@ -136,6 +137,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Re
     network = start.model.get_base_model()
     make_neutral(network)
     add_shared_prefix_forward(network)
+    keep_known_rows(start, repeat(start.trie.replies, len(start.train.prompts)))
     return RejectionTrainer(job, start, watcher, folder, rewards_of(job, start))
 
 

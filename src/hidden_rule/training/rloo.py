@@ -9,6 +9,7 @@ Where it departs from TRL's `RLOOTrainer`:
 
 import tempfile
 import time
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from hidden_rule.training.epoch_order import EpochOrderedRLOOTrainer
 from hidden_rule.training.grpo import WatchedReward, prompts_with_labels, rewards_of
 from hidden_rule.training.job import CheckpointPlan, TrainingJob
 from hidden_rule.training.output import write_training
-from hidden_rule.training.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.shared_forward import add_shared_prefix_forward, keep_known_rows
 from hidden_rule.training.start import Start, load_start
 from hidden_rule.training.structured_rloo import StructuredRLOOTrainer
 from hidden_rule.training.time_limit import limit_time
@@ -74,6 +75,8 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder):
     )
     if free:
         add_shared_prefix_forward(network, temperature=trainer.temperature)
+    if job.decoding == "structured":
+        keep_known_rows(start, repeat(start.trie.paths, len(start.train.prompts)))
     trainer.remove_callback(PrinterCallback)
     limit_time(trainer, job.settings["max_minutes"], watcher)
     return trainer

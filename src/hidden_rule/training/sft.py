@@ -22,7 +22,7 @@ from hidden_rule.training.checkpoints import Checkpoints, Counters
 from hidden_rule.training.compat_trl import TOKEN_COUNTER
 from hidden_rule.training.job import CheckpointPlan, TrainingJob
 from hidden_rule.training.output import write_training
-from hidden_rule.training.shared_forward import add_shared_prefix_forward
+from hidden_rule.training.shared_forward import add_shared_prefix_forward, keep_known_rows
 from hidden_rule.training.start import Start, load_start
 from hidden_rule.training.time_limit import ClockedSchedule, limit_time
 from hidden_rule.training.watcher import Watcher
@@ -59,6 +59,8 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Cl
         callbacks=[watcher],
     )
     add_shared_prefix_forward(trainer.model.get_base_model())
+    reply_of = dict(zip(start.ruleset.labels, start.trie.replies, strict=True))
+    keep_known_rows(start, ([reply_of[label]] for label in start.train.labels))
     trainer.remove_callback(PrinterCallback)
     limit_time(trainer, job.settings["max_minutes"], watcher)
     return trainer

@@ -2,11 +2,16 @@
 
 import functools
 import types
+from collections.abc import Iterable, Sequence
 
 import torch
 
+from hidden_rule.core.laps import KEPT
+from hidden_rule.kernels.frozen_layers import keep_frozen_states
+from hidden_rule.kernels.meter import lap
 from hidden_rule.kernels.shared_prefix import score_tokens, scored_states
 from hidden_rule.training.compat_trl import FusedCausalLMOutput
+from hidden_rule.training.start import Start
 
 
 def add_shared_prefix_forward(model, temperature: float = 1.0, entropy_gradient: bool = False) -> None:
@@ -41,3 +46,16 @@ def add_shared_prefix_forward(model, temperature: float = 1.0, entropy_gradient:
         )
 
     model.forward = types.MethodType(forward, model)
+
+
+def keep_known_rows(start: Start, replies: Iterable[Sequence[tuple[int, ...]]]) -> None:
+    """Compute once what the layers below every trained one make of a training's rows (`kernels/frozen_layers.py`).
+
+    `replies`: to each prompt of the training split those that the training computes, as token ids; validation asks for
+    the trie's branches.
+    """
+    validated = [(prompt, start.trie.paths) for prompt in start.validation.prompts]
+    asked = [*zip(start.train.prompts, replies, strict=True), *validated]
+    with lap(start.model, KEPT):
+        rows = [[*prompt, *reply] for prompt, tails in asked for reply in tails]
+        keep_frozen_states(start.model.get_base_model(), rows)

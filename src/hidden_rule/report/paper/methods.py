@@ -85,6 +85,8 @@ def model(results: DisplayedResults) -> str:
         listing(escaped(target) for target in lora.get("target_modules", [])) if lora.get("target_modules") else ""
     )
     where = f" on {targets}" if targets else ""
+    if lora.get("last_layers"):
+        where += f" of the last {lora['last_layers']} layers"
     size = f" (r = {lora['r']}, alpha = {lora.get('alpha', '?')}{where})" if "r" in lora else ""
     seeds = results.seeds
     under = f"under seeds {listing(map(str, seeds))}" if len(seeds) > 1 else f"under the single seed {seeds[0]}"

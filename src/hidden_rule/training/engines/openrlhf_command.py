@@ -85,7 +85,7 @@ def _models(run: EngineRun, files: Files) -> dict:
         "ds.zero_stage": 2,
         "ds.lora.rank": lora["r"],
         "ds.lora.alpha": lora["alpha"],
-        "ds.lora.target_modules": list(lora["target_modules"]),
+        "ds.lora.target_modules": run.target_modules,
         "actor.gradient_checkpointing_enable": run.settings["gradient_checkpointing"],
         "train.seed": run.job.seed,
         "train.agent_func_path": files.agent,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 import hidden_rule
+from hidden_rule.core.files import read_json
+from hidden_rule.models.adapters import ADAPTER
 from hidden_rule.training.engines.processes import Processes
 from hidden_rule.training.engines.reward_door import ATTEMPT, BEGAN, DOOR
 from hidden_rule.training.job import TrainingJob
@@ -46,6 +48,14 @@ class EngineRun:
     def start(self) -> Path:
         """The adapter that training begins with, plain PEFT in float32: another condition's, or a new one, seeded."""
         return self.folder / "start"
+
+    @property
+    def target_modules(self) -> list[str]:
+        """Names of the layers that have an adapter: as the config writes them, or one by one as PEFT does."""
+        lora = self.job.lora
+        if not lora.get("last_layers"):
+            return list(lora["target_modules"])
+        return list(read_json(self.start / ADAPTER[1])["target_modules"])
 
     @property
     def prompts(self) -> Path:

@@ -95,7 +95,7 @@ def _model(run: EngineRun) -> dict:
         f"{at}.enable_gradient_checkpointing": run.settings["gradient_checkpointing"],
         f"{at}.lora_rank": lora["r"],
         f"{at}.lora_alpha": lora["alpha"],
-        f"{at}.target_modules": list(lora["target_modules"]),
+        f"{at}.target_modules": run.target_modules,
         f"{at}.lora_adapter_path": run.start,
     }
 
