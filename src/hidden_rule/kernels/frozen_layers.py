@@ -12,7 +12,7 @@ import contextlib
 import functools
 import logging
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -158,7 +158,7 @@ def n_states(rows: list[list[int]]) -> int:
     return sum(len(row) - common_prefix_length([row, before]) for row, before in pairs)
 
 
-def keep_frozen_states(model, rows: list[list[int]]) -> bool:
+def keep_frozen_states(model, given: Iterable[list[int]]) -> bool:
     """Keep what the layers below every trained one make of a training's rows; returns whether anything is kept.
 
     `model` is a causal one, without the adapter's wrapper. Not where processes share its weights, where rows share no
@@ -170,6 +170,7 @@ def keep_frozen_states(model, rows: list[list[int]]) -> bool:
         return False
     if processes.share_weights() or sharing_fault(model) is not None:
         return False
+    rows = list(given)  # not before: where nothing is frozen they need not be made
     if n_states(rows) * weight.shape[1] * weight.element_size() > MOST_BYTES:
         log.warning("states of frozen layers are not kept: %d rows would take too much memory", len(rows))
         return False

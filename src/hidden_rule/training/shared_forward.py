@@ -57,5 +57,5 @@ def keep_known_rows(start: Start, replies: Iterable[Sequence[tuple[int, ...]]]) 
     validated = [(prompt, start.trie.paths) for prompt in start.validation.prompts]
     asked = [*zip(start.train.prompts, replies, strict=True), *validated]
     with lap(start.model, KEPT):
-        rows = [[*prompt, *reply] for prompt, tails in asked for reply in tails]
+        rows = ([*prompt, *reply] for prompt, tails in asked for reply in tails)
         keep_frozen_states(start.model.get_base_model(), rows)
