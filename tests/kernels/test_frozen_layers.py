@@ -12,6 +12,7 @@ from hidden_rule.kernels import frozen_layers, shared_prefix
 from hidden_rule.kernels.frozen_layers import keep_frozen_states, n_frozen
 from hidden_rule.kernels.meter import Meter
 from hidden_rule.models.adapters import add_adapter
+from hidden_rule.models.targets import find_targets
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
 from tiny_models import padded_batch, tiny_model
@@ -148,5 +149,28 @@ def test_an_adapter_in_the_last_layers_alone():
     names = get_peft_model_state_dict(model)
     assert len(names) == 4 and all(".layers.2.self_attn." in name for name in names)
     assert n_frozen(shared_prefix.body(model.get_base_model())) == 2
-    with pytest.raises(SettingError, match="is 4, and LlamaForCausalLM has 3 layers"):
-        add_adapter(tiny_model("llama").unload(), {**lora, "last_layers": 4})
+    in_all = add_adapter(tiny_model("llama").unload(), {**lora, "last_layers": 4})  # of a model that has three
+    assert len(get_peft_model_state_dict(in_all)) == 12
+    assert sorted(in_all.peft_config["default"].target_modules) == ["q_proj", "v_proj"]
+
+
+def test_the_last_layers_of_those_that_hold_a_target():
+    """Hybrid models have attention in some layers alone, which need not be among the very last."""
+    network = tiny_model("llama").unload()
+    layers = shared_prefix.body(network).layers
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        delattr(layers[2].self_attn, name)
+    assert find_targets(network, ["q_proj", "down_proj"], 3).adapted == (
+        *(f"model.layers.{i}.self_attn.q_proj" for i in (0, 1)),
+        *(f"model.layers.{i}.mlp.down_proj" for i in (0, 1, 2)),
+    )
+    assert find_targets(network, ["q_proj"], 1).adapted == ("model.layers.1.self_attn.q_proj",)
+    with pytest.raises(SettingError, match="is 1, and 'q_proj' names none in the last layers of LlamaForCausalLM"):
+        find_targets(network, ["q_proj", "down_proj"], 1)
+
+
+def test_layers_that_cannot_be_counted_all_get_an_adapter():
+    network = tiny_model("llama").unload()
+    network.config.num_hidden_layers = 5  # not as many as its list has
+    targets = find_targets(network, ["q_proj"], 1)
+    assert targets.everywhere and len(targets.adapted) == 3

@@ -34,10 +34,11 @@ def add_adapter(network, lora: dict, stock: bool = False) -> PeftModel:
     """`network` with a new LoRA adapter; its weights are float32 whatever the base's type, as PEFT's default is.
 
     `stock`: its layers are computed by PEFT, not by our kernel: for comparison. Raises SettingError if one of
-    `target_modules` names no layer that can be adapted, or the model has fewer than `last_layers` layers.
+    `target_modules` names no layer that can be adapted, or none within `last_layers`.
     """
-    last_layers = lora.get("last_layers", 0)  # older results have no such key
-    targets = find_targets(network, lora["target_modules"], last_layers)
+    targets = find_targets(
+        network, lora["target_modules"], lora.get("last_layers", 0)
+    )  # older results have no such key
     try:
         model = get_peft_model(
             network,
@@ -45,7 +46,7 @@ def add_adapter(network, lora: dict, stock: bool = False) -> PeftModel:
                 r=lora["r"],
                 lora_alpha=lora["alpha"],
                 lora_dropout=lora["dropout"],
-                target_modules=list(targets.adapted if last_layers else lora["target_modules"]),
+                target_modules=list(lora["target_modules"] if targets.everywhere else targets.adapted),
                 exclude_modules=targets.outside,
                 fan_in_fan_out=targets.conv1d,
                 task_type="CAUSAL_LM",

@@ -8,9 +8,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from hidden_rule.core import processes
 from hidden_rule.core.errors import SettingError, UserError
 from hidden_rule.core.files import read_json
+from hidden_rule.kernels.frozen_layers import layers_of
 from hidden_rule.kernels.install import Kernels, install_kernels
 from hidden_rule.kernels.probe import probe_rows
-from hidden_rule.kernels.shared_prefix import tail_states, token_logits
+from hidden_rule.kernels.shared_prefix import body, tail_states, token_logits
 from hidden_rule.models.adapters import add_adapter
 from hidden_rule.models.architecture import check_architecture, quantization
 from hidden_rule.models.context import context_length
@@ -137,8 +138,10 @@ def sizes(network, targets: Targets) -> dict:
     layers = dict(network.named_modules())
     weights = sum(layers[name].weight.numel() for name in targets.adapted if hasattr(layers[name], "weight"))
     total = sum(parameter.numel() for parameter in network.parameters())
+    decoder = layers_of(body(network))
     return {
         "parameters": total,
+        "decoder_layers": None if decoder is None else len(decoder),
         "linear_layers": targets.linear,
         "adapted_layers": len(targets.adapted),
         "share_of_linear_layers_adapted": round(len(targets.adapted) / max(1, sum(targets.linear.values())), 4),
@@ -195,7 +198,10 @@ def inspect_network(folder, tokenizer, dtype: str, adapted: tuple[list[str], int
         raise SettingError("model.dtype", fault, "set bfloat16 or float32, or take another copy of the weights")
     try_training(network, *adapted)
     facts = {name: value for name, value in facts.items() if value not in (None, [])}
-    return Inspected(facts, tuple(warnings_of(folder, facts, info, targets)))
+    warnings = warnings_of(folder, facts, info, targets)
+    if adapted[1] and "decoder_layers" not in facts:
+        warnings.append("its layers cannot be counted, so all get an adapter, whatever lora.last_layers says")
+    return Inspected(facts, tuple(warnings))
 
 
 def warnings_of(folder: Path, facts: dict, info: dict, targets: Targets) -> list[str]:
@@ -229,5 +235,6 @@ def try_training(network, targets: list[str], last_layers: int) -> None:
     for target in targets:
         if not any(matches(name.partition(".lora_B")[0], target) for name in reached):
             fault = f"an adapter on {target!r} has no effect: {type(network).__name__} does not call that layer"
-            raise SettingError("lora.target_modules", fault, "leave it out")
+            in_all = "" if not last_layers else ", or set lora.last_layers to 0 for an adapter in all layers"
+            raise SettingError("lora.target_modules", fault, f"leave it out{in_all}")
     network.eval()

@@ -16,7 +16,8 @@ KEY = "lora.target_modules"
 class Targets:
     """The layers that get an adapter, by their names in the network, and what there is to choose from."""
 
-    adapted: tuple[str, ...]  # all of them, or those within the last layers
+    adapted: tuple[str, ...]  # all that targets name, or those within the last layers
+    everywhere: bool  # whether it is all
     linear: dict[str, int]  # how many linear layers the language model has of each last part of a name
     outside: str | None  # a pattern of names beside the language model's, where such would match too
     conv1d: bool  # whether all adapted layers keep their weights transposed, as GPT-2's do
@@ -51,25 +52,32 @@ def check_end_layers(network, targets: list[str]) -> None:
                 raise SettingError(KEY, fault, "leave it out")
 
 
-def within_last(network, names: list[str], last_layers: int) -> list[str]:
-    """Those names of modules that are in the last layers of a causal model; raises SettingError if it has fewer."""
+def within_last(network, found: dict[str, list[str]], last_layers: int) -> dict[str, list[str]]:
+    """Of each target's modules those within the last of a causal model's layers, of the layers that hold any.
+
+    All of them where the model has no list of layers to count, or no more layers than that.
+    """
     layers = layers_of(body(network))
     if layers is None:
-        fault = f"cannot be told apart in {type(network).__name__}: its layers are no list"
-        raise SettingError("lora.last_layers", fault, "set it to 0, for adapters in all layers")
-    if last_layers > len(layers):
-        fault = f"is {last_layers}, and {type(network).__name__} has {len(layers)} layers"
-        raise SettingError("lora.last_layers", fault, f"set at most {len(layers)}, or 0 for all")
-    last = {id(module) for layer in layers[len(layers) - last_layers :] for module in layer.modules()}
+        return found
     modules = dict(network.named_modules())
-    return [name for name in names if id(modules[name]) in last]
+    named = {id(modules[name]) for names in found.values() for name in names}
+    inside = [{id(module) for module in layer.modules()} for layer in layers]
+    last = set().union(*[ids for ids in inside if ids & named][-last_layers:])
+    within = {target: [name for name in names if id(modules[name]) in last] for target, names in found.items()}
+    for target, names in within.items():
+        if not names:
+            fault = f"is {last_layers}, and {target!r} names none in the last layers of {type(network).__name__}"
+            raise SettingError("lora.last_layers", fault, "set more, or 0 for all")
+    return within
 
 
 def find_targets(network, targets: list[str], last_layers: int = 0) -> Targets:
     """The layers of a causal model that `targets` name; raises SettingError if one of them names none to adapt.
 
-    `last_layers`: within so many of its decoder layers, counted from the output; 0: within all. Layers beside the
-    language model, of a tower for images, are left as they are: text never reaches them.
+    `last_layers`: within so many of its decoder layers, counted from the output; 0: within all, as in a model that has
+    fewer, or whose layers cannot be counted. Layers beside the language model, of a tower for images, are left as they
+    are: text never reaches them.
     """
     check_end_layers(network, targets)
     inside = {id(layer) for layer in body(network).modules()}
@@ -77,7 +85,7 @@ def find_targets(network, targets: list[str], last_layers: int = 0) -> Targets:
     linear = {name: layer for name, layer in layers.items() if is_linear(layer) and id(layer) in inside}
     names = Counter(name.rpartition(".")[2] for name in linear)
     known = [name for name in names if not name.isdigit()]
-    adapted: dict[str, None] = {}
+    matching: dict[str, list[str]] = {}
     for target in targets:
         found = [name for name in linear if matches(name, target)]
         other = next((type(layer).__name__ for name, layer in layers.items() if matches(name, target)), None)
@@ -93,13 +101,12 @@ def find_targets(network, targets: list[str], last_layers: int = 0) -> Targets:
         if unfit:
             fault = f"{target!r} names {unfit[0]} too, which is no linear layer ({type(layers[unfit[0]]).__name__})"
             raise SettingError(KEY, fault, f"write more of the name, as in {found[0].partition('.')[2]}")
-        within = within_last(network, found, last_layers) if last_layers else found
-        if not within:
-            fault = f"are {last_layers}, and {target!r} names none in these"
-            raise SettingError("lora.last_layers", fault, "set more, or 0 for all")
-        adapted |= dict.fromkeys(within)
+        matching[target] = found
+    within = within_last(network, matching, last_layers) if last_layers else matching
+    adapted = tuple(dict.fromkeys(name for names in within.values() for name in names))
     outer = [name for name, layer in layers.items() if id(layer) not in inside]
     beside = any(matches(name, target) for name in outer for target in targets)
     own = re.escape(name_of(network, body(network)))
     conv1d = all(type(layers[name]).__name__ == "Conv1D" for name in adapted)
-    return Targets(tuple(adapted), dict(names), rf"(?!{own}\.).*" if beside else None, conv1d)
+    outside = rf"(?!{own}\.).*" if beside else None
+    return Targets(adapted, within == matching, dict(names), outside, conv1d)

@@ -6,9 +6,14 @@ from hidden_rule.report.text.phrases import percent
 NOT_SHOWN = ("kernels",)  # read by jobs; the record has them
 
 
+def inspection_of(provenance: dict | None) -> dict:
+    """The inspection of the base model that a run recorded; empty without one."""
+    return ((provenance or {}).get("model") or {}).get("inspection") or {}
+
+
 def model_section(provenance: dict) -> dict:
     """`facts`, pairs of name and text, and `warnings`, a sentence each; both empty without a record."""
-    found = (provenance.get("model") or {}).get("inspection") or {}
+    found = inspection_of(provenance)
     facts = [(name, fact_text(name, fact)) for name, fact in found.get("facts", {}).items() if name not in NOT_SHOWN]
     return {"facts": facts, "warnings": found.get("warnings", [])}
 

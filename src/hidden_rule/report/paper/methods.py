@@ -3,6 +3,7 @@
 import re
 
 from hidden_rule.experiment.display import DisplayedResults, model_words
+from hidden_rule.report.model_section import inspection_of
 from hidden_rule.report.paper.latex import escaped
 from hidden_rule.report.text.phrases import listing
 from hidden_rule.report.text.suites import NAMES
@@ -85,7 +86,8 @@ def model(results: DisplayedResults) -> str:
         listing(escaped(target) for target in lora.get("target_modules", [])) if lora.get("target_modules") else ""
     )
     where = f" on {targets}" if targets else ""
-    if lora.get("last_layers"):
+    layers = inspection_of(results.provenance).get("facts", {}).get("decoder layers")
+    if lora.get("last_layers") and (layers is None or lora["last_layers"] < layers):
         where += f" of the last {lora['last_layers']} layers"
     size = f" (r = {lora['r']}, alpha = {lora.get('alpha', '?')}{where})" if "r" in lora else ""
     seeds = results.seeds
