@@ -20,6 +20,7 @@ from hidden_rule.experiment.display import displayed
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Setting, find_estimate
 from hidden_rule.report.markdown import markdown, percent
+from hidden_rule.report.tables import SEED_RANGE, seed_range
 from hidden_rule.statistics.intervals import wilson
 from hidden_rule.statistics.training_costs import training_costs
 from hidden_rule.task.ruleset import load_ruleset
@@ -99,6 +100,23 @@ def study(published: Path) -> str:
         if cells[1] != "–":
             rows.append(cells)
     columns = ["", "accuracy: study", f"here, {len(results.seeds)} seeds", "recall on the hidden rule: study", "here"]
+    return markdown(columns, rows)
+
+
+def layers(published: Path) -> str:
+    """Accuracy of the published run, with adapters in a model's last layers, beside the same with one in every layer."""
+    runs = [read_published(published / "all-layers"), read_published(published)]
+    holdout = Setting("holdout", "structured")
+    rows = []
+    for name in ("sft", "sft_then_grpo", "grpo"):
+        cells = [NAMES[name]]
+        for results in runs:
+            cells.append(percent(results.estimate(name, holdout, "accuracy")))
+            cells.append(seed_range(results.range_over_seeds(name, holdout, "accuracy")).removesuffix("%"))
+        rows.append(cells)
+    last = runs[1].config["lora"]["last_layers"]
+    where = ["in all layers", f"in the last {last}"]
+    columns = ["adapters", *(head for words in where for head in (f"{words}: accuracy", SEED_RANGE))]
     return markdown(columns, rows)
 
 
@@ -307,6 +325,7 @@ def share_in_words(n: int, of: int) -> str:
 
 TABLES = {
     "study": study,
+    "layers": layers,
     "busy": busy,
     "gpu-accuracy": gpu_accuracy,
     "gpu-cost": gpu_cost,
