@@ -7,6 +7,7 @@ from shapes import config_of, qwen3_14b, write_safetensors
 
 from conftest import ROOT
 from hidden_rule.core.errors import UserError
+from hidden_rule.kernels.frozen_layers import MOST_BYTES
 from hidden_rule.planning import memory
 from hidden_rule.planning.machine import Gpu, Machine
 from hidden_rule.planning.memory import Model
@@ -142,6 +143,11 @@ def test_an_adapter_in_the_last_layers_needs_no_activations_below(tmp_path):
     need = memory.of_training(Model(shape, 1000, 4, trained=0.25), kind, sizes, free=False, machine=CPU)
     layer = 4 * (8 * 5120 + 4 * 17408)
     assert need.activations == 60 * layer * 10 + 10 * 151936 * 10
+    model = Model(shape, 1000, 4, trained=0.25)
+    with_states = memory.of_training(model, kind, sizes, free=False, machine=CPU, kept_rows=800)
+    assert with_states.activations == need.activations + (10 + 800 * 25) * 5120 * 4
+    too_many = memory.of_training(model, kind, sizes, free=False, machine=CPU, kept_rows=8000)
+    assert too_many.activations == need.activations and memory.MOST_KEPT == MOST_BYTES
     assert shape.lora(16, LORA, 10) == shape.lora(16, LORA) / 4
     tensors = {
         f"model.layers.{i}.self_attn.q_proj.weight": Tensor((8, 4), 2) for i in range(12)

@@ -10,7 +10,7 @@ from hidden_rule.planning.experiment import Experiment
 from hidden_rule.planning.machine import Machine, system_words, write_speed
 from hidden_rule.planning.model_facts import model_record
 from hidden_rule.planning.storage import disk_need
-from hidden_rule.planning.workload import SPLITS
+from hidden_rule.planning.workload import SPLITS, kept_rows
 
 ROWS_OF_SUITES = 30  # at most, for each family that is asked for
 
@@ -61,8 +61,9 @@ def find_devices(found: Findings, experiment: Experiment, machine: Machine) -> N
     """GPUs, and memory of the training that needs most and of an evaluation."""
     config, model = experiment.config, experiment.model(machine)
     found.add("GPUs", gpu_line, config, machine)
+    sizes, free = experiment.sizes, experiment.explores_freely
     needs = {
-        kind.condition: memory.of_training(model, kind, experiment.sizes, experiment.explores_freely, machine)
+        kind.condition: memory.of_training(model, kind, sizes, free, machine, kept_rows(config, kind))
         for kind in experiment.kinds
     }
     if needs:

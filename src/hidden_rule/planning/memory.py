@@ -6,6 +6,7 @@
     activations   with gradients: bytes · (8 · width + 4 · MLP's width) a position and layer, what a gated decoder layer
                   keeps without dropout under fused attention (after Korthikanti et al. 2022, arXiv 2205.05198, section
                   4.1); under gradient checkpointing bytes · width, and one layer's whole
+    states        bytes · width a position, of rows that layers below the first adapted one compute once, up to 1 GiB
     logits        10 bytes a scored token and word of the vocabulary
     generation    2 · bytes · keys a position and layer, of the rows that are generated at a time: each holds its prompt
                   and its reply, and 10 bytes a word of the vocabulary for its next token
@@ -24,6 +25,7 @@ from hidden_rule.planning.workload import Kind
 LORA_BYTES = 16
 KEPT_WIDTHS, KEPT_WIDE = 8, 4  # numbers that a layer keeps of a position, in widths of the model and of its MLP
 LOGIT_BYTES = 10  # in the model's type, and in float32 twice
+MOST_KEPT = 2**30  # bytes of states of frozen layers: kernels.frozen_layers.MOST_BYTES
 CPU_LIBRARIES = 0.7e9
 CUDA_CONTEXT = 0.6e9  # CUDA's own and its libraries', which no count of tensors holds
 FRAGMENTS = 1.05  # what the allocator holds beyond the tensors
@@ -81,14 +83,27 @@ def activations(model: Model, positions: float, scored: float, checkpointing: bo
     return positions * kept + scored * shape.vocabulary * LOGIT_BYTES
 
 
+def kept_states(model: Model, sizes: PromptSizes, rows: int, replies: int) -> float:
+    """Bytes of the states that layers below the first adapted one made of `rows` prompts, with `replies` to each."""
+    if not rows or model.trained == 1:
+        return 0.0
+    size = sizes.positions(rows, replies) * model.shape.width * model.itemsize
+    return size if size <= MOST_KEPT else 0.0
+
+
 def generation(model: Model, rows: float, sizes: PromptSizes, new: float) -> float:
     """Bytes that are kept while replies of up to `new` tokens are generated to `rows` prompts at a time."""
     keys_and_values = 2 * model.itemsize * model.shape.keys * model.shape.layers
     return rows * (keys_and_values * (sizes.whole + new) + model.shape.vocabulary * LOGIT_BYTES)
 
 
-def of_training(model: Model, kind: Kind, sizes: PromptSizes, free: bool, machine: Machine) -> MemoryNeed:
-    """The need of one process of a training; `free`: it explores by free decoding."""
+def of_training(
+    model: Model, kind: Kind, sizes: PromptSizes, free: bool, machine: Machine, kept_rows: int = 0
+) -> MemoryNeed:
+    """The need of one process of a training.
+
+    `free`: it explores by free decoding; kept_rows: of which states of frozen layers are kept.
+    """
     of = kind.settings
     micro, replies = of["micro_batch_size"], max(1, kind.replies)
     reply = of["max_new_tokens"] if free and kind.replies else sizes.reply
@@ -97,6 +112,7 @@ def of_training(model: Model, kind: Kind, sizes: PromptSizes, free: bool, machin
     kept = activations(model, positions, micro * own * reply, of["gradient_checkpointing"])
     if free and kind.replies:
         kept = max(kept, generation(model, of["batch_size"] * replies, sizes, reply))  # a step's, at once
+    kept += kept_states(model, sizes, kept_rows, own)
     return _need(model, model.lora * LORA_BYTES, kept, machine)
 
 

@@ -97,10 +97,12 @@ def prompts_of(config: dict) -> list[str]:
     return list(dict.fromkeys([OWN_WORDS, *(prompt_key(of.get("prompt")) for of in asked)]))
 
 
-def keeps_states(config: dict, kind: Kind) -> bool:
-    """Whether a training computes what layers below its adapter make of its rows once (`kernels/frozen_layers.py`)."""
+def kept_rows(config: dict, kind: Kind) -> int:
+    """Rows of which a training computes once what layers below its adapter make (`kernels/frozen_layers.py`)."""
     new_replies = config["decoding"] == "free" and kind.method in ("grpo", "rloo")
-    return bool(config["lora"]["last_layers"]) and kind.engine == TRL and not new_replies
+    if not config["lora"]["last_layers"] or kind.engine != TRL or new_replies:
+        return 0
+    return kind.settings.get("train_rows", config["data"]["train"]) + config["data"]["validation"]
 
 
 def training_work(config: dict, condition: str, settings: dict) -> Work:
@@ -122,7 +124,7 @@ def training_work(config: dict, condition: str, settings: dict) -> Work:
     return Work(
         kind=kind,
         steps=of["epochs"] * steps_a_pass(of, rows),
-        kept=rows + config["data"]["validation"] if keeps_states(config, kind) else 0,
+        kept=kept_rows(config, kind),
         validated=validated,
         structured=structured,
         free=free,

@@ -104,7 +104,7 @@ def study(published: Path) -> str:
 
 
 def layers(published: Path) -> str:
-    """Accuracy of the published run, with adapters in a model's last layers, beside the same with one in every layer."""
+    """Accuracy of the published run, adapters in a model's last layers, beside one with them in all."""
     runs = [read_published(published / "all-layers"), read_published(published)]
     holdout = Setting("holdout", "structured")
     rows = []
