@@ -72,6 +72,20 @@ def test_loss_and_gradients_are_those_of_all_layers(family, window, n):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_a_row_that_is_alone_passes_no_frozen_layer():
+    """It shares nothing, and would otherwise be computed by the model's own forward pass, from the first layer on."""
+    model, prompts = tail_model(), prompts_of()
+    add_shared_prefix_forward(model.get_base_model())
+    batch = [(prompts[4], REPLIES[1])]
+    expected = gradients(model, sft_loss(model, batch))
+    keep_frozen_states(model.get_base_model(), rows_of(prompts))
+    meter = Meter(model)
+    found = gradients(model, sft_loss(model, batch))
+    assert meter.counts.positions == meter.counts.grad_positions > 0
+    for name, ours in found.items():
+        torch.testing.assert_close(ours, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_rows_that_are_not_known_are_computed_whole():
     model, prompts = tail_model(), prompts_of()
     base = model.get_base_model()

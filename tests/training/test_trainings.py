@@ -138,11 +138,21 @@ def test_a_tracker_gets_what_a_training_logs(tiny_jobs, tmp_path, monkeypatch):
     assert logged == pytest.approx(curve(job, "loss"))
 
 
-def test_a_training_without_any_signal_stops(tiny_jobs, caplog):
-    """Every reply earns the same reward; three of the four steps are done."""
+def test_a_training_without_any_signal_stops(tiny_jobs, caplog, monkeypatch):
+    """Every reply earns the same reward; three of the four steps are done, of which only replies are computed."""
+    passes, plain = [], structured_grpo.StructuredGRPOTrainer.policy
+
+    def counted(self, model, prompts):
+        passes.append(len(set(prompts)))
+        return plain(self, model, prompts)
+
+    monkeypatch.setattr(structured_grpo.StructuredGRPOTrainer, "policy", counted)
     settings = {**tiny_jobs.config["grpo"], "epochs": 1, "batch_size": 4, "micro_batch_size": 2, "patience": 3}
+    settings["entropy_coef"] = 0.0  # a bonus is a signal
     job = tiny_jobs.make("still", {**settings, "reward": {"correct": 1, "wrong": 1, "invalid": 1}})
     train_grpo(job)
+    assert passes == [2, 2] * 3  # prompts of a micro-batch
+    assert curve(job, "grad_norm") == [0.0] * 3
     assert curve(job, "zero_signal_share") == [1.0] * 3
     assert curve(job, "stopped_without_signal") == [3.0]
     validated = pl.read_parquet(job.output.history).filter(metric="validation_accuracy")["step"].to_list()

@@ -18,7 +18,7 @@ import torch
 
 from hidden_rule.core import processes
 from hidden_rule.kernels import shared_prefix
-from hidden_rule.kernels.shared_prefix import body, common_prefix_length, follow, pack, run_packed, sharing_fault
+from hidden_rule.kernels.shared_prefix import body, follow, pack, run_packed, sharing_fault, tree_size
 
 log = logging.getLogger(__name__)
 
@@ -151,13 +151,6 @@ class FrozenLayers:
         return self.states.index_select(0, sources.to(self.states.device)).unsqueeze(0)
 
 
-def n_states(rows: list[list[int]]) -> int:
-    """Tokens of rows, what neighbours in their order share counted once: about as many as are computed."""
-    ordered = sorted(map(list, rows))
-    pairs = zip(ordered, [[], *ordered], strict=False)
-    return sum(len(row) - common_prefix_length([row, before]) for row, before in pairs)
-
-
 def keep_frozen_states(model, given: Iterable[list[int]]) -> bool:
     """Keep what the layers below every trained one make of a training's rows; returns whether anything is kept.
 
@@ -171,7 +164,7 @@ def keep_frozen_states(model, given: Iterable[list[int]]) -> bool:
     if processes.share_weights() or sharing_fault(model) is not None:
         return False
     rows = list(given)  # not before: where nothing is frozen they need not be made
-    if n_states(rows) * weight.shape[1] * weight.element_size() > MOST_BYTES:
+    if tree_size(rows) * weight.shape[1] * weight.element_size() > MOST_BYTES:
         log.warning("states of frozen layers are not kept: %d rows would take too much memory", len(rows))
         return False
     frozen = FrozenLayers(layers_of(network), n)

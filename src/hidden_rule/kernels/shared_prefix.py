@@ -98,6 +98,13 @@ def common_prefix_length(rows: list[list[int]]) -> int:
     return next((i for i in range(length) if first[i] != last[i]), length)
 
 
+def tree_size(rows) -> int:
+    """Tokens of the prefix tree of rows, each once."""
+    ordered = sorted(map(list, rows))
+    pairs = zip(ordered, [[], *ordered], strict=False)
+    return sum(len(row) - common_prefix_length([row, before]) for row, before in pairs)
+
+
 def pad_right(rows: list[list[int]], fill: int | None = None, multiple: int = 1) -> list[list[int]]:
     """Rows of one length, a multiple of `multiple`, filled up with `fill`, or with a row's own last value."""
     width = -(-max(map(len, rows)) // multiple) * multiple
@@ -191,7 +198,8 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
     Tails are of T tokens at the most; beyond a tail's end the values mean nothing. Prompts may be empty.
 
     Without gradients a row that is alone is packed too, though it shares nothing: so a prompt has the same states alone
-    as in a batch, where another order of sums would move bfloat16 logits by some of their last digits.
+    as in a batch, where another order of sums would move bfloat16 logits by some of their last digits. With gradients
+    it is where states of frozen layers are kept, which whole rows would pass again.
     """
     whole = [[*prompts[p], *tail] for p, tail in zip(parent, tails, strict=True)]
     starts = [len(prompts[p]) for p in parent]
@@ -200,7 +208,8 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
         fault = fault or "a row longer than its positions were trained for has its own scale"
     if fault is not None:
         log_once(model, fault)
-    if fault is not None or (len(whole) == 1 and torch.is_grad_enabled()):
+    alone = len(whole) == 1 and torch.is_grad_enabled() and body(model) not in frozen_parts
+    if fault is not None or alone:
         states = run_whole(model, whole)
         return windows(states, torch.tensor(starts, device=states.device), max(map(len, tails)))
     states, paths = run_packed(model, whole)

@@ -10,7 +10,8 @@ Where it departs from TRL's `GRPOTrainer`:
   between, so a second pass would give the same numbers.
 - A draw depends on the seed, the step, the prompt and the place in its group only (`uniforms`).
 - A group whose completions all have the same reward has advantages of exactly 0 and no gradient. Where few groups have
-  unequal rewards, gradients are computed only for those (`SIGNAL_SHARE`); the sum is the same.
+  unequal rewards, gradients are computed only for those (`SIGNAL_SHARE`), and none where no group has; the sum is the
+  same.
 - `num_tokens` counts prompts and whole replies, not the masked tokens alone.
 
 Advantages, clipping, loss types, KL penalty, entropy bonus and logging are TRL's.
@@ -20,13 +21,14 @@ import numpy as np
 import torch
 
 from hidden_rule.core import processes
+from hidden_rule.kernels.shared_prefix import tree_size
 from hidden_rule.models.finite import check_numbers, dtype_of
 from hidden_rule.models.free_replies import uniforms
 from hidden_rule.models.trie import LabelTrie
 from hidden_rule.training.epoch_order import EpochOrderedGRPOTrainer
 from hidden_rule.training.shared_forward import add_shared_prefix_forward
 
-SIGNAL_SHARE = 0.4  # a forward pass is nearly half a step: below this one more for some of the prompts is the cheaper
+SIGNAL_SHARE = 0.5  # of a micro-batch's tokens: below it one more forward pass, half a step, over some is the cheaper
 
 
 class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
@@ -66,11 +68,17 @@ class StructuredGRPOTrainer(EpochOrderedGRPOTrainer):
         """`branch_log_probs` (U, K) with gradients for the prompts with a signal alone, where that is cheaper."""
         signal = self.has_signal or [True] * len(prompts)
         active = dict.fromkeys(prompt for prompt, has in zip(prompts, signal, strict=True) if has)
-        if len(active) >= SIGNAL_SHARE * len(index):
+        if not active and processes.n_processes() == 1:
+            return branch_log_probs.detach() + self.without_gradient()
+        active = active or dict.fromkeys(prompts[:1])  # processes meet in the backward pass, whoever has a signal
+        if tree_size(active) >= SIGNAL_SHARE * tree_size(index):
             return branch_log_probs
-        active = active or dict.fromkeys(prompts[:1])  # a loss without a graph would have no backward pass
         rows = torch.tensor([index[prompt] for prompt in active], device=branch_log_probs.device)
         return branch_log_probs.detach().index_copy(0, rows, self.policy(model, list(active))[1])
+
+    def without_gradient(self) -> torch.Tensor:
+        """A zero whose gradient in every trained weight is 0: a backward pass that computes nothing."""
+        return sum((weight * 0).sum() for weight in self.model.parameters() if weight.requires_grad)
 
     def token_log_probs(self, model, ids, mask, n_tokens, compute_entropy=False, **options):
         """Log-probabilities and entropies (B, C) of completions under the trie policy; 0 where there is no choice."""
