@@ -47,9 +47,16 @@ def rates_of(config: dict, step: float = 2.0) -> Rates:
     )
 
 
+def works_by_name(config: dict) -> dict[tuple[str, str | None], Work]:
+    """The works of an experiment's jobs, by rule and condition."""
+    return {
+        (job.rule, job.run and job.run.condition): work for job, work in works_of(config, planned_jobs(config)).items()
+    }
+
+
 def test_seconds_of_a_job_by_hand(tmp_path):
     config = config_of(tmp_path)
-    works = {(job.rule, job.run.condition): work for job, work in works_of(config, planned_jobs(config)).items()}
+    works = works_by_name(config)
     rates = rates_of(config)
     assert work_seconds(works["train", "sft"], rates).value == 10 + 640 * 2 + 800 * 0.1 + 1
     assert work_seconds(works["train", "sft"], rates).low == 10 + 640 * 1 + 800 * 0.1 + 1
@@ -58,14 +65,18 @@ def test_seconds_of_a_job_by_hand(tmp_path):
 
 def test_what_frozen_layers_make_of_a_row_is_computed_once(tmp_path):
     config = config_of(tmp_path, "experiment: planned\nlora: {last_layers: 10}\n")
-    works = {(job.rule, job.run.condition): work for job, work in works_of(config, planned_jobs(config)).items()}
+    works = works_by_name(config)
     assert works["train", "sft"].kept == works["train", "grpo"].kept == 640 + 160
     assert works["evaluate", "sft"].kept == 0
     rates = replace(rates_of(config), kept=exact(0.02))
     assert work_seconds(works["train", "sft"], rates).value == 10 + 800 * 0.02 + 640 * 2 + 800 * 0.1 + 1
+    rates = replace(rates, kept=exact(0.004))
+    assert work_seconds(works["keep_states", None], rates).value == pytest.approx(10 + 1160 * 0.004)
+    assert work_seconds(works["evaluate", "sft"], rates).value == pytest.approx(10 + 1160 * 0.006 + 160 * 0.5)
+    assert rates.structured["null"].less(exact(0.02)).value == pytest.approx(0.001)  # of what was measured apart
     assert Rates.from_json(json.loads(json.dumps(rates.as_json())), "x") == rates
     free = config_of(tmp_path, "experiment: planned\nlora: {last_layers: 10}\ndecoding: free\n")
-    works = {(job.rule, job.run.condition): work for job, work in works_of(free, planned_jobs(free)).items()}
+    works = works_by_name(free)
     assert works["train", "sft"].kept == 800 and works["train", "grpo"].kept == 0  # whose replies are new each time
 
 
@@ -82,15 +93,16 @@ def test_a_whole_experiment_by_hand(tmp_path):
     whole = estimate(jobs, works_of(config, jobs), rates_of(config), lambda job: exact(3), place)
     train = 3 * (10 + 1 + JOB_S.value) + (640 + 240 + 240) * 2 + (5 + 4 + 4) * 160 * 0.1
     evaluate = 4 * (10 + JOB_S.value + 11.6 + 80)
-    others = 3 * (len(jobs) - 3 - 4)
-    assert whole.hours.value == pytest.approx((train + evaluate + others + START_S.value) / 3600)
+    states = 10 + JOB_S.value
+    others = 3 * (len(jobs) - 3 - 4 - 1)
+    assert whole.hours.value == pytest.approx((train + evaluate + states + others + START_S.value) / 3600)
     rules = {of.rule: of for of in whole.rules}
     assert rules["train"].jobs == 3 and rules["train"].hours.value == pytest.approx(train / 3600)
     assert rules["train"].gpu_hours.value == pytest.approx(2 * train / 3600)
     assert rules["evaluate"].seconds_each.value == pytest.approx(evaluate / 4)
     assert rules["build_dataset"].gpu_hours.value == 0
     assert whole.gpu_hours.value == pytest.approx(
-        2 * (train + evaluate + 3 + 3) / 3600
+        2 * (train + evaluate + states + 3 + 3) / 3600
     )  # both jobs of the model's files
     assert whole.money is None
 

@@ -13,9 +13,16 @@ LAST = {  # one of each, whatever the experiment
     *("prepare_model", "inspect_model", "build_dataset", "judge_collapse", "summarize"),
 }
 # By hand: 4 conditions with the model of which 3 are trained, 3 classifiers; RL's first groups of 2 conditions
-DEFAULT = {"train": 3, "evaluate": 4, "fit_reference": 3, "assess_feasibility": 2}
+DEFAULT = {"train": 3, "keep_states": 1, "evaluate": 4, "fit_reference": 3, "assess_feasibility": 2}
 # 5 seeds, and suites
-SEEDS = {"train": 15, "evaluate": 20, "fit_reference": 15, "assess_feasibility": 10, "build_suites": 1}
+SEEDS = {
+    "train": 15,
+    "keep_states": 1,
+    "evaluate": 20,
+    "fit_reference": 15,
+    "assess_feasibility": 10,
+    "build_suites": 1,
+}
 # a sweep of 3 sizes, free decoding, no classifier, side effects: GRPO and its 3 sizes are RL
 SWEPT = """
 experiment: planned
@@ -31,7 +38,7 @@ conditions:
 comparisons: {against: sft}
 """
 FREE = {
-    **{"train": 5, "evaluate": 7, "assess_feasibility": 4, "sample_start": 4, "vary_training": 3},
+    **{"train": 5, "keep_states": 1, "evaluate": 7, "assess_feasibility": 4, "sample_start": 4, "vary_training": 3},
     **{"measure_side_effects": 5, "summarize_side_effects": 1, "measure_supervision": 1},
 }
 
@@ -60,13 +67,15 @@ def test_a_hub_model_is_fetched(tmp_path):
 
 def test_work_of_the_default_experiment(tmp_path):
     config = config_of(tmp_path)
-    works = {(job.rule, job.run.condition): work for job, work in works_of(config, planned_jobs(config)).items()}
+    found = works_of(config, planned_jobs(config))
+    works = {(job.rule, job.run.condition): work for job, work in found.items() if job.run}
+    assert [(job.rule, work.kept) for job, work in found.items() if not job.run] == [("keep_states", 160 + 1000)]
     assert works["train", "sft"].steps == 4 * 640 // 4
     assert works["train", "sft"].validated == (4 + 1) * 160
     assert works["train", "grpo"].steps == works["train", "sft_then_grpo"].steps == 3 * 640 // 8
     assert works["train", "grpo"].patience == 50
     for condition in ("baseline", "sft", "grpo", "sft_then_grpo"):
-        assert works["evaluate", condition].structured == 160 + 1000
+        assert works["evaluate", condition].structured == works["evaluate", condition].known == 160 + 1000
         assert works["evaluate", condition].free == 160
 
 

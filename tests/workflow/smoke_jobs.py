@@ -17,7 +17,8 @@ INSPECT = {"Inspect the base model: SmolLM2-135M-Instruct"}
 PREPARE = {"Prepare the base model: SmolLM2-135M-Instruct"} | INSPECT
 SUITES = {"Build the diagnostic suites"}
 SEARCH = {"Search the decisions for rules that are not stated"}
-DATA = SUITES | {"Build the splits"} | SEARCH
+KEEP = {"Compute the evaluated cases up to the first layer with an adapter"}
+DATA = SUITES | {"Build the splits"} | SEARCH | KEEP
 TRAIN = {
     "sft": "Train sft with sft, seed 0",
     "grpo": "Train grpo with grpo, seed 0",

@@ -17,6 +17,7 @@ from conftest import ROOT, Checkout
 TEXTS = [path.read_text(encoding="utf-8") for path in ROOT.glob("workflow/rules/*.smk")]
 RULES = set(re.findall(r"^rule (\w+):", "".join(TEXTS), re.MULTILINE))
 WITH_MODEL = {"prepare_model", "inspect_model", "train", "sample_start", "evaluate", "measure_side_effects"}
+WITH_MODEL |= {"keep_states"}
 PROFILES = sorted(ROOT.glob("profiles/*/config.yaml"))
 
 

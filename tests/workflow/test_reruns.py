@@ -20,6 +20,7 @@ from smoke_jobs import (
     EVERYTHING,
     FIT,
     INSPECT,
+    KEEP,
     MANIFEST,
     MODELS,
     PREPARE,
@@ -106,7 +107,8 @@ SETTINGS = [  # of the experiment, and what runs again under them
     ("purpose: comparison", CHARTS | CASES | REPORT | PROVENANCE),
     ("evaluation: {max_new_tokens: 17}", INSPECT | evaluated(*CONDITIONS)),
     ("lora: {target_modules: [q_proj]}", INSPECT | retrained("sft", *RL)),
-    ("suites: {size: 5}", SUITES | FIT | evaluated(*CONDITIONS)),
+    ("lora: {last_layers: 6}", INSPECT | KEEP | MODELS),
+    ("suites: {size: 5}", SUITES | KEEP | FIT | evaluated(*CONDITIONS)),
     (
         "seeds: [0, 1]",
         {job.replace("seed 0", "seed 1") for job in EVERYTHING - AGGREGATED - DATA} | AGGREGATED,

@@ -143,6 +143,11 @@ def examples_of(wildcards):
     return [PATHS.split("train")] if isinstance(prompt_of(wildcards), dict) else []
 
 
+def kept_states(wildcards):
+    """What layers below every adapter make of the evaluated cases, for conditions that ask in the ruleset's words."""
+    return [PATHS.states] if EXPERIMENT.keeps_states and not prompt_of(wildcards) else []
+
+
 def conditions_of(runs):
     """The conditions of runs, once each."""
     return list(dict.fromkeys(run.condition for run in runs))

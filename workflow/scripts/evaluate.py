@@ -28,5 +28,6 @@ with logged(snakemake.log[0]):
             prompt=snakemake.params.prompt,
             train=next(iter(snakemake.input.examples), None),
             log=snakemake.log[0],
+            states=next(iter(snakemake.input.states), None),
         )
     )

@@ -7,6 +7,7 @@ import torch
 
 from hidden_rule.core.laps import Laps
 from hidden_rule.evaluation.jobs import EvaluationJob
+from hidden_rule.evaluation.keep_states import use_states
 from hidden_rule.kernels.meter import Meter
 from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
 from hidden_rule.models.hardware import default_device, device_name, n_gpus, peak_bytes
@@ -51,6 +52,8 @@ def answer(job: EvaluationJob, tokenizer, trie: LabelTrie, asked: list[Asked]) -
     """The answers of a job's model, computed by this process."""
     device, settings = default_device(), job.settings
     model = load_policy(job.base, device, job.adapter)
+    if job.states:
+        use_states(model, job.states)
     meter = Meter(model)
     # all together: neighbours of all suites share what they start with
     prompts = [prompt for part in asked for prompt in part.prompts]

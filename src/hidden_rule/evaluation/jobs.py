@@ -31,6 +31,18 @@ class EvaluationJob:
     prompt: str | dict | None = None  # the condition's, where it says more than the ruleset's own
     train: Path | None = None  # the training split, where the prompt shows examples
     log: Path | None = None  # the rule's, which an error of another process names
+    states: Path | None = None  # what a StatesJob wrote of these splits
+
+
+@dataclass(frozen=True)
+class StatesJob:
+    """Cases of which is computed once, for all adapters, what the layers below these make."""
+
+    base: BaseModel
+    lora: dict  # target_modules and last_layers
+    ruleset: Path
+    splits: dict[str, Path]  # as in EvaluationJob
+    output: Path
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ class Layout:
         """What the inspection of the base model found."""
         return self.folder / "inspection.json"
 
+    @property
+    def states(self) -> Path:
+        """What the layers below every adapter make of the evaluated cases."""
+        return self.folder / "states.safetensors"
+
     def split(self, name: str) -> Path:
         """A split, `suites`, or `train/{condition}`: the rows of a condition that is trained on some of them."""
         return self.folder / "data" / f"{name}.parquet"

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from hidden_rule.core.costs import read_costs
+from hidden_rule.core.engines import ENVIRONMENTS
 from hidden_rule.core.files import read_json
 from hidden_rule.core.tables import (
     COLLAPSE,
@@ -240,6 +241,14 @@ class Results:
         return self.trained if self.config.get("side_effects") else []
 
     # cases
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether what layers below every adapter make of the evaluated cases is computed once for several runs."""
+        conditions = self.config["conditions"].values()
+        in_own_words = [of for of in conditions if not of.keys() & {"reference", "prompt"}]
+        by_us = self.config["evaluation"]["engine"] not in ENVIRONMENTS
+        return bool(self.config["lora"]["last_layers"]) and by_us and len(in_own_words) * len(self.seeds) > 1
 
     def split(self, name: str) -> pl.DataFrame:
         """The applications of a split, of `suites`, or of `train/{condition}`."""

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 64  # rows that are computed at a time
 MOST_BYTES = 2**30  # of states that are kept
+ROUNDING = 0.02  # of the norm of states, by which bfloat16 moves them where rows are computed beside others
 
 
 def layers_of(network) -> torch.nn.ModuleList | None:
@@ -133,6 +134,23 @@ class FrozenLayers:
         i = bisect_left(self.rows, key)
         return self.places[i] if i < len(self.rows) and self.rows[i][: len(key)] == key else None
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The known rows and their states, as `take_states` reads them: states (N, H), and integers (M,) and (R,)."""
+        flat = [token for row in self.rows for token in row]
+        return {
+            "states": self.states,
+            "tokens": torch.tensor(flat, dtype=torch.int32),
+            "places": torch.cat(self.places).to(torch.int32),
+            "lengths": torch.tensor([len(row) for row in self.rows], dtype=torch.int32),
+        }
+
+    def take(self, tensors: dict[str, torch.Tensor], device) -> None:
+        """Know the rows that `tensors` gave, and their states."""
+        lengths = tensors["lengths"].tolist()
+        self.rows = [tuple(row.tolist()) for row in tensors["tokens"].split(lengths)]
+        self.places = list(tensors["places"].long().split(lengths))
+        self.states = tensors["states"].to(device)
+
     def known(self, rows: list[list[int]], paths: list[list[int]], n: int) -> torch.Tensor | None:
         """The states (1, n, H) that enter the layers above, of a prefix tree of rows; None if one is not known.
 
@@ -191,3 +209,41 @@ def fault_of(frozen: FrozenLayers, model, rows: list[list[int]]) -> str | None:
     except Exception as error:  # whatever a model's own forward pass raises
         return str(error)
     return None if torch.equal(found, expected) else "in two parts they compute something else"
+
+
+def take_states(model, n: int, tensors: dict[str, torch.Tensor]) -> str | None:
+    """Let a causal model take up rows behind its first `n` layers; returns why it cannot, or None.
+
+    `tensors`: as `FrozenLayers.tensors` gave them of the same model, whose adapter is above these layers, or which has
+    none. The first rows are computed again, and compared.
+    """
+    network, weight = body(model), model.get_input_embeddings().weight
+    layers, states = layers_of(network), tensors["states"]
+    if not len(states):
+        return "none were kept"
+    if fault := sharing_fault(model):
+        return fault
+    if layers is None or not 0 < n < len(layers):
+        return f"they are of the first {n} layers of another model"
+    if any("lora_" in name for layer in layers[:n] for name, _ in layer.named_parameters()):
+        return f"the adapter is not above the first {n} layers alone"
+    if states.dtype != weight.dtype or states.shape[1] != weight.shape[1]:
+        return f"they are of {states.dtype} and width {states.shape[1]}"
+    frozen = FrozenLayers(layers, n)
+    frozen.take(tensors, weight.device)
+    rows = [list(row) for row in frozen.rows[:2]]
+    fault = fault_of(frozen, model, rows) or (None if same_states(frozen, model, rows) else "they are not this model's")
+    if fault is not None:
+        frozen.remove()
+        return fault
+    shared_prefix.frozen_parts[network] = frozen
+    return None
+
+
+@torch.no_grad()
+def same_states(frozen: FrozenLayers, model, rows: list[list[int]]) -> bool:
+    """Whether the states that are kept of rows are those that the model makes of them, up to rounding."""
+    ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
+    made = frozen.before(model, ids, tree).float()
+    kept = frozen.known(rows, paths, len(ids)).float()
+    return bool((made - kept).norm() <= ROUNDING * kept.norm())

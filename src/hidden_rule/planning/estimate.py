@@ -68,8 +68,10 @@ def work_seconds(work: Work, rates: Rates) -> Span:
         trained += rates.validated[work.kind.name].times(work.validated)
         if work.max_minutes:
             trained = trained.at_most(60 * work.max_minutes)
-        total += rates.kept.times(work.kept) + trained + rates.write
-    total += rates.structured[work.prompt].times(work.structured)
+        total += trained + rates.write
+    total += rates.kept.times(work.kept) + rates.structured[work.prompt].times(work.structured - work.known)
+    if work.known:  # the layers above alone
+        total += rates.structured[work.prompt].less(rates.kept).times(work.known)
     return total + rates.free[work.prompt].times(work.free)
 
 

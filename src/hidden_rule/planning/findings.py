@@ -7,6 +7,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.planning import checks, memory
 from hidden_rule.planning.estimate import Place
 from hidden_rule.planning.experiment import Experiment
+from hidden_rule.planning.jobs import KEEPS
 from hidden_rule.planning.machine import Machine, system_words, write_speed
 from hidden_rule.planning.model_facts import model_record
 from hidden_rule.planning.storage import disk_need
@@ -47,9 +48,10 @@ def find(experiment: Experiment, machine: Machine, place: Place, of_jobs: bool =
     if of_jobs:
         find_devices(found, experiment, machine)
     results = results_folder(config)
-    need = disk_need(
-        config, facts, experiment.model(machine).lora, experiment.jobs, answered(experiment), place.at_once
-    )
+    model, states = experiment.model(machine), 0.0
+    if any(job.rule == KEEPS for job in experiment.jobs):
+        states = memory.kept_states(model, experiment.sizes, rows_of_an_evaluation(config), 1)
+    need = disk_need(config, facts, model.lora, experiment.jobs, answered(experiment), place.at_once, states)
     found.add("disk", checks.check_disk, need, results, facts.cache or model_record(config["model"]), machine)
     found.add("token", checks.check_token, config["model"], facts)
     if facts.cache and machine.real:
@@ -74,11 +76,14 @@ def find_devices(found: Findings, experiment: Experiment, machine: Machine) -> N
         found.add("memory", checks.check_memory, need, "an evaluation", machine)
 
 
+def rows_of_an_evaluation(config: dict) -> int:
+    """Rows that one asks, at most."""
+    return ROWS_OF_SUITES * config["suites"]["size"] + sum(config["data"][split] for split in SPLITS)
+
+
 def answered(experiment: Experiment) -> int:
     """Rows of all tables of predictions that are to be written, at most."""
-    config = experiment.config
-    rows = ROWS_OF_SUITES * config["suites"]["size"] + sum(config["data"][split] for split in SPLITS)
-    return rows * sum(job.rule == "evaluate" for job in experiment.jobs)
+    return rows_of_an_evaluation(experiment.config) * sum(job.rule == "evaluate" for job in experiment.jobs)
 
 
 def machine_line(machine: Machine) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from hidden_rule.experiment.results import Results
 from hidden_rule.experiment.runs import Run
 
-OF_MODEL = ("inspect_model", "train", "evaluate", "sample_start", "measure_side_effects")  # rules that load the model
-TRAINS = "train"
+TRAINS, KEEPS = "train", "keep_states"
+OF_MODEL = ("inspect_model", TRAINS, KEEPS, "evaluate", "sample_start", "measure_side_effects")  # load the model
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def planned_jobs(config: dict) -> list[Job]:
     jobs += [Job("vary_training", Run(name, 0)) for name in results.varied]
     jobs += [Job(TRAINS, run) for run in results.trained]
     jobs += [Job("sample_start", run) for run in results.assessed] if config["decoding"] == "free" else []
+    jobs += [Job(KEEPS)] if results.keeps_states else []
     jobs += [Job("evaluate", run) for run in results.runs if run.condition not in classifiers]
     jobs += [Job("fit_reference", run) for run in results.runs if run.condition in classifiers]
     jobs += [Job("measure_side_effects", run) for run in results.measured]

@@ -30,6 +30,11 @@ class Span:
     def times(self, n: float) -> "Span":
         return Span(self.value * n, self.low * n, self.high * n)
 
+    def less(self, other: "Span") -> "Span":
+        """What is left of this without a part of it that was measured apart, a tenth at least."""
+        ends = ((self.value, other.value), (self.low, other.low), (self.high, other.high))
+        return Span(*(max(whole - part, whole / 10) for whole, part in ends))
+
     def at_most(self, limit: float) -> "Span":
         return Span(min(self.value, limit), min(self.low, limit), min(self.high, limit))
 

@@ -27,10 +27,12 @@ class DiskNeed:
         return self.adapters + self.checkpoints + self.tables
 
 
-def disk_need(config: dict, facts: ModelFacts, lora: int, jobs: list[Job], answered: int, at_once: int) -> DiskNeed:
+def disk_need(
+    config: dict, facts: ModelFacts, lora: int, jobs: list[Job], answered: int, at_once: int, states: float = 0.0
+) -> DiskNeed:
     """The need of `jobs` that are to run; `lora`: weights of an adapter; `answered`: rows of all evaluations.
 
-    at_once: trainings side by side, each with its checkpoints.
+    at_once: trainings side by side, each with its checkpoints; states: bytes of those of frozen layers.
     """
     trained = [job for job in jobs if job.rule == "train"]
     model = 0.0
@@ -42,5 +44,5 @@ def disk_need(config: dict, facts: ModelFacts, lora: int, jobs: list[Job], answe
         model=model,
         adapters=len(trained) * (OF_ADAPTER * lora + TOKENIZER),
         checkpoints=min(at_once, len(trained)) * KEPT * each if saves else 0.0,
-        tables=PAGES + OF_ROW * answered,
+        tables=PAGES + OF_ROW * answered + states,
     )

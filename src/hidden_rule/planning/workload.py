@@ -12,7 +12,7 @@ import polars as pl
 from hidden_rule.core.engines import TRL
 from hidden_rule.experiment.conditions import replies_a_prompt
 from hidden_rule.experiment.reward_settings import reward_file
-from hidden_rule.planning.jobs import Job, results_of
+from hidden_rule.planning.jobs import KEEPS, Job, results_of
 from hidden_rule.planning.rates import prompt_key
 from hidden_rule.task.dataset import draw_splits
 from hidden_rule.task.ruleset import load_ruleset
@@ -52,7 +52,8 @@ class Work:
     """What one job computes.
 
     steps: of its kind; kept: rows that the layers below the adapter's compute once; validated, structured: rows whose
-    valid replies are scored, within a training and beside one; free: rows to which a reply is generated, of
+    valid replies are scored, within a training and beside one; known: of the latter those whose states below the
+    adapter's are on file; free: rows to which a reply is generated, of
     `max_new_tokens` at most; prompt: the condition's, as JSON.
     """
 
@@ -61,6 +62,7 @@ class Work:
     kept: int = 0
     validated: int = 0
     structured: int = 0
+    known: int = 0
     free: int = 0
     prompt: str = OWN_WORDS
     max_minutes: float = 0.0  # of steps and validation; 0: no limit
@@ -133,15 +135,21 @@ def training_work(config: dict, condition: str, settings: dict) -> Work:
     )
 
 
+def evaluated_rows(config: dict, n_suite_rows: int) -> dict[str, int]:
+    """How many rows each split has that evaluations ask, and the suites together."""
+    rows = {**{split: config["data"][split] for split in SPLITS}, "suites": n_suite_rows}
+    return {name: rows[name] for name in {*config["evaluation"]["structured"], *config["evaluation"]["free"]}}
+
+
 def evaluation_work(config: dict, condition: str, n_suite_rows: int) -> Work:
     """What an evaluation computes: every row is scored, and replies are generated to those under free decoding."""
-    evaluation = config["evaluation"]
-    rows = {**{split: config["data"][split] for split in SPLITS}, "suites": n_suite_rows}
-    asked = {*evaluation["structured"], *evaluation["free"]}
+    rows, prompt = evaluated_rows(config, n_suite_rows), config["conditions"][condition].get("prompt")
+    n = sum(rows.values())
     return Work(
-        structured=sum(rows[name] for name in asked),
-        free=sum(rows[name] for name in evaluation["free"]),
-        prompt=prompt_key(config["conditions"][condition].get("prompt")),
+        structured=n,
+        known=n if results_of(config).keeps_states and not prompt else 0,
+        free=sum(rows[name] for name in config["evaluation"]["free"]),
+        prompt=prompt_key(prompt),
     )
 
 
@@ -170,8 +178,10 @@ def suite_rows(config: dict) -> int:
 def works_of(config: dict, jobs: list[Job]) -> dict[Job, Work]:
     """The work of each of these jobs that computes with the model."""
     settings, found = results_of(config).settings, {}
-    n_suite_rows = suite_rows(config) if any(job.rule == "evaluate" for job in jobs) else 0
+    n_suite_rows = suite_rows(config) if any(job.rule in (KEEPS, "evaluate") for job in jobs) else 0
     for job in jobs:
+        if job.rule == KEEPS:
+            found[job] = Work(kept=sum(evaluated_rows(config, n_suite_rows).values()))
         if job.run is None:
             continue
         condition = job.run.condition
