@@ -24,7 +24,7 @@ from conftest import SMOKE, Checkout
 from torture import fingerprints
 from toy_slurm import NODES, gpus_held, install, of_rule, output, records, start_cluster, wait_for_no_jobs
 
-SUBMITTED = ("prepare_model", "inspect_model", "train", "evaluate")  # the rules that load the model
+SUBMITTED = ("prepare_model", "inspect_model", "train", "keep_states", "evaluate")  # the rules that load the model
 ONE_THREAD = ("--set-threads", *(f"{name}=1" for name in SUBMITTED))
 # quicker than a cluster with users wants it
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
