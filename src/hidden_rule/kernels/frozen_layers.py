@@ -244,6 +244,5 @@ def take_states(model, n: int, tensors: dict[str, torch.Tensor]) -> str | None:
 def same_states(frozen: FrozenLayers, model, rows: list[list[int]]) -> bool:
     """Whether the states that are kept of rows are those that the model makes of them, up to rounding."""
     ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
-    made = frozen.before(model, ids, tree).float()
-    kept = frozen.known(rows, paths, len(ids)).float()
-    return bool((made - kept).norm() <= ROUNDING * kept.norm())
+    made, kept = frozen.before(model, ids, tree), frozen.known(rows, paths, len(ids))
+    return kept is not None and bool((made.float() - kept.float()).norm() <= ROUNDING * kept.float().norm())
