@@ -38,7 +38,7 @@ def explored(tiny_jobs, tmp_path, monkeypatch):
         monkeypatch.setattr(free_grpo, "draw_replies", draw_replies)
         settings = {
             **tiny_jobs.config["grpo"], "epochs": 1, "batch_size": 8, "micro_batch_size": 8, "group_size": GROUP,
-            "max_new_tokens": 4, "warmup_steps": 0, "loss_type": "grpo", "entropy_coef": 0.0,
+            "learning_rate": 3e-4, "max_new_tokens": 4, "warmup_steps": 0, "loss_type": "grpo", "entropy_coef": 0.0,
             "reward": {"file": str(tmp_path / "lengths.py"), "function": "reward"}, **settings,
         }  # fmt: skip
         job = tiny_jobs.make(name, settings, decoding="free")

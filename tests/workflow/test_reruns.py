@@ -176,7 +176,7 @@ def test_an_input_reruns_what_depends_on_it(finished, name, change, expected):
 
 STATEMENTS = [  # what runs again after an expression of a module or a script has changed
     (f"{PACKAGE}/core/tables.py", PREPARE | EVERYTHING),
-    (f"{PACKAGE}/core/costs.py", PREPARE | MODELS | FIT),
+    (f"{PACKAGE}/core/costs.py", PREPARE | KEEP | MODELS | FIT),
     (f"{PACKAGE}/task/rewards.py", retrained(*RL) | ASSESSED),
     (f"{PACKAGE}/experiment/conditions.py", COLLAPSE | AGGREGATED),
     (f"{PACKAGE}/experiment/sweep.py", set()),  # of the config alone: what it changes there is in params
