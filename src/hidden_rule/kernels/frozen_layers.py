@@ -12,7 +12,7 @@ import contextlib
 import functools
 import logging
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
@@ -186,20 +186,30 @@ def keep_frozen_states(model, given: Iterable[list[int]]) -> bool:
         log.warning("states of frozen layers are not kept: %d rows would take too much memory", len(rows))
         return False
     frozen = FrozenLayers(layers_of(network), n)
-    fault = fault_of(frozen, model, [list(row) for row in rows[:2]])
-    if fault is not None:
-        frozen.remove()
+    if fault := put_in(frozen, model, rows):
         log.warning("states of frozen layers are not kept: %s", fault)
         return False
-    shared_prefix.frozen_parts[network] = frozen
     frozen.keep(model, rows)
     return True
 
 
+def put_in(frozen: FrozenLayers, model, rows: Sequence[Sequence[int]]) -> str | None:
+    """Let a causal model compute in two parts, tried with the first of `rows`; returns why it cannot, or None."""
+    fault = fault_of(frozen, model, [list(row) for row in rows[:2]])
+    if fault is None:
+        shared_prefix.frozen_parts[body(model)] = frozen
+    else:
+        frozen.remove()
+    return fault
+
+
 @torch.no_grad()
 def fault_of(frozen: FrozenLayers, model, rows: list[list[int]]) -> str | None:
-    """Why layers do not compute in two parts what they do at once, or None: rows are computed both ways."""
-    ids, tree, _ = pack(rows, model.get_input_embeddings().weight.device)
+    """Why layers do not compute in two parts what they do at once, or None: rows are computed both ways.
+
+    States that are known already have to be those that the model makes of these rows, up to rounding.
+    """
+    ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
     expected, _ = run_packed(model, rows)
     try:
         tree.n_calls = 0
@@ -208,7 +218,12 @@ def fault_of(frozen: FrozenLayers, model, rows: list[list[int]]) -> str | None:
         found = frozen.after(model, entry, ids, tree)
     except Exception as error:  # whatever a model's own forward pass raises
         return str(error)
-    return None if torch.equal(found, expected) else "in two parts they compute something else"
+    if not torch.equal(found, expected):
+        return "in two parts they compute something else"
+    known = frozen.known(rows, paths, len(ids))
+    if known is not None and (entry.float() - known.float()).norm() > ROUNDING * known.float().norm():
+        return "they are not this model's"
+    return None
 
 
 def take_states(model, n: int, tensors: dict[str, torch.Tensor]) -> str | None:
@@ -231,18 +246,4 @@ def take_states(model, n: int, tensors: dict[str, torch.Tensor]) -> str | None:
         return f"they are of {states.dtype} and width {states.shape[1]}"
     frozen = FrozenLayers(layers, n)
     frozen.take(tensors, weight.device)
-    rows = [list(row) for row in frozen.rows[:2]]
-    fault = fault_of(frozen, model, rows) or (None if same_states(frozen, model, rows) else "they are not this model's")
-    if fault is not None:
-        frozen.remove()
-        return fault
-    shared_prefix.frozen_parts[network] = frozen
-    return None
-
-
-@torch.no_grad()
-def same_states(frozen: FrozenLayers, model, rows: list[list[int]]) -> bool:
-    """Whether the states that are kept of rows are those that the model makes of them, up to rounding."""
-    ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
-    made, kept = frozen.before(model, ids, tree), frozen.known(rows, paths, len(ids))
-    return kept is not None and bool((made.float() - kept.float()).norm() <= ROUNDING * kept.float().norm())
+    return put_in(frozen, model, frozen.rows)
