@@ -4,8 +4,9 @@ Both sides have the same model, adapter, data, batch, dtype and optimizer, and t
 TRL, ours, TRL …), each measurement in a process of its own. Ours is the pipeline's own script. TRL's side is its
 trainer as it comes, with the model as transformers and PEFT make it; it is given the same tokenized rows and the same
 loss on the reply alone. Its GRPO generates freely; a step of it takes fewer prompts than ours, and times are a prompt.
-The first update of every process warms up and is not counted; of the next `UPDATES` each one is. The FLOP formula
-stands in src/hidden_rule/core/flops.py.
+The first update of every process warms up and is not counted; of the next `UPDATES` each one is. What ours computes
+once for all training rows, before the first step, is part of a step's time: its rows' share, by the number of passes.
+The FLOP formula stands in src/hidden_rule/core/flops.py.
 """
 
 import argparse
@@ -96,7 +97,9 @@ def measure_training(name: str, arm: str, options) -> dict:
         prompts = GRPO_PROMPTS if arm == "ours" else max(1, options.peer_rows // settings["group_size"])
     settings |= {"batch_size": prompts, "micro_batch_size": prompts}
     updates = 1 + (options.updates or UPDATES[method, arm])
-    setup = setup.shortened(prompts * updates)
+    if arm == "trl" or options.short:
+        setup = setup.shortened(prompts * updates)
+    n_kept = len(setup.start.train.prompts)
     if arm == "ours":
         gauge = measure.train_ours(setup, method, settings, updates)
     else:
@@ -104,7 +107,7 @@ def measure_training(name: str, arm: str, options) -> dict:
         gauge = measure.train_trl(setup, method, settings, updates)
     steps = gauge.steps(settings["gradient_checkpointing"])
     units = 1 if method == "sft" else prompts
-    once_s = gauge.kept_s / updates / config[method]["epochs"]  # a step's part of what is computed once for all passes
+    once_s = gauge.kept_s * (prompts / n_kept) / config[method]["epochs"]  # a step's part of what is computed once
     return {
         "unit_seconds": [(seconds + once_s) / units for seconds in steps["seconds"]],
         "unit_positions": [positions / units for positions in steps["positions"]],
@@ -137,13 +140,13 @@ def measure_evaluation(name: str, arm: str, options) -> dict:
             generate_in_order(model, start, rows, batch, n_new)
 
     answer(prompts[-batch:] if arm == "ours" else prompts[-4:])  # warms up
-    before, began = gauge.counts, time.perf_counter()
+    before, computed, began = gauge.counts, gauge.computed, time.perf_counter()
     answer(prompts[:rows])
     seconds, counts = time.perf_counter() - began, gauge.counts - before
     return {
         "unit_seconds": [1000 * seconds / rows],
         "unit_positions": [1000 * counts.positions / rows],
-        "flops_per_s": [measure.flops(counts, **measure.sizes(start.model)) / seconds],
+        "flops_per_s": [measure.flops(gauge.computed - computed, **gauge.sizes) / seconds],
         "n_prompts": rows,
         "peak_bytes": peak_bytes(setup.start.device),
     }
@@ -308,6 +311,7 @@ def run_all(options) -> dict:
     passed = ["--work", options.work, "--threads", options.threads, "--trl-attention", options.trl_attention]
     passed += ["--peer-rows", options.peer_rows, "--evaluation-rows", options.evaluation_rows]
     passed += ["--peer-evaluation-rows", options.peer_evaluation_rows, "--updates", options.updates]
+    passed += ["--short"] * options.short
     for file in options.configfile:
         passed += ["--configfile", file]
 
@@ -358,6 +362,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--peer-rows", type=int, default=16, help="completions a GRPO step of TRL's, at least a group")
     parser.add_argument("--evaluation-rows", type=int, default=512)
     parser.add_argument("--peer-evaluation-rows", type=int, default=64)
+    parser.add_argument("--short", action="store_true", help="compute once for the measured steps' rows alone, not all")
     parser.add_argument("--configfile", action="append", default=[], help="overlay of config.yaml")
     parser.add_argument("--quick", action="store_true", help="one turn of the smallest measurements: a test")
     parser.add_argument("--profile", action="store_true", help="add the breakdown of an SFT step")
@@ -369,7 +374,7 @@ def main(arguments=None) -> None:
     options.configfile = [str(Path(file).resolve()) for file in options.configfile]
     os.chdir(ROOT)  # what config.yaml names lies below it
     if options.quick:
-        options.repeats, options.updates, options.peer_rows = 1, 1, 8
+        options.repeats, options.updates, options.peer_rows, options.short = 1, 1, 8, True
         options.evaluation_rows, options.peer_evaluation_rows = 32, 4
         options.items = [name for name in options.items if name not in ("grpo16", "grpo64")]
     if options.one:

@@ -32,12 +32,7 @@ def meter(model, stop_after: int, fused: bool):
     """
     from meter import Meter  # imports torch
 
-    result, base = Meter(model, stop_after), model.get_base_model()
-    base.base_model.register_forward_pre_hook(result.on_backbone, with_kwargs=True)
-    base.get_output_embeddings().register_forward_pre_hook(result.on_head)
-    if fused:
-        model.register_forward_pre_hook(result.on_fused, with_kwargs=True)
-    return result
+    return Meter(model, stop_after, fused)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from hidden_rule.kernels import attention
 from hidden_rule.kernels import shared_prefix as prefix
-from hidden_rule.kernels.lora import fuse_lora
+from hidden_rule.kernels.lora import fuse_lora, products
 from hidden_rule.kernels.mlp import fuse_mlps
 from hidden_rule.kernels.mlp import fused_forward as mlp_forward
 from hidden_rule.kernels.norm import fuse_norms
@@ -234,6 +234,34 @@ def test_fused_lora_layers_are_pefts(kind):
     assert ("forward" in vars(model.base_model.model[0])) == (kind in ("plain", "disabled"))
     for found, wanted in zip(run(), expected, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+def test_layers_with_one_input_are_computed_at_once():
+    """Of other ranks and scales each, with and without a bias; not together with one that does more."""
+    torch.manual_seed(0)
+    network = torch.nn.ModuleDict({"a": torch.nn.Linear(12, 8), "b": torch.nn.Linear(12, 5, bias=False)})
+    network["c"] = torch.nn.Linear(12, 8)
+    settings = LoraConfig(r=3, lora_alpha=5, target_modules=["a", "b"], rank_pattern={"b": 4}, alpha_pattern={"b": 7})
+    get_peft_model(network, settings)
+    layers = [network["a"], network["b"]]
+    for layer in layers:
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+    x = torch.randn(6, 12, requires_grad=True)
+    trained = [x, *(p for layer in layers for p in layer.parameters() if p.requires_grad)]
+
+    def gradients_of(outputs):
+        return torch.autograd.grad(sum(output.pow(2).sum() for output in outputs), trained)
+
+    expected = [layer(x) for layer in layers]
+    expected += gradients_of(expected)
+    fuse_lora(network)
+    found = products(x, layers)
+    found += gradients_of(found)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert relative_error(ours, theirs) < 1e-5
+    assert products(x, [network["a"], network["c"]]) is None
+    network["b"].merge()
+    assert products(x, layers) is None
 
 
 @pytest.mark.parametrize(("family", "n_fused"), [("llama", 3 * 2 + 1), ("qwen", 3 * 4 + 1), ("gemma", 0)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_shared_prefix import quick
 
-from hidden_rule.kernels.lora import LoraProduct
+from hidden_rule.kernels.lora import LoraProducts
 from hidden_rule.kernels.mlp import GatedMLPFunction
 from hidden_rule.kernels.norm import RMSNormFunction
 from tiny_models import DEVICE, tiny_model
@@ -21,7 +21,7 @@ def test_logits_are_the_same_bits(monkeypatch, dtype):
     def refuse(*arguments):
         raise AssertionError("autograd's bookkeeping")
 
-    for function in (LoraProduct, GatedMLPFunction, RMSNormFunction):
+    for function in (LoraProducts, GatedMLPFunction, RMSNormFunction):
         monkeypatch.setattr(function, "apply", refuse)
     with torch.no_grad():
         assert torch.equal(model(input_ids=ids).logits, expected)

@@ -12,6 +12,7 @@ kernel sums in float32 all the same).
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -36,6 +37,7 @@ class PrefixTree:
     slots: torch.Tensor
     positions: torch.Tensor  # (N,)
     n_calls: int = 0  # attention layers that followed the tree
+    read: torch.Tensor | None = None  # (M,) places whose last states are read; None: all
     masks: dict = field(default_factory=dict)
 
     def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
@@ -53,7 +55,21 @@ class PrefixTree:
     @functools.cached_property
     def plan(self) -> "TreePlan":
         """The same for compiled functions."""
-        return TreePlan.of(self)
+        return TreePlan.of(self, len(self.positions))
+
+    @functools.cached_property
+    def plan_of_read(self) -> "TreePlan":
+        """The same with the queries that are read alone: M queries, N keys."""
+        width = self.queries.size(1)
+        slots = self.slots[self.read]  # ascending, as places are
+        stretches, counts = torch.unique_consecutive(slots // width, return_counts=True)
+        starts = counts.cumsum(0) - counts
+        column = torch.arange(len(slots)) - starts.repeat_interleave(counts)
+        n_wide = int(counts.max())
+        row = torch.arange(len(counts)).repeat_interleave(counts)
+        queries = starts.unsqueeze(1) + torch.minimum(torch.arange(n_wide), (counts - 1).unsqueeze(1))
+        read = PrefixTree(queries, self.keys[stretches], row * n_wide + column, self.positions[self.read])
+        return TreePlan.of(read, len(self.positions))
 
 
 Moves = tuple[torch.Tensor, torch.Tensor]  # of row i to be: those of sources[offsets[i]] to sources[offsets[i + 1] - 1]
@@ -70,6 +86,7 @@ def moves_of(sources: torch.Tensor, n: int) -> tuple[Moves, Moves]:
 class TreePlan:
     """A prefix tree as `tree_attention.py` moves rows along it: to stretches and paths, and back."""
 
+    shape: tuple[int, int, int]  # stretches, queries of each, keys of each
     queries: Moves
     queries_back: Moves
     keys: Moves
@@ -79,12 +96,12 @@ class TreePlan:
     positions: torch.Tensor  # (R, W) of the queries
 
     @classmethod
-    def of(cls, tree: PrefixTree) -> "TreePlan":
-        """The plan of a tree."""
-        n = len(tree.positions)
+    def of(cls, tree: PrefixTree, n_keys: int) -> "TreePlan":
+        """The plan of a tree, whose keys are places among `n_keys`."""
         return cls(
-            *moves_of(tree.queries.flatten(), n),
-            *moves_of(tree.keys.flatten(), n),
+            (*tree.queries.shape, tree.keys.size(1)),
+            *moves_of(tree.queries.flatten(), len(tree.positions)),
+            *moves_of(tree.keys.flatten(), n_keys),
             *moves_of(tree.slots, tree.queries.numel()),
             tree.positions[tree.queries],
         )
@@ -98,6 +115,19 @@ class TreePlan:
 def take(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Of states (1, heads, N, D) those of the places `index` (R, T), as (R, heads, T, D)."""
     return states[0].transpose(0, 1).index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
+
+
+def of_read(function: Callable, states: torch.Tensor, read: torch.Tensor | None) -> torch.Tensor:
+    """`function` of each of N states (…, N, H) that is `read`, places (M,), and zero for the others; None: of all."""
+    if read is None:
+        return function(states)
+    rows = states.flatten(0, -2)
+    return spread(function(rows.index_select(0, read)), read, len(rows)).view(*states.shape[:-1], -1)
+
+
+def spread(found: torch.Tensor, read: torch.Tensor, n: int) -> torch.Tensor:
+    """Rows (n, H) that are `found` (M, H) at the places `read` (M,), and zero elsewhere."""
+    return found.new_zeros(n, found.shape[-1]).index_copy(0, read, found)
 
 
 def window_of(module) -> int | None:

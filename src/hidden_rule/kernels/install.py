@@ -11,6 +11,7 @@ from hidden_rule.kernels import attention, shared_prefix
 from hidden_rule.kernels.allocator import keep_freed_memory
 from hidden_rule.kernels.compat_transformers import attention_can_be_set, attention_name
 from hidden_rule.kernels.head import LogitForm, confirmed, declared_form, logit_form
+from hidden_rule.kernels.last_layer import narrow_last_layer, widen_last_layer
 from hidden_rule.kernels.mlp import fuse_mlps
 from hidden_rule.kernels.native import library
 from hidden_rule.kernels.norm import fuse_norms
@@ -34,6 +35,7 @@ class Kernels:
     mlps: int
     attentions: int
     form: LogitForm  # of its logits
+    narrow: bool = False  # whether its last layer computes where its states are read alone
     finite: bool = True  # whether its logits are, of a few tokens
 
     def record(self, network, device: torch.device) -> dict:
@@ -66,6 +68,15 @@ def packed_logits(network, rows: list[list[int]]) -> list[torch.Tensor]:
     states, paths = shared_prefix.run_packed(network, rows)
     logits = logit_form(network).of(network.get_output_embeddings()(states).float())
     return [logits[path] for path in paths]
+
+
+def read_logits(network, rows: list[list[int]]) -> list[torch.Tensor]:
+    """The same where states are read behind what rows start with alone; before that, as they are of all."""
+    start = shared_prefix.common_prefix_length(rows)
+    states, paths = shared_prefix.run_packed(network, rows, [start] * len(rows))
+    logits = logit_form(network).of(network.get_output_embeddings()(states).float())
+    every = packed_logits(network, rows)
+    return [torch.cat([whole[:start], logits[path[start:]]]) for whole, path in zip(every, paths, strict=True)]
 
 
 def whole_logits(network, rows: list[list[int]]) -> list[torch.Tensor]:
@@ -125,6 +136,18 @@ def choose_attention(network, device: torch.device, expected: Probe) -> str | No
     return first_exact(network, names, expected)
 
 
+def narrows(network, expected: Probe) -> bool:
+    """Let the last layer of a model compute where its states are read alone if that is exact; whether it is."""
+    mlp = narrow_last_layer(network)
+    if mlp is None:
+        return False
+    fault = expected.fault(lambda rows: read_logits(network, rows))
+    if fault is not None:
+        log.warning("%s: the last layer computes every token: %s", type(network).__name__, fault)
+        widen_last_layer(network, mlp)
+    return fault is None
+
+
 def own_probe(network) -> Probe:
     """The probe of a model as transformers alone computes it; raises UserError where none of ours can train it."""
     name = type(network).__name__
@@ -144,8 +167,8 @@ def own_probe(network) -> Probe:
 def install_kernels(network, device: torch.device, record: dict | None = None) -> Kernels:
     """Let a causal model in evaluation mode compute the same faster; raises UserError where we cannot compute it.
 
-    Attention that knows prefix trees, norms, MLPs, memory that is kept, waits that follow the load; and a head
-    that is given contiguous rows:
+    Attention that knows prefix trees, norms, MLPs, a last layer that computes what is read, memory that is kept, waits
+    that follow the load; and a head that is given contiguous rows:
     `generate` projects (B, 1, H), a slice of (B, T, H), and of strided rows PyTorch would copy the head's whole weight
     once a row. Each is compared with the model's own computation first (`probe.py`), unless a `record` of an earlier
     comparison, `Kernels.record`, is given and holds here too.
@@ -160,6 +183,8 @@ def install_kernels(network, device: torch.device, record: dict | None = None) -
         kernels = known
         set_attention(network, known.attention)
         fuse(network)
+        if known.narrow:
+            narrow_last_layer(network)
     shared_prefix.probed_faults[network], confirmed[network] = kernels.sharing_fault, kernels.form
     if kernels.attention_fault:  # that prefixes are not shared is logged where they would be
         log.warning("%s: attention is transformers' own: %s", type(network).__name__, kernels.attention_fault)
@@ -189,4 +214,5 @@ def compare(network, device: torch.device) -> Kernels:
         sharing_fault = shared_prefix.declared_fault(config)
         if sharing_fault is None:
             sharing_fault = expected.fault(lambda rows: packed_logits(network, rows))
-    return Kernels(attention_name(config), attention_fault, sharing_fault, *fused, logit_form(network))
+        narrow = sharing_fault is None and narrows(network, expected)
+    return Kernels(attention_name(config), attention_fault, sharing_fault, *fused, logit_form(network), narrow)

@@ -14,44 +14,68 @@ from hidden_rule.kernels import without_gradients
 from hidden_rule.kernels.compat_peft import is_plain, only_adapter
 
 
-class LoraProduct(torch.autograd.Function):
-    """x Wᵀ + bias + scale (x Aᵀ) Bᵀ for x (N, in), frozen W (out, in) and bias, trained A (r, in) and B (out, r)."""
+class LoraProducts(torch.autograd.Function):
+    """x Wᵀ + bias + scale (x Aᵀ) Bᵀ of one or several layers, for the same x (N, in).
+
+    `layers`: of each frozen W (out, in) and bias, trained A (r, in) and B (out, r), four after the other. All layers'
+    products with A are one, and so are their gradients.
+    """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, a, b, scale):
-        a_low, b_low = a.to(x.dtype), (b * scale).to(x.dtype)
+    def forward(ctx, x, scales, *layers):
+        weights, biases, down, up = (layers[i::4] for i in range(4))
+        a_low = torch.cat([a.to(x.dtype) for a in down])
+        b_low = [(b * scale).to(x.dtype) for b, scale in zip(up, scales, strict=True)]
         inner = x @ a_low.T
-        result = torch.nn.functional.linear(x, weight, bias)
-        ctx.save_for_backward(x, inner, weight, a_low, b_low)
-        ctx.scale, ctx.types = scale, (a.dtype, b.dtype)
-        return result.addmm_(inner, b_low.T)
+        ctx.ranks = [len(a) for a in down]
+        parts = zip(weights, biases, b_low, inner.split(ctx.ranks, 1), strict=True)
+        results = tuple(torch.nn.functional.linear(x, w, bias).addmm_(part, b.T) for w, bias, b, part in parts)
+        ctx.save_for_backward(x, inner, a_low, *weights, *b_low)
+        ctx.scales, ctx.types = scales, [(a.dtype, b.dtype) for a, b in zip(down, up, strict=True)]
+        return results
 
     @staticmethod
-    def backward(ctx, grad):
-        x, inner, weight, a_low, b_low = ctx.saved_tensors
-        grad_inner = grad @ b_low
-        grad_x = (grad @ weight).addmm_(grad_inner, a_low) if ctx.needs_input_grad[0] else None
-        grad_a = (grad_inner.T @ x).to(ctx.types[0]) if ctx.needs_input_grad[3] else None
-        grad_b = (grad.T @ inner).to(ctx.types[1]).mul_(ctx.scale) if ctx.needs_input_grad[4] else None
-        return grad_x, None, None, grad_a, grad_b, None
+    def backward(ctx, *grads):
+        x, inner, a_low, *rest = ctx.saved_tensors
+        n = len(grads)
+        weights, b_low = rest[:n], rest[n:]
+        grad_inner = torch.cat([grad @ b for grad, b in zip(grads, b_low, strict=True)], 1)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grads[0] @ weights[0]).addmm_(grad_inner, a_low)
+            for grad, weight in zip(grads[1:], weights[1:], strict=True):
+                grad_x.addmm_(grad, weight)
+        result = [grad_x, None]
+        needed = ctx.needs_input_grad[2:]
+        grads_a = (grad_inner.T @ x).split(ctx.ranks) if any(needed[2::4]) else [None] * n
+        for i, (grad, part) in enumerate(zip(grads, inner.split(ctx.ranks, 1), strict=True)):
+            type_a, type_b = ctx.types[i]
+            grad_a = grads_a[i].to(type_a) if needed[4 * i + 2] else None
+            grad_b = (part.T @ grad).T.to(type_b).mul_(ctx.scales[i]) if needed[4 * i + 3] else None
+            result += [None, None, grad_a, grad_b]
+        return tuple(result)
+
+
+def products(x: torch.Tensor, layers: list) -> list[torch.Tensor] | None:
+    """What layers make of rows x (N, in), by `LoraProducts`; None where one is none of ours, or computes otherwise."""
+    if not all(getattr(vars(layer).get("forward"), "__func__", None) is fused_forward for layer in layers):
+        return None
+    names = [only_adapter(layer) for layer in layers]
+    if None in names:
+        return None
+    parts = []
+    for layer, name in zip(layers, names, strict=True):
+        parts += [layer.base_layer.weight, layer.base_layer.bias, layer.lora_A[name].weight, layer.lora_B[name].weight]
+    scales = tuple(layer.scaling[name] for layer, name in zip(layers, names, strict=True))
+    return list(without_gradients.call(LoraProducts, x, scales, *parts))
 
 
 def fused_forward(self, x, *args, **kwargs):
-    """A LoRA layer's forward: `LoraProduct` where the layer computes nothing else, otherwise PEFT's own."""
-    name = only_adapter(self)
-    if args or kwargs or name is None:
+    """A LoRA layer's forward: `LoraProducts` where the layer computes nothing else, otherwise PEFT's own."""
+    found = None if args or kwargs else products(x.reshape(-1, x.shape[-1]), [self])
+    if found is None:
         return type(self).forward(self, x, *args, **kwargs)
-    base = self.base_layer
-    rows = without_gradients.call(
-        LoraProduct,
-        x.reshape(-1, x.shape[-1]),
-        base.weight,
-        base.bias,
-        self.lora_A[name].weight,
-        self.lora_B[name].weight,
-        self.scaling[name],
-    )
-    return rows.view(*x.shape[:-1], rows.shape[-1])
+    return found[0].view(*x.shape[:-1], found[0].shape[-1])
 
 
 def fuse_lora(model) -> None:

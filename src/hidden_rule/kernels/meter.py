@@ -1,7 +1,8 @@
 """What a model computes: positions, counted where its parts are called, and seconds of its batches.
 
 A position that passes some of the layers alone counts as their share (`frozen_layers.py`); its gradient as the share of
-those from the first trained one on.
+those from the first trained one on. What the last layer leaves out of the others (`last_layer.py`) is counted apart:
+operations are without it, positions and the units of laps with it.
 
 Calls are counted by forward pre-hooks, whatever computes behind them: our kernels, a trainer's own forward pass,
 generation token by token. What another program generates (vLLM) is not counted.
@@ -15,7 +16,7 @@ import torch
 from hidden_rule.core.flops import Counts, flops
 from hidden_rule.core.laps import Laps
 from hidden_rule.kernels.frozen_layers import share_frozen
-from hidden_rule.kernels.shared_prefix import body, frozen_parts
+from hidden_rule.kernels.shared_prefix import body, frozen_parts, narrow
 
 meters: WeakKeyDictionary = WeakKeyDictionary()  # by causal model, without the adapter's wrapper
 
@@ -42,14 +43,15 @@ def _size(parameter) -> int:
 class Meter:
     """Counts what a model computes from now on.
 
-    counts: positions; calls: of the backbone; laps: seconds of its batches and steps.
+    counts: positions; left_out: what of them the last layer did not compute, as whole positions; calls: of the
+    backbone; laps: seconds of its batches and steps.
     """
 
     def __init__(self, model):
         network = plain(model)
         self.sizes = sizes_of(model)
         self.share_with_gradient = 1 - share_frozen(body(network))
-        self.counts, self.calls, self.laps = Counts(), 0, Laps()
+        self.counts, self.left_out, self.calls, self.laps = Counts(), Counts(), 0, Laps()
         meters[network] = self
         body(network).register_forward_pre_hook(self.on_backbone, with_kwargs=True)
         network.get_output_embeddings().register_forward_pre_hook(self.on_head)
@@ -66,6 +68,10 @@ class Meter:
         n = ids.numel() if ids is not None else embeddings.shape[0] * embeddings.shape[1]
         frozen = frozen_parts.get(module)
         self.add(n, 0, 1.0 if frozen is None else frozen.share)
+        tree = kwargs.get("prefix_tree")
+        if tree is not None and tree.read is not None:
+            left = round((n - len(tree.read)) * narrow[module])
+            self.left_out += Counts(left, left * torch.is_grad_enabled())
         self.calls += 1
 
     def on_head(self, module, args) -> None:
@@ -78,7 +84,12 @@ class Meter:
 
     def flops(self, checkpointing: bool = False) -> int:
         """Floating-point operations so far, an estimate."""
-        return flops(self.counts, **self.sizes, checkpointing=checkpointing)
+        return flops(self.computed, **self.sizes, checkpointing=checkpointing)
+
+    @property
+    def computed(self) -> Counts:
+        """The positions that were computed, as whole ones."""
+        return self.counts - self.left_out
 
 
 def lap(model, kind: str, by: str = "positions"):

@@ -17,10 +17,11 @@ import weakref
 import numpy as np
 import torch
 
-from hidden_rule.kernels import attention
+from hidden_rule.kernels import attention, native
 from hidden_rule.kernels.compat_transformers import attention_name
 from hidden_rule.kernels.compat_trl import ChunkedLogProbFunction
-from hidden_rule.kernels.head import logit_form
+from hidden_rule.kernels.head import LogitForm, logit_form
+from hidden_rule.kernels.vocabulary import token_scores
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ logged_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by mod
 LENGTH_ROPES = ("longrope", "dynamic")  # rotary embeddings that depend on the longest row
 probed_faults: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by model: what its loading found, or None
 frozen_parts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by body: FrozenLayers (frozen_layers.py)
+narrow: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # by body: share of its weights (last_layer.py)
 
 
 def body(model):
@@ -179,13 +181,17 @@ def follow(model, ids: torch.Tensor, tree: attention.PrefixTree, n_layers: int) 
     return output.last_hidden_state[0]
 
 
-def run_packed(model, rows: list[list[int]]) -> tuple[torch.Tensor, list[list[int]]]:
+def run_packed(model, rows: list[list[int]], starts: list[int] | None = None) -> tuple[torch.Tensor, list[list[int]]]:
     """Last hidden states (N, H) of the tokens of rows' prefix tree, and the places of each row's tokens among them.
 
     Each token is computed once; gradients flow back to everything that is shared. Raises RuntimeError if a layer did
-    not follow the tree. Of rows whose states are kept the layers below every trained one are left out.
+    not follow the tree. Of rows whose states are kept the layers below every trained one are left out. `starts`: of
+    each row the first token whose state is read, where not all are; earlier ones' states then mean nothing.
     """
     ids, tree, paths = pack(rows, model.get_input_embeddings().weight.device)
+    if starts is not None and body(model) in narrow:
+        read = {place for path, start in zip(paths, starts, strict=True) for place in path[start:]}
+        tree.read = torch.tensor(sorted(read), device=ids.device)
     frozen = frozen_parts.get(body(model))
     if frozen is not None and (entry := frozen.known(rows, paths, len(ids))) is not None:
         return frozen.after(model, entry, ids, tree), paths
@@ -212,7 +218,7 @@ def tail_states(model, prompts: list[list[int]], tails: list[list[int]], parent:
     if fault is not None or alone:
         states = run_whole(model, whole)
         return windows(states, torch.tensor(starts, device=states.device), max(map(len, tails)))
-    states, paths = run_packed(model, whole)
+    states, paths = run_packed(model, whole, starts)
     places = [path[start:] for path, start in zip(paths, starts, strict=True)]
     return states[torch.tensor(pad_right(places), device=states.device)]
 
@@ -242,7 +248,8 @@ def score_tokens(model, hidden: torch.Tensor, chosen: torch.Tensor, temperature:
     """Log-probabilities of the `chosen` tokens (N,), entropies in nats, whether each is the likeliest, all (N,).
 
     From hidden states (N, H), in float32. On a GPU by TRL's kernel, which holds a tile of the vocabulary at a time; on
-    a CPU, where that recomputes and multiplies in float32, at once.
+    a CPU, where that recomputes and multiplies in float32, at once: compiled (`vocabulary.py`) where logits are the
+    output layer's own and no entropy needs a gradient.
     """
     form, head = logit_form(model), model.get_output_embeddings()
     if hidden.is_cuda:
@@ -251,7 +258,10 @@ def score_tokens(model, hidden: torch.Tensor, chosen: torch.Tensor, temperature:
             hidden, head.weight, head.bias, chosen, temperature, VOCABULARY_TILE, form.cap, form.scale, outputs
         )
         return log_prob, entropy, is_top1
-    logits = form.of(head(hidden).float())
+    logits = head(hidden)
+    if form == LogitForm() and temperature == 1 and not entropy_gradient and native.takes(logits):
+        return token_scores(logits, chosen)
+    logits = form.of(logits.float())
     every = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
     log_prob = every.gather(1, chosen.unsqueeze(1)).squeeze(1)
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):

@@ -10,8 +10,9 @@ import types
 import torch
 
 from hidden_rule.kernels import native
-from hidden_rule.kernels.attention import PrefixTree, window_of
+from hidden_rule.kernels.attention import PrefixTree, spread, window_of
 from hidden_rule.kernels.compat_transformers import class_of
+from hidden_rule.kernels.lora import products
 
 ATTENTIONS = frozenset({"LlamaAttention", "MistralAttention", "Qwen2Attention"})
 
@@ -37,17 +38,17 @@ def rotate(name: str, states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 
 
 class TreeAttentionFunction(torch.autograd.Function):
-    """Attention output (N, heads, D) of `query` (N, heads, D), `key` and `value` (N, groups, D), not yet rotated.
+    """Attention output (M, heads, D) of `query` (M, heads, D), `key` and `value` (N, groups, D), not yet rotated.
 
-    `angles`: cos and sin (N, D) of the tokens' positions. `window`: of keys that a query sees, or None.
+    `angles`: cos and sin (M, D) of the queries' positions, then those (N, D) of the keys'. `window`: of keys that a
+    query sees, or None.
     """
 
     @staticmethod
-    def forward(ctx, query, key, value, angles, tree, scale, window):
-        plan, (heads, width), groups = tree.plan, query.shape[1:], key.size(1)
-        (n_stretches, n_query), n_key = tree.queries.shape, tree.keys.size(1)
-        queries = move(rotate("rotate", query, *angles, scale), (n_stretches, heads, n_query, width), plan.queries)
-        keys = move(rotate("rotate", key, *angles, 1.0), (n_stretches, groups, n_key, width), plan.keys)
+    def forward(ctx, query, key, value, angles, plan, scale, window):
+        (heads, width), groups, (n_stretches, n_query, n_key) = query.shape[1:], key.size(1), plan.shape
+        queries = move(rotate("rotate", query, *angles[:2], scale), (n_stretches, heads, n_query, width), plan.queries)
+        keys = move(rotate("rotate", key, *angles[2:], 1.0), (n_stretches, groups, n_key, width), plan.keys)
         values = move(value, keys.shape, plan.keys)
         seen = plan.seen(window)
         rows = queries.view(n_stretches * groups, -1, width)
@@ -55,22 +56,22 @@ class TreeAttentionFunction(torch.autograd.Function):
         native.call("softmax", weights, *seen, n_stretches, heads, n_query, n_key)
         output = torch.bmm(weights, values.flatten(0, 1)).view(queries.shape)
         ctx.save_for_backward(queries, keys, values, weights, *angles)
-        ctx.tree, ctx.scale, ctx.after = tree, scale, seen[1]
+        ctx.plan, ctx.scale, ctx.after = plan, scale, seen[1]
         return move(output, query.shape, plan.slots)
 
     @staticmethod
     def backward(ctx, grad):
         queries, keys, values, weights, *angles = ctx.saved_tensors
-        plan, (n_stretches, heads, n_query, width), n_key = ctx.tree.plan, queries.shape, keys.size(2)
-        whole, part = grad.shape, (grad.size(0), keys.size(1), width)
+        plan, (n_stretches, heads, n_query, width), n_key = ctx.plan, queries.shape, keys.size(2)
+        whole, part = grad.shape, (len(angles[2]), keys.size(1), width)
         grad_output = move(grad.contiguous(), queries.shape, plan.slots_back).view(len(weights), -1, width)
         grad_values = torch.bmm(weights.transpose(1, 2), grad_output).view(keys.shape)
         grad_scores = torch.bmm(grad_output, values.flatten(0, 1).transpose(1, 2))
         native.call("softmax_backward", weights, grad_scores, ctx.after, n_stretches, heads, n_query, n_key)
         grad_queries = torch.bmm(grad_scores, keys.flatten(0, 1)).view(queries.shape)
         grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries.view(len(weights), -1, width)).view(keys.shape)
-        grad_query = rotate("rotate_backward", move(grad_queries, whole, plan.queries_back), *angles, ctx.scale)
-        grad_key = rotate("rotate_backward", move(grad_keys, part, plan.keys_back), *angles, 1.0)
+        grad_query = rotate("rotate_backward", move(grad_queries, whole, plan.queries_back), *angles[:2], ctx.scale)
+        grad_key = rotate("rotate_backward", move(grad_keys, part, plan.keys_back), *angles[2:], 1.0)
         return grad_query, grad_key, move(grad_values, part, plan.keys_back), None, None, None, None
 
 
@@ -86,14 +87,21 @@ def fused_forward(self, hidden_states, position_embeddings=None, attention_mask=
     if tree is None or drops or past_key_values is not None or not native.takes(hidden_states, *position_embeddings):
         return own()
     rows = hidden_states[0]
-    layers = (self.q_proj, self.k_proj, self.v_proj)
-    states = [layer(rows).view(len(rows), -1, self.head_dim).contiguous() for layer in layers]
-    angles = tuple(part[0].contiguous() for part in position_embeddings)
+    is_last = self.layer_idx == self.config.num_hidden_layers - 1
+    read = tree.read if is_last else None  # the tokens whose queries are needed; None: all
+    projected = products(rows, [self.q_proj, self.k_proj, self.v_proj]) if read is None else None
+    if projected is None:  # not all have an adapter, or of a last layer's queries few are needed
+        asking = rows if read is None else rows.index_select(0, read)
+        projected = [self.q_proj(asking), self.k_proj(rows), self.v_proj(rows)]
+    states = [part.view(len(part), -1, self.head_dim).contiguous() for part in projected]
+    angles = [part[0].contiguous() for part in position_embeddings]
+    angles = (*(angles if read is None else (part[read] for part in angles)), *angles)
     if not native.takes(*states, *angles):  # compiled functions read memory as one type; a layer may give another
         return own()
     tree.n_calls += 1
-    output = TreeAttentionFunction.apply(*states, angles, tree, self.scaling, window_of(self))
-    return self.o_proj(output.flatten(1)).unsqueeze(0), None
+    plan = tree.plan if read is None else tree.plan_of_read
+    output = self.o_proj(TreeAttentionFunction.apply(*states, angles, plan, self.scaling, window_of(self)).flatten(1))
+    return (output if read is None else spread(output, read, len(rows))).unsqueeze(0), None
 
 
 def fuse_attentions(network) -> int:

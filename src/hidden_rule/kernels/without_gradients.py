@@ -12,6 +12,9 @@ class _Nothing:
     def save_for_backward(self, *tensors) -> None:
         pass
 
+    def mark_non_differentiable(self, *tensors) -> None:
+        pass
+
 
 def call(function: type[torch.autograd.Function], *arguments):
     """`function.apply(*arguments)`, or, where no gradients are computed, the same operations of its `forward` alone."""

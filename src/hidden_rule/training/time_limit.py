@@ -13,11 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class ClockedSchedule:
-    """Mixin before a trainer class: the learning rate follows a `TimeLimit`, if there is one."""
+    """Mixin before a trainer class: the learning rate follows a `TimeLimit`, if there is one.
+
+    Operations are counted by `kernels/meter.py`; transformers would go through all layers in each step for its own.
+    """
 
     time_limit: "TimeLimit | None" = None
     args: Any  # the trainer's
     optimizer: Any
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         if self.time_limit is None:

@@ -217,4 +217,46 @@ void NAME(softmax_backward)(const T *weights, T *grad, const int64_t *last, int6
     }
 }
 
+/* Of each row of logits over a vocabulary: the chosen token's log-probability, the entropy in nats, whether the token is
+   the likeliest, and the logarithm of the sum of powers. */
+void NAME(score_tokens)(const T *logits, const int64_t *chosen, float *log_prob, float *entropy, uint8_t *is_top,
+                        float *log_sum, int64_t rows, int64_t width)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const T *row = logits + i * width;
+        float most = -INFINITY, sum = 0, product = 0;
+#pragma omp simd reduction(max : most)
+        for (int64_t j = 0; j < width; j++)
+            most = LOAD(row[j]) > most ? LOAD(row[j]) : most;
+#pragma omp simd reduction(+ : sum, product)
+        for (int64_t j = 0; j < width; j++) {
+            float below = LOAD(row[j]) - most, power = exponential(below);
+            sum += power;
+            product += power * below;
+        }
+        float own = LOAD(row[chosen[i]]), log_of_sum = logf(sum);
+        log_prob[i] = own - most - log_of_sum;
+        entropy[i] = log_of_sum - product / sum;
+        is_top[i] = own == most;
+        log_sum[i] = most + log_of_sum;
+    }
+}
+
+/* The gradient of the logits; `grad` is that of the log-probabilities. */
+void NAME(score_tokens_backward)(const T *logits, const int64_t *chosen, const float *log_sum, const float *grad, T *out,
+                                 int64_t rows, int64_t width)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const T *row = logits + i * width;
+        T *to = out + i * width;
+        float shift = log_sum[i], scale = grad[i];
+#pragma omp simd
+        for (int64_t j = 0; j < width; j++)
+            to[j] = STORE(-scale * exponential(LOAD(row[j]) - shift));
+        to[chosen[i]] = STORE(scale * (1.0f - exponential(LOAD(row[chosen[i]]) - shift)));
+    }
+}
+
 #undef ROUND
