@@ -20,6 +20,7 @@ import torch
 from hidden_rule.kernels.compat_transformers import register_attention, sdpa_attention_forward
 
 CPU, GPU = "prefix_tree_eager", "prefix_tree_sdpa"
+KEYS = 8  # compiled functions see a multiple of so many keys: rows of bfloat16 scores begin at multiples of 16 bytes
 FOREIGN = ("position_bias", "sinks", "indices", "block_indices")  # arguments that single families give attention
 
 
@@ -97,11 +98,12 @@ class TreePlan:
 
     @classmethod
     def of(cls, tree: PrefixTree, n_keys: int) -> "TreePlan":
-        """The plan of a tree, whose keys are places among `n_keys`."""
+        """The plan of a tree, whose keys are places among `n_keys`; none that no query sees, but up to KEYS - 1."""
+        keys = tree.keys[:, : -(-(int(tree.positions.max()) + 1) // KEYS) * KEYS]
         return cls(
-            (*tree.queries.shape, tree.keys.size(1)),
+            (*tree.queries.shape, keys.size(1)),
             *moves_of(tree.queries.flatten(), len(tree.positions)),
-            *moves_of(tree.keys.flatten(), n_keys),
+            *moves_of(keys.flatten(), n_keys),
             *moves_of(tree.slots, tree.queries.numel()),
             tree.positions[tree.queries],
         )

@@ -35,6 +35,7 @@ class Spending:
             "again": asdict(self.again + self.loading),
             "laps": self.meter.laps.as_json(),
             "counts": asdict(self.meter.counts),
+            "left_out": asdict(self.meter.left_out),
             "load_start": self.load_start,
         }
 
@@ -42,6 +43,7 @@ class Spending:
         """Go on from what a checkpoint kept."""
         self.earlier, self.again = Usage(**progress["usage"]), Usage(**progress["again"])
         self.meter.laps, self.meter.counts = Laps(progress["laps"]), Counts(**progress["counts"])
+        self.meter.left_out = Counts(**progress["left_out"])
         self.load_start = progress["load_start"]
 
     def begin(self, step: int) -> None:
