@@ -206,9 +206,8 @@ def measure_experiment(keep: bool) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         copy_tree(Path(folder))
-        command = [sys.executable, "-m", "snakemake", "--cores", "all", "--resources", "gpu=1"]
         began, first = time.perf_counter(), time.time()
-        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+        done = run_copy(Path(folder), "--cores", "all", "--resources", "gpu=1")
         wall = time.perf_counter() - began
         if done.returncode != 0:
             sys.exit(done.stderr[-4000:])
@@ -222,6 +221,13 @@ def measure_experiment(keep: bool) -> dict:
     for low, high in spans:  # jobs may run side by side
         busy, end = busy + max(0.0, high - max(low, end)), max(end, high)
     return {"wall_s": wall, "share_outside_steps": 1 - busy / wall, "jobs": list(costs.values())}
+
+
+def run_copy(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run Snakemake in a copy of the tree, with the package that lies there."""
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
 
 
 def copy_tree(folder: Path) -> None:
@@ -338,7 +344,6 @@ def run_all(options) -> dict:
                 results["items"][name][arm].append(child(name, arm))
         peaks.append(child("peak", "ours"))
         measure.write_json(results, options.output.with_suffix(".part.json"))  # hours may be lost otherwise
-    options.output.with_suffix(".part.json").unlink(missing_ok=True)
     best = max(value for peak in peaks for value in peak["by_shape"].values())
     results["peak"] = {"flops_per_s": best, "dtype": peaks[0]["dtype"], "runs": peaks}
     if options.profile:
@@ -382,6 +387,7 @@ def main(arguments=None) -> None:
         return
     results = run_all(options)
     measure.write_json(results, options.output)
+    options.output.with_suffix(".part.json").unlink(missing_ok=True)
     print(table(results))
 
 

@@ -184,3 +184,11 @@ def test_our_computation_is_as_near_to_the_truth_as_the_plain_one(tiny_jobs):
     assert found["float32_ours_truth"]["log_probs"] < 1e-5
     assert found["float32_ours_truth"]["gradients_largest"] < 1e-3
     assert 0 < ours["gradients_median"] < 2 * plain["gradients_median"]
+
+
+def test_a_copy_of_the_tree_runs_with_its_own_package(tmp_path):
+    """The Snakefile refuses to run with the package of another folder, which the virtual environment's is."""
+    bench.copy_tree(tmp_path)
+    done = bench.run_copy(tmp_path, "--dry-run", "--cores", "2", "--resources", "gpu=1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "train" in done.stdout
