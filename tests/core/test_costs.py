@@ -52,8 +52,17 @@ def test_seconds_on_an_idle_machine_by_hand(job, idle_s):
 def test_waiting_for_a_core_is_no_work():
     """A run that was disturbed from start to end: no step tells, the kernel's counters do."""
     job = Spent(Usage(300.0, 100.0, 600.0, 100.0, 200.0), laps_of([3.0] * 100, waited=2 / 3))
-    assert job.idle_s == pytest.approx(100.0) and job.laps.rates()[STEP] == pytest.approx(1.0)
+    assert job.idle_s == pytest.approx(100.0) and job.laps.typical_s(STEP) == pytest.approx(1.0)
     assert job.is_disturbed
+
+
+def test_steps_that_compute_more_take_longer():
+    """GRPO after SFT: in most steps no group has a signal, and their median is no measure of the others."""
+    laps = laps_of([0.2] * 60)
+    laps.laps += laps_of([0.6] * 40, units=3.0).laps
+    job = Spent(Usage(laps.seconds + 5.0, laps.cpu_s + 5.0, 0.0, laps.cpu_s + 5.0, 0.0), laps)
+    assert job.idle_s == pytest.approx(60 * 0.2 + 40 * 0.6 + 5.0) and not job.is_disturbed
+    assert laps.typical_s(STEP) == 0.2 and Laps().typical_s(STEP) is None
 
 
 def test_kinds_of_laps_have_rates_of_their_own():

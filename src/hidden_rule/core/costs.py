@@ -1,12 +1,12 @@
 """What a training or evaluation cost, a row of COSTS.
 
 Wall seconds depend on what else the machine does meanwhile. So the row also estimates the seconds on an idle machine:
-work that repeats (optimizer steps; batches of a validation or evaluation) counts with the median seconds of its kind,
-those in which its thread waited for a core left out (Linux), and of the rest (loading, checkpoints, files) counts what
-the CPU took, where that is less than the wall seconds. Up to half of the steps may be disturbed without an effect; if
-more are, the estimate is too high, since caches are shared and threads wait for each other. A training that was resumed
-counts the steps up to its last checkpoint and those after it, once each, and one loading; steps that were lost are in
-no number.
+work that repeats (optimizer steps; batches of a validation or evaluation) counts with its kind's median seconds a
+position, those in which its thread waited for a core left out (Linux), and of the rest (loading, checkpoints, files)
+counts what the CPU took, where that is less than the wall seconds. Up to half of the steps may be disturbed without an
+effect; if more are, the estimate is too high, since caches are shared and threads wait for each other. A training that
+was resumed counts the steps up to its last checkpoint and those after it, once each, and one loading; steps that were
+lost are in no number.
 
 A run counts as disturbed if its repeated work took `EXCESS` more than its median says, or if its threads had no core
 for `WAITING` of the time in which they had work. Without such counters (macOS) they are taken to lack a core where they
@@ -110,7 +110,7 @@ class Cost:
             "wall_s": wall_s,
             "idle_s": spent.idle_s,
             "n_steps": n_steps or None,
-            "step_s": spent.laps.rates().get(STEP),
+            "step_s": spent.laps.typical_s(STEP),
             "cpu_s": spent.usage.cpu_s + spent.cpu_beside_s,
             "gpu_s": wall_s * n_gpus,
             "load_start": spent.load_start,

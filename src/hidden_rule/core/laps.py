@@ -19,13 +19,18 @@ class Lap:
     kind: str  # laps of one kind take alike long a unit
     seconds: float
     cpu_s: float
-    units: float = 1.0  # of work: steps, tokens; above 0
+    units: float = 1.0  # of work: positions, calls; above 0
     waited_s: float = 0.0  # that its thread was ready to run and had no core
 
     @property
+    def ran_s(self) -> float:
+        """Seconds without those that its thread waited for a core."""
+        return max(0.0, self.seconds - self.waited_s)
+
+    @property
     def rate(self) -> float:
-        """Seconds a unit, without those that its thread waited for a core."""
-        return max(0.0, self.seconds - self.waited_s) / self.units
+        """The same a unit."""
+        return self.ran_s / self.units
 
 
 class Laps:
@@ -73,6 +78,11 @@ class Laps:
         for lap in self.laps:
             kinds.setdefault(lap.kind, []).append(lap.rate)
         return {kind: statistics.median(rates) for kind, rates in kinds.items()}
+
+    def typical_s(self, kind: str) -> float | None:
+        """Median seconds of a lap of a kind, without those of waiting for a core; None without one."""
+        seconds = [lap.ran_s for lap in self.laps if lap.kind == kind]
+        return statistics.median(seconds) if seconds else None
 
     @property
     def undisturbed_s(self) -> float:

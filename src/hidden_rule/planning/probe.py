@@ -111,7 +111,7 @@ class ShortTraining:
         """Of what came before the first step, take out the time of keeping what frozen layers make of the rows."""
         for lap in laps:
             if lap.kind == KEPT:
-                low, high = on_idle_machine(lap.rate * lap.units, lap.cpu_s, self.request.threads)
+                low, high = on_idle_machine(lap.ran_s, lap.cpu_s, self.request.threads)
                 n_rows = len(start.train.labels) + len(start.validation.labels)
                 self.kept_s = (low / n_rows, high / n_rows)
                 self.before_s = (self.before_s[0] - low, self.before_s[1] - high)
@@ -142,7 +142,7 @@ class ShortTraining:
                 trial.ended = Clocks()
                 laps = self.spending.meter.laps.laps
                 threads = trial.request.threads
-                steps = [on_idle_machine(lap.rate, lap.cpu_s, threads) for lap in laps if lap.kind == STEP]
+                steps = [on_idle_machine(lap.ran_s, lap.cpu_s, threads) for lap in laps if lap.kind == STEP]
                 trial.step_s = steps[len(steps) // 2 :]  # a training's first steps are slower than the others
 
         return TrialWatcher(start, micro_batch_size, patience)

@@ -18,7 +18,8 @@ class Spending:
 
     A step is a lap from the last step's log, or from what came between (validation, a checkpoint), to its own: its
     batch's preparation, rollouts and generation included. Trainers log after the numbers of a step are on the CPU, so a
-    GPU's work is in its own step.
+    GPU's work is in its own step. Its units are the positions that it computed, those with gradients counted twice:
+    steps of one training may differ in that by far, as those of GRPO in which no group has a signal.
     """
 
     def __init__(self, start: Start):
@@ -27,6 +28,7 @@ class Spending:
         self.load_start = self.begun.load
         self.step = 0  # the last one that was closed
         self.between = True  # whether something other than a step may be under way
+        self.passed = 0  # positions before the step that is under way
 
     def progress(self) -> dict:
         """What a checkpoint keeps."""
@@ -59,13 +61,18 @@ class Spending:
         """A step begins, if none is under way."""
         if self.between:
             self.meter.laps.mark()
-            self.between = False
+            self.between, self.passed = False, self.passes()
 
     def end_step(self, step: int) -> None:
         """Step number `step` is done; a second call for it does nothing."""
         if step > self.step and not self.between:
-            self.meter.laps.end(STEP)
+            before, self.passed = self.passed, self.passes()
+            self.meter.laps.end(STEP, max(1, self.passed - before))
             self.step = step
+
+    def passes(self) -> int:
+        """Positions so far, those with gradients counted twice: a backward pass takes as long as a forward pass."""
+        return self.meter.counts.positions + self.meter.counts.grad_positions
 
     def spent(self, began: float = 0.0) -> Spent:
         """What the training took so far; all processes call this, and rank 0's clocks count.
