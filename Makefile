@@ -38,8 +38,12 @@ test test-fast: export OMP_WAIT_POLICY := passive
 
 .PHONY: results setup setup-verl setup-openrlhf setup-vllm test test-fast test-inputs test-cluster test-engines lint format lock verify inspect find-rules inspect-model preflight new publish compare paper export serve ask monitor docs bench prune clean clean-all sbom audit
 
+# Jobs with a model at a time: one for each NVIDIA GPU, and without one two, which share the cores: half of them each
+# loses less time than all of them in turn.
+GPUS = $(strip $(shell nvidia-smi --list-gpus 2>/dev/null | wc -l))
+
 results: setup
-	$(BIN)/snakemake --cores all --resources gpu=1
+	$(BIN)/snakemake --cores all --resources gpu=$(patsubst 0,2,$(GPUS))
 
 setup: $(VENV)/.installed
 

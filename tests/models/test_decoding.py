@@ -47,6 +47,33 @@ def test_greedy_replies_are_those_of_each_prompt_alone(manifest):
     assert (replies, n_tokens) == (expected, n_expected)
 
 
+def test_drafts_that_are_greedy_replies_are_not_generated(manifest, monkeypatch):
+    tokenizer = load_tokenizer(manifest)
+    model = load_model(manifest, "float32", torch.device("cpu"))
+    prompts = [tokenizer(f"You answer in few words. {words}")["input_ids"] for words in WORDS]
+    greedy = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False)
+        greedy.append(written[0, len(prompt) :].tolist())
+    stops = [tokens[-1] for tokens in greedy]  # so that each of them ends, after six tokens at most
+    monkeypatch.setattr(decoding, "stop_tokens", lambda *_: stops)
+    greedy = [tokens[: 1 + next(i for i, token in enumerate(tokens) if token in stops)] for tokens in greedy]
+    asked, generate = [], model.generate
+    monkeypatch.setattr(model, "generate", lambda **of: asked.append(len(of["input_ids"])) or generate(**of))
+    expected = decoding.generate_replies(model, tokenizer, prompts, Generation(3, 6))
+    assert expected[1] == sum(map(len, greedy)) and asked == [3, 2]
+    wrong = [greedy[1][0] + 1, *greedy[1][1:]]  # its first token is not the likeliest
+    endless, long = [greedy[2][0], -1], 7 * greedy[4][-1:]
+    drafts = [greedy[0], wrong, endless, greedy[3], long]
+    asked.clear()
+    assert decoding.generate_replies(model, tokenizer, prompts, Generation(3, 6), drafts=drafts) == expected
+    assert asked == [3]
+    asked.clear()
+    assert decoding.generate_replies(model, tokenizer, prompts, Generation(1, 6), drafts=5 * [wrong]) == expected
+    assert sum(asked) == 5  # and no draft after the first was looked at, which is one batch here
+
+
 @pytest.mark.slow
 def test_drawn_replies_follow_the_model_s_probabilities(manifest):
     """At the temperature asked for, over all tokens, whatever the model's own generation settings are."""

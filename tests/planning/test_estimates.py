@@ -22,7 +22,7 @@ from hidden_rule.planning.model_facts import ModelFacts
 from hidden_rule.planning.prompt_sizes import PromptSizes
 from hidden_rule.planning.rates import Rates, Span
 from hidden_rule.planning.storage import DiskNeed, disk_need
-from hidden_rule.planning.workload import Work, kinds_of, prompts_of, works_of
+from hidden_rule.planning.workload import Work, kept_rows, kinds_of, prompts_of, works_of
 
 CPU = Machine((), 16 * 10**9, 12 * 10**9, 4, 10**12, cpu_bfloat16=True)
 HUB = {"source": "hub", "id": "owner/model-7B", "revision": "0" * 40}
@@ -47,11 +47,10 @@ def rates_of(config: dict, step: float = 2.0) -> Rates:
     )
 
 
-def works_by_name(config: dict) -> dict[tuple[str, str | None], Work]:
-    """The works of an experiment's jobs, by rule and condition."""
-    return {
-        (job.rule, job.run and job.run.condition): work for job, work in works_of(config, planned_jobs(config)).items()
-    }
+def works_by_name(config: dict) -> dict[tuple[str, str], Work]:
+    """The works of an experiment's jobs, by rule, and condition or cases."""
+    found = works_of(config, planned_jobs(config))
+    return {(job.rule, job.run.condition if job.run else job.cases): work for job, work in found.items()}
 
 
 def test_seconds_of_a_job_by_hand(tmp_path):
@@ -66,18 +65,19 @@ def test_seconds_of_a_job_by_hand(tmp_path):
 def test_what_frozen_layers_make_of_a_row_is_computed_once(tmp_path):
     config = config_of(tmp_path, "experiment: planned\nlora: {last_layers: 10}\n")
     works = works_by_name(config)
-    assert works["train", "sft"].kept == works["train", "grpo"].kept == 640 + 160
-    assert works["evaluate", "sft"].kept == 0
+    assert works["train", "sft"].kept == works["evaluate", "sft"].kept == 0
     rates = replace(rates_of(config), kept=exact(0.02))
-    assert work_seconds(works["train", "sft"], rates).value == 10 + 800 * 0.02 + 640 * 2 + 800 * 0.1 + 1
+    assert work_seconds(works["keep_states", "training"], rates).value == 10 + (640 + 160) * 0.02
+    assert work_seconds(works["train", "sft"], rates).value == 10 + 640 * 2 + 800 * 0.1 + 1
     rates = replace(rates, kept=exact(0.004))
-    assert work_seconds(works["keep_states", None], rates).value == pytest.approx(10 + 1160 * 0.004)
+    assert work_seconds(works["keep_states", "evaluated"], rates).value == pytest.approx(10 + 1160 * 0.004)
     assert work_seconds(works["evaluate", "sft"], rates).value == pytest.approx(10 + 1160 * 0.006 + 160 * 0.5)
     assert rates.structured["null"].less(exact(0.02)).value == pytest.approx(0.001)  # of what was measured apart
     assert Rates.from_json(json.loads(json.dumps(rates.as_json())), "x") == rates
     free = config_of(tmp_path, "experiment: planned\nlora: {last_layers: 10}\ndecoding: free\n")
-    works = works_by_name(free)
-    assert works["train", "sft"].kept == 800 and works["train", "grpo"].kept == 0  # whose replies are new each time
+    assert kept_rows(free, "sft") == 800 and kept_rows(free, "grpo") == 0  # whose replies are new each time
+    whole = config_of(tmp_path, "experiment: planned\nlora: {last_layers: 0}\n")
+    assert kept_rows(whole, "sft") == 0 and ("keep_states", "training") not in works_by_name(whole)
 
 
 def test_a_limit_of_minutes_ends_a_training(tmp_path):
@@ -93,8 +93,8 @@ def test_a_whole_experiment_by_hand(tmp_path):
     whole = estimate(jobs, works_of(config, jobs), rates_of(config), lambda job: exact(3), place)
     train = 3 * (10 + 1 + JOB_S.value) + (640 + 240 + 240) * 2 + (5 + 4 + 4) * 160 * 0.1
     evaluate = 4 * (10 + JOB_S.value + 11.6 + 80)
-    states = 10 + JOB_S.value
-    others = 3 * (len(jobs) - 3 - 4 - 1)
+    states = 2 * (10 + JOB_S.value)
+    others = 3 * (len(jobs) - 3 - 4 - 2)
     assert whole.hours.value == pytest.approx((train + evaluate + states + others + START_S.value) / 3600)
     rules = {of.rule: of for of in whole.rules}
     assert rules["train"].jobs == 3 and rules["train"].hours.value == pytest.approx(train / 3600)

@@ -145,7 +145,7 @@ def test_an_adapter_in_the_last_layers_needs_no_activations_below(tmp_path):
     assert need.activations == 60 * layer * 10 + 10 * 151936 * 10
     model = Model(shape, 1000, 4, trained=0.25)
     with_states = memory.of_training(model, kind, sizes, free=False, machine=CPU, kept_rows=800)
-    assert with_states.activations == need.activations + (10 + 800 * 25) * 5120 * 4
+    assert with_states.activations == need.activations + (10 + 800 * (20 + 4 * 5)) * 5120 * 4
     too_many = memory.of_training(model, kind, sizes, free=False, machine=CPU, kept_rows=8000)
     assert too_many.activations == need.activations and memory.MOST_KEPT == MOST_BYTES
     assert shape.lora(16, LORA, 10) == shape.lora(16, LORA) / 4

@@ -13,11 +13,11 @@ LAST = {  # one of each, whatever the experiment
     *("prepare_model", "inspect_model", "build_dataset", "judge_collapse", "summarize"),
 }
 # By hand: 4 conditions with the model of which 3 are trained, 3 classifiers; RL's first groups of 2 conditions
-DEFAULT = {"train": 3, "keep_states": 1, "evaluate": 4, "fit_reference": 3, "assess_feasibility": 2}
+DEFAULT = {"train": 3, "keep_states": 2, "evaluate": 4, "fit_reference": 3, "assess_feasibility": 2}
 # 5 seeds, and suites
 SEEDS = {
     "train": 15,
-    "keep_states": 1,
+    "keep_states": 2,
     "evaluate": 20,
     "fit_reference": 15,
     "assess_feasibility": 10,
@@ -38,7 +38,7 @@ conditions:
 comparisons: {against: sft}
 """
 FREE = {
-    **{"train": 5, "keep_states": 1, "evaluate": 7, "assess_feasibility": 4, "sample_start": 4, "vary_training": 3},
+    **{"train": 5, "keep_states": 2, "evaluate": 7, "assess_feasibility": 4, "sample_start": 4, "vary_training": 3},
     **{"measure_side_effects": 5, "summarize_side_effects": 1, "measure_supervision": 1},
 }
 
@@ -69,7 +69,8 @@ def test_work_of_the_default_experiment(tmp_path):
     config = config_of(tmp_path)
     found = works_of(config, planned_jobs(config))
     works = {(job.rule, job.run.condition): work for job, work in found.items() if job.run}
-    assert [(job.rule, work.kept) for job, work in found.items() if not job.run] == [("keep_states", 160 + 1000)]
+    kept = {job.cases: work.kept for job, work in found.items() if job.rule == "keep_states"}
+    assert kept == {"training": 640 + 160, "evaluated": 160 + 1000}
     assert works["train", "sft"].steps == 4 * 640 // 4
     assert works["train", "sft"].validated == (4 + 1) * 160
     assert works["train", "grpo"].steps == works["train", "sft_then_grpo"].steps == 3 * 640 // 8

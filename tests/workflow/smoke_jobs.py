@@ -17,7 +17,8 @@ INSPECT = {"Inspect the base model: SmolLM2-135M-Instruct"}
 PREPARE = {"Prepare the base model: SmolLM2-135M-Instruct"} | INSPECT
 SUITES = {"Build the diagnostic suites"}
 SEARCH = {"Search the decisions for rules that are not stated"}
-KEEP = {"Compute the evaluated cases up to the first layer with an adapter"}
+KEEP_EVALUATED = {"Compute the evaluated cases up to the first layer with an adapter"}
+KEEP = KEEP_EVALUATED | {"Compute the training cases up to the first layer with an adapter"}
 DATA = SUITES | {"Build the splits"} | SEARCH | KEEP
 TRAIN = {
     "sft": "Train sft with sft, seed 0",

@@ -21,6 +21,7 @@ from smoke_jobs import (
     FIT,
     INSPECT,
     KEEP,
+    KEEP_EVALUATED,
     MANIFEST,
     MODELS,
     PREPARE,
@@ -108,7 +109,7 @@ SETTINGS = [  # of the experiment, and what runs again under them
     ("evaluation: {max_new_tokens: 17}", INSPECT | evaluated(*CONDITIONS)),
     ("lora: {target_modules: [q_proj]}", INSPECT | retrained("sft", *RL)),
     ("lora: {last_layers: 6}", INSPECT | KEEP | MODELS),
-    ("suites: {size: 5}", SUITES | KEEP | FIT | evaluated(*CONDITIONS)),
+    ("suites: {size: 5}", SUITES | KEEP_EVALUATED | FIT | evaluated(*CONDITIONS)),
     (
         "seeds: [0, 1]",
         {job.replace("seed 0", "seed 1") for job in EVERYTHING - AGGREGATED - DATA} | AGGREGATED,

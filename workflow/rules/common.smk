@@ -2,6 +2,7 @@
 
 import functools
 
+from hidden_rule.core.compat_snakemake import shared_threads
 from hidden_rule.core.errors import one_line_errors
 from hidden_rule.core.files import content_hash
 from hidden_rule.core.paths import WORKFLOW
@@ -22,6 +23,14 @@ def log_of(rule, job=None):
 def benchmark_of(rule):
     """Time and memory of each run's job."""
     return f"{RESULTS}/benchmarks/{rule}/{{condition}}_seed{{seed}}.tsv"
+
+
+MOST_THREADS = 8  # on a CPU, of a job that loads the model
+
+
+def threads_with_model(wildcards):
+    """CPU threads of a job that loads the model: jobs side by side (`--resources gpu=2`) share the cores."""
+    return shared_threads(workflow, "gpu", most=MOST_THREADS)
 
 
 def small(mem_mb, runtime=10):

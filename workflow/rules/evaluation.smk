@@ -5,34 +5,6 @@ localrules:
     fit_reference,
 
 
-rule keep_states:
-    input:
-        model=MANIFEST,
-        ruleset=config["ruleset"],
-        splits=[*EVALUATED_SPLITS, *SUITES],
-    output:
-        states=PATHS.states,
-    log:
-        log_of("keep_states"),
-    conda:
-        ENVIRONMENT
-    threads: 8
-    resources:
-        **with_model(),
-    params:
-        model=config["model"],
-        base=base_content,
-        last_layers=config["lora"]["last_layers"],
-        # a function of `input` reruns nothing: states that do not fit an adapter's layers are not taken
-        target_modules=lambda wildcards, input: config["lora"]["target_modules"],
-        code=code_of("keep_states"),
-        content=content_of(config["ruleset"]),
-    message:
-        "Compute the evaluated cases up to the first layer with an adapter"
-    script:
-        "../scripts/keep_states.py"
-
-
 rule evaluate:
     input:
         model=MANIFEST,
@@ -40,7 +12,7 @@ rule evaluate:
         splits=[*EVALUATED_SPLITS, *SUITES],
         adapter=lambda wildcards: adapter_files(evaluated_folder(wildcards)),
         examples=examples_of,
-        states=kept_states,
+        states=evaluated_states,
     output:
         predictions=PATHS.predictions(ANY),
         cost=PATHS.evaluation_cost(ANY),
@@ -52,7 +24,7 @@ rule evaluate:
         condition=only(name for name in SETTINGS if name not in CLASSIFIERS),
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: threads_with_model
     resources:
         **with_model(engine=lambda wildcards: EVALUATOR in ENVIRONMENTS),
     params:
@@ -115,7 +87,7 @@ rule measure_side_effects:
         benchmark_of("measure_side_effects")
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: threads_with_model
     resources:
         **with_model(),
     params:

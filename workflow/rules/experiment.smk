@@ -143,9 +143,14 @@ def examples_of(wildcards):
     return [PATHS.split("train")] if isinstance(prompt_of(wildcards), dict) else []
 
 
-def kept_states(wildcards):
+def evaluated_states(wildcards):
     """What layers below every adapter make of the evaluated cases, for conditions that ask in the ruleset's words."""
-    return [PATHS.states] if EXPERIMENT.keeps_states and not prompt_of(wildcards) else []
+    return [PATHS.states("evaluated")] if EXPERIMENT.keeps_states and not prompt_of(wildcards) else []
+
+
+def training_states(wildcards):
+    """The same of the cases that all trainings learn from and are measured on."""
+    return [PATHS.states("training")] if EXPERIMENT.takes_states(wildcards.condition) else []
 
 
 def conditions_of(runs):

@@ -38,7 +38,7 @@ rule prepare_model:
         log_of("prepare_model"),
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: threads_with_model
     resources:
         **with_model(),
     params:
@@ -67,7 +67,7 @@ rule inspect_model:
     priority: 100  # before what trains
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: threads_with_model
     resources:
         **with_model(),
     params:
@@ -80,3 +80,52 @@ rule inspect_model:
         "Inspect the base model: {params.model[id]}"
     script:
         "../scripts/inspect_model.py"
+
+
+STATES_OF = {
+    "training": [PATHS.split("train"), PATHS.split("validation")],
+    "evaluated": [*EVALUATED_SPLITS, *SUITES],
+}
+
+
+def first_states(wildcards):
+    """The training cases' states before the evaluated ones': all trainings wait for them, with all cores idle."""
+    return [PATHS.states("training")] if wildcards.cases == "evaluated" and "training" in EXPERIMENT.states else []
+
+
+def threads_of_states(wildcards):
+    """All threads for the training cases: nothing else that loads the model has anything to do meanwhile."""
+    return MOST_THREADS if wildcards.cases == "training" else threads_with_model(wildcards)
+
+
+rule keep_states:
+    input:
+        model=MANIFEST,
+        ruleset=config["ruleset"],
+        splits=lambda wildcards: STATES_OF[wildcards.cases],
+        after=first_states,
+    output:
+        states=PATHS.states("{cases}"),
+    log:
+        log_of("keep_states", "{cases}"),
+    wildcard_constraints:
+        cases=only(STATES_OF),
+    priority: 10  # trainings and evaluations wait for it
+    conda:
+        ENVIRONMENT
+    threads: threads_of_states
+    resources:
+        **with_model(),
+    params:
+        model=config["model"],
+        base=base_content,
+        last_layers=config["lora"]["last_layers"],
+        whole=lambda wildcards: ["train"] if wildcards.cases == "training" else config["evaluation"]["free"],
+        # a function of `input` reruns nothing: states that do not fit an adapter's layers are not taken
+        target_modules=lambda wildcards, input: config["lora"]["target_modules"],
+        code=code_of("keep_states"),
+        content=content_of(config["ruleset"]),
+    message:
+        "Compute the {wildcards.cases} cases up to the first layer with an adapter"
+    script:
+        "../scripts/keep_states.py"

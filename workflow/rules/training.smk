@@ -10,6 +10,7 @@ rule train:
         train=lambda wildcards: training_split(wildcards.condition),
         validation=rules.build_dataset.output.validation,
         start=lambda wildcards: adapter_files(start_folder(wildcards)),
+        states=training_states,
         reward=lambda wildcards: reward_file(settings_of(wildcards)),
     output:
         weights=PATHS.adapter(ANY) / "adapter_model.safetensors",
@@ -24,9 +25,10 @@ rule train:
         benchmark_of("train")
     wildcard_constraints:
         condition=only(run.condition for run in TRAINED),
+    priority: 5  # before evaluations: others start from some, and they take longest
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: threads_with_model
     resources:
         **with_model(
             processes=config["launch"]["processes"],
@@ -71,7 +73,7 @@ rule sample_start:
         condition=only(run.condition for run in ASSESSED),
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: threads_with_model
     resources:
         **with_model(),
     params:

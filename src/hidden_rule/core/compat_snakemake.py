@@ -11,6 +11,8 @@
   SIGHUP it ends, and its jobs go on. To be removed when it cancels them then too, and all of them at SIGINT (Ctrl-C).
 - `workflow.dag.needrun_jobs`, `workflow.touch` and `workflow.global_resources`: what a run is about to do, and with
   what, to refuse it before it trains. To be removed when `onstart` is given the jobs.
+- `workflow.resource_settings.cores` and again `workflow.global_resources`: the cores that jobs side by side share. To
+  be removed when a rule's `threads` may depend on them.
 
 `workflow.basedir` is documented. Scripts use the documented `snakemake` object alone.
 """
@@ -111,3 +113,14 @@ def resource_limit(workflow, name: str) -> int | None:
     limit = workflow.global_resources.get(name)
     value = getattr(limit, "value", limit)
     return value if isinstance(value, int) else None
+
+
+def shared_threads(workflow, resource: str, most: int) -> int:
+    """CPU threads for each of the jobs that a limited resource lets run side by side: their share of the cores.
+
+    `most`, where nothing is limited, and where jobs run elsewhere, on cores that this machine knows nothing of.
+    """
+    check_version("snakemake")
+    at_a_time, cores = resource_limit(workflow, resource), workflow.resource_settings.cores
+    elsewhere = workflow.executor_plugin is not None and runs_jobs_elsewhere(workflow)
+    return most if elsewhere or not at_a_time or not cores else max(1, min(most, cores // at_a_time))

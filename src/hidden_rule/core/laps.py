@@ -4,9 +4,9 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from hidden_rule.core.usage import cpu_seconds, waited_seconds
+from hidden_rule.core.usage import Usage, cpu_seconds, waited_seconds
 
 STEP = "step"  # the kind of laps that are optimizer steps
 KEPT = "kept"  # of those that compute what frozen layers make of a training's rows
@@ -21,6 +21,7 @@ class Lap:
     cpu_s: float
     units: float = 1.0  # of work: positions, calls; above 0
     waited_s: float = 0.0  # that its thread was ready to run and had no core
+    elsewhere: bool = False  # done by another job, for this one and others
 
     @property
     def ran_s(self) -> float:
@@ -31,6 +32,11 @@ class Lap:
     def rate(self) -> float:
         """The same a unit."""
         return self.ran_s / self.units
+
+    def part(self, share: float) -> "Lap":
+        """A share of it, above 0, which another job makes use of."""
+        numbers = {name: share * getattr(self, name) for name in ("seconds", "cpu_s", "units", "waited_s")}
+        return replace(self, elsewhere=True, **numbers)
 
 
 class Laps:
@@ -89,6 +95,15 @@ class Laps:
         """Seconds of all laps at their kind's median rate: up to half of the laps may have been disturbed."""
         rates = self.rates()
         return sum(rates[lap.kind] * lap.units for lap in self.laps)
+
+    @property
+    def elsewhere(self) -> Usage:
+        """What laps that another job did took of it: this job's own clocks know nothing of them."""
+        laps = [lap for lap in self.laps if lap.elsewhere]
+        seconds, cpu_s, waited_s = (
+            sum(getattr(lap, name) for lap in laps) for name in ("seconds", "cpu_s", "waited_s")
+        )
+        return Usage(seconds, cpu_s, cpu_s, cpu_s, waited_s)
 
     def count(self, kind: str) -> int:
         return sum(lap.kind == kind for lap in self.laps)

@@ -7,10 +7,10 @@ import torch
 
 from hidden_rule.core.laps import Laps
 from hidden_rule.evaluation.jobs import EvaluationJob
-from hidden_rule.evaluation.keep_states import use_states
 from hidden_rule.kernels.meter import Meter
 from hidden_rule.models.decoding import Generation, generate_replies, label_log_probs
 from hidden_rule.models.hardware import default_device, device_name, n_gpus, peak_bytes
+from hidden_rule.models.kept_states import use_states
 from hidden_rule.models.loading import load_policy
 from hidden_rule.models.trie import LabelTrie
 
@@ -59,9 +59,11 @@ def answer(job: EvaluationJob, tokenizer, trie: LabelTrie, asked: list[Asked]) -
     prompts = [prompt for part in asked for prompt in part.prompts]
     log_probs = label_log_probs(model, trie, prompts, settings["batch_size"], "structured")
     free, replies, n_generated = Generation(settings["batch_size"], settings["max_new_tokens"]), {}, 0
-    for part in asked:
+    for part, of_rows in zip(asked, log_probs.split([len(part.prompts) for part in asked]), strict=True):
         if part.name in settings["free"]:
-            replies[part.suite], n = generate_replies(model, tokenizer, part.prompts, free, f"{part.suite}, free")
+            likeliest = [trie.replies[i] for i in of_rows.argmax(1).tolist()]  # of the valid ones: a draft
+            told = f"{part.suite}, free"
+            replies[part.suite], n = generate_replies(model, tokenizer, part.prompts, free, told, likeliest)
             n_generated += n
     work = Work(
         n_generated=n_generated,

@@ -15,14 +15,14 @@ from hidden_rule.core.usage import Snapshot
 from hidden_rule.evaluation import answers, vllm_answers
 from hidden_rule.evaluation.answers import Asked, Work
 from hidden_rule.evaluation.jobs import TRANSFORMERS, EvaluationJob
-from hidden_rule.evaluation.predictions import named_frames, predictions_frame
+from hidden_rule.evaluation.predictions import predictions_frame
 from hidden_rule.models.context import Blame, check_context
 from hidden_rule.models.control_tokens import check_ruleset
 from hidden_rule.models.files import model_folder
 from hidden_rule.models.finite import naming_run
 from hidden_rule.models.loading import load_tokenizer
 from hidden_rule.models.tokens import encode_prompts, label_trie
-from hidden_rule.task.dataset import read_split
+from hidden_rule.task.dataset import named_frames, read_split
 from hidden_rule.task.prompts import draw_examples, render_prompts
 from hidden_rule.task.replies import render_reply
 from hidden_rule.task.ruleset import Ruleset, load_ruleset

@@ -7,8 +7,8 @@ from hidden_rule.core.tables import predictions_schema, write_table
 from hidden_rule.core.usage import Snapshot
 from hidden_rule.evaluation import classifiers
 from hidden_rule.evaluation.jobs import ReferenceJob
-from hidden_rule.evaluation.predictions import named_frames, predictions_frame
-from hidden_rule.task.dataset import read_split
+from hidden_rule.evaluation.predictions import predictions_frame
+from hidden_rule.task.dataset import named_frames, read_split
 from hidden_rule.task.replies import render_reply
 from hidden_rule.task.ruleset import load_ruleset
 

@@ -35,17 +35,6 @@ class EvaluationJob:
 
 
 @dataclass(frozen=True)
-class StatesJob:
-    """Cases of which is computed once, for all adapters, what the layers below these make."""
-
-    base: BaseModel
-    lora: dict  # target_modules and last_layers
-    ruleset: Path
-    splits: dict[str, Path]  # as in EvaluationJob
-    output: Path
-
-
-@dataclass(frozen=True)
 class ReferenceJob:
     """A plain classifier to be fitted and evaluated."""
 

@@ -1,25 +1,9 @@
-"""What is evaluated, and the rows of predictions, the same for models and classifiers."""
+"""The rows of predictions, the same for models and classifiers."""
 
 import numpy as np
 import polars as pl
 
-from hidden_rule.task.dataset import read_split, read_suites
 from hidden_rule.task.replies import parse_reply
-
-
-def named_frames(splits, ruleset) -> list[tuple[str, str, pl.DataFrame]]:
-    """Name in the settings, suite and applications of each split, and of each suite in the table of suites.
-
-    splits: the parquet file of each split by its name, and of all suites by `suites`.
-    """
-    frames = []
-    for name, path in splits.items():
-        if name == "suites":
-            by_suite = read_suites(path, ruleset).partition_by("suite", maintain_order=True)
-            frames += [(name, frame["suite"][0], frame) for frame in by_suite]
-        else:
-            frames.append((name, name, read_split(path, ruleset)))
-    return frames
 
 
 def predictions_frame(split: pl.DataFrame, labels, suite, mode, replies, probabilities: np.ndarray) -> pl.DataFrame:

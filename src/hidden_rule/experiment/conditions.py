@@ -47,6 +47,15 @@ def explores(settings: dict) -> bool:
     return "reward" in settings or settings.get("pairs") == "errors"
 
 
+def repeats_its_rows(config: dict, settings: dict) -> bool:
+    """Whether a training computes the same prompts and replies in every epoch; `settings`: see `condition_settings`.
+
+    Not RL by free exploration, whose replies are new each time. What another engine than TRL does is its own business.
+    """
+    new_replies = config["decoding"] == "free" and settings["method"] in ("grpo", "rloo")
+    return bool(settings["method"]) and "engine" not in settings and not new_replies
+
+
 def replies_a_prompt(settings: dict) -> int | None:
     """How many replies to a prompt are sampled and rewarded at a time, of a group or for a round of RFT, or None."""
     return settings.get("group_size", settings.get("samples")) if "reward" in settings else None

@@ -30,10 +30,9 @@ class Layout:
         """What the inspection of the base model found."""
         return self.folder / "inspection.json"
 
-    @property
-    def states(self) -> Path:
-        """What the layers below every adapter make of the evaluated cases."""
-        return self.folder / "states.safetensors"
+    def states(self, cases: str) -> Path:
+        """What the layers below every adapter make of cases: `training` (and validation), or `evaluated` ones."""
+        return self.folder / "states" / f"{cases}.safetensors"
 
     def split(self, name: str) -> Path:
         """A split, `suites`, or `train/{condition}`: the rows of a condition that is trained on some of them."""

@@ -31,7 +31,7 @@ from hidden_rule.core.tables import (
     read_table,
     scan_table,
 )
-from hidden_rule.experiment.conditions import condition_settings, in_order, start_of
+from hidden_rule.experiment.conditions import condition_settings, in_order, repeats_its_rows, start_of
 from hidden_rule.experiment.layout import Layout
 from hidden_rule.experiment.reward_settings import COSTS, uses_costs
 from hidden_rule.experiment.runs import (
@@ -249,6 +249,16 @@ class Results:
         in_own_words = [of for of in conditions if not of.keys() & {"reference", "prompt"}]
         by_us = self.config["evaluation"]["engine"] not in ENVIRONMENTS
         return bool(self.config["lora"]["last_layers"]) and by_us and len(in_own_words) * len(self.seeds) > 1
+
+    def takes_states(self, condition: str) -> bool:
+        """Whether a training begins with what layers below every adapter make of its cases, computed once for all."""
+        return bool(self.config["lora"]["last_layers"]) and repeats_its_rows(self.config, self.settings[condition])
+
+    @property
+    def states(self) -> list[str]:
+        """The cases of which such states are computed, as `Layout.states` names them."""
+        trained = any(self.takes_states(name) for name in self.settings)
+        return [*(["training"] if trained else []), *(["evaluated"] if self.keeps_states else [])]
 
     def split(self, name: str) -> pl.DataFrame:
         """The applications of a split, of `suites`, or of `train/{condition}`."""

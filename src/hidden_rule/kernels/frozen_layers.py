@@ -134,6 +134,11 @@ class FrozenLayers:
         i = bisect_left(self.rows, key)
         return self.places[i] if i < len(self.rows) and self.rows[i][: len(key)] == key else None
 
+    def share_of(self, rows: Sequence[list[int]]) -> float:
+        """Of the known tokens, each of a prefix tree once, the share in rows that are known."""
+        used = torch.cat([self.place(row)[: len(row)] for row in rows]).unique()
+        return len(used) / len(torch.cat(self.places).unique())
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """The known rows and their states, as `take_states` reads them: states (N, H), and integers (M,) and (R,)."""
         flat = [token for row in self.rows for token in row]
@@ -226,11 +231,11 @@ def fault_of(frozen: FrozenLayers, model, rows: list[list[int]]) -> str | None:
     return None
 
 
-def take_states(model, n: int, tensors: dict[str, torch.Tensor]) -> str | None:
+def take_states(model, n: int, tensors: dict[str, torch.Tensor], rows: Sequence[list[int]] = ()) -> str | None:
     """Let a causal model take up rows behind its first `n` layers; returns why it cannot, or None.
 
     `tensors`: as `FrozenLayers.tensors` gave them of the same model, whose adapter is above these layers, or which has
-    none. The first rows are computed again, and compared.
+    none. The first of their rows are computed again, and compared. `rows`: those that it has to have.
     """
     network, weight = body(model), model.get_input_embeddings().weight
     layers, states = layers_of(network), tensors["states"]
@@ -246,4 +251,7 @@ def take_states(model, n: int, tensors: dict[str, torch.Tensor]) -> str | None:
         return f"they are of {states.dtype} and width {states.shape[1]}"
     frozen = FrozenLayers(layers, n)
     frozen.take(tensors, weight.device)
+    if any(frozen.place(row) is None for row in rows):
+        frozen.remove()
+        return "they are of other cases"
     return put_in(frozen, model, frozen.rows)

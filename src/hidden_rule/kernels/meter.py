@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from hidden_rule.core.flops import Counts, flops
-from hidden_rule.core.laps import Laps
+from hidden_rule.core.laps import Lap, Laps
 from hidden_rule.kernels.frozen_layers import share_frozen
 from hidden_rule.kernels.shared_prefix import body, frozen_parts, narrow
 
@@ -81,6 +81,11 @@ class Meter:
         """On a GPU, log-probabilities are computed from the output layer's weights without calling the layer."""
         if kwargs.get("fused_lm_head") and kwargs["labels"].is_cuda:
             self.add(0, int((kwargs["labels"][:, 1:] != -100).sum()))
+
+    def adopt(self, lap: Lap) -> None:
+        """Count what another job computed for this one, as if it had done so itself; the lap's units are positions."""
+        self.laps.laps.append(lap)
+        self.counts += Counts(positions=round(lap.units))
 
     def flops(self, checkpointing: bool = False) -> int:
         """Floating-point operations so far, an estimate."""

@@ -1,13 +1,20 @@
-"""A model's decisions: structured (the exact policy over the valid replies) or free (generation)."""
+"""A model's decisions: structured (the exact policy over the valid replies) or free (generation).
 
+Greedy generation may be given a draft of each reply, which one forward pass confirms or not, as speculative decoding
+does with a small model's tokens (Leviathan et al. 2023, arXiv 2211.17192, with temperature 0): a reply is kept if each
+of its tokens is the likeliest after those before it. So it is the reply that generation gives, up to rounding.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
 from transformers import DynamicCache
 
+from hidden_rule.kernels.head import logit_form
 from hidden_rule.kernels.meter import lap
-from hidden_rule.kernels.shared_prefix import common_prefix_length, sharing_fault
+from hidden_rule.kernels.shared_prefix import common_prefix_length, sharing_fault, tail_states
 from hidden_rule.models.finite import check_values, dtype_of
 from hidden_rule.models.generation import make_neutral
 from hidden_rule.models.tokens import cut_reply, stop_tokens
@@ -87,16 +94,60 @@ class Generation:
 
 
 @torch.no_grad()
+def are_greedy(model, prompts: list[list[int]], drafts: Sequence[Sequence[int]]) -> list[bool]:
+    """Whether greedy decoding writes each draft after its prompt: each token is the likeliest of the vocabulary."""
+    tails = [[prompt[-1], *draft[:-1]] for prompt, draft in zip(prompts, drafts, strict=True)]
+    states = tail_states(model, [prompt[:-1] for prompt in prompts], tails, list(range(len(prompts))))
+    picked = [(i, place) for i, draft in enumerate(drafts) for place in range(len(draft))]
+    hidden = states[tuple(torch.tensor(picked, device=states.device).unbind(1))]
+    logits = logit_form(model).of(model.get_output_embeddings()(hidden).float())
+    likeliest = logits.argmax(-1).cpu().split([len(draft) for draft in drafts])
+    return [found.tolist() == list(draft) for found, draft in zip(likeliest, drafts, strict=True)]
+
+
+def confirmed(model, prompts: list[list[int]], drafts: Sequence[Sequence[int]], batch_size: int) -> list[int]:
+    """Indices of the prompts to which greedy decoding writes the draft.
+
+    A batch of which most are something else is the last one looked at: generation takes as long for a part of a batch.
+    """
+    found: list[int] = []
+    for batch in batches_by(list, prompts, batch_size):
+        with lap(model, "draft", by="positions"):
+            greedy = are_greedy(model, [prompts[i] for i in batch], [drafts[i] for i in batch])
+        found += [i for i, is_greedy in zip(batch, greedy, strict=True) if is_greedy]
+        if 2 * sum(greedy) < len(batch):
+            break
+    return found
+
+
+@torch.no_grad()
 def generate_replies(
-    model, tokenizer, prompts: list[list[int]], generation: Generation, progress: str | None = None
+    model,
+    tokenizer,
+    prompts: list[list[int]],
+    generation: Generation,
+    progress: str | None = None,
+    drafts: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[str], int]:
-    """A reply to each prompt and the number of tokens generated; a batch ends once all of it has."""
+    """A reply to each prompt and the number of tokens generated; a batch ends once all of it has.
+
+    `drafts`: of each reply, as token ids, for greedy decoding: those that it confirms are not generated. A draft that
+    does not end, or is longer than replies may be, is left.
+    """
     device = model.get_input_embeddings().weight.device
     make_neutral(model)  # also of a model that `load_model` did not load
     stops = stop_tokens(tokenizer, model)
-    replies, n_generated = [""] * len(prompts), 0
-    batches = batches_by(len, prompts, generation.batch_size)  # of like lengths, so that little is padded
-    for batch in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
+    replies, n_generated, left = [""] * len(prompts), 0, list(range(len(prompts)))
+    if drafts is not None and not generation.temperature:
+        fit = [i for i in left if drafts[i][-1] in stops and len(drafts[i]) <= generation.max_new_tokens]
+        places = confirmed(model, [prompts[i] for i in fit], [drafts[i] for i in fit], generation.batch_size)
+        for i in (fit[place] for place in places):
+            replies[i], n_tokens = cut_reply(tokenizer, list(drafts[i]), stops)
+            n_generated += n_tokens
+            left.remove(i)
+    batches = batches_by(len, [prompts[i] for i in left], generation.batch_size)  # of like lengths, so little is padded
+    for places in tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=1.0):
+        batch = [left[place] for place in places]
         rows = [prompts[i] for i in batch]
         cache, shared = shared_cache(model, rows)
         width = max(map(len, rows))

@@ -11,7 +11,7 @@ from hidden_rule.planning.jobs import KEEPS
 from hidden_rule.planning.machine import Machine, system_words, write_speed
 from hidden_rule.planning.model_facts import model_record
 from hidden_rule.planning.storage import disk_need
-from hidden_rule.planning.workload import SPLITS, kept_rows
+from hidden_rule.planning.workload import SPLITS, TRAINED, kept_rows
 
 ROWS_OF_SUITES = 30  # at most, for each family that is asked for
 
@@ -49,8 +49,11 @@ def find(experiment: Experiment, machine: Machine, place: Place, of_jobs: bool =
         find_devices(found, experiment, machine)
     results = results_folder(config)
     model, states = experiment.model(machine), 0.0
-    if any(job.rule == KEEPS for job in experiment.jobs):
-        states = memory.kept_states(model, experiment.sizes, rows_of_an_evaluation(config), 1)
+    for job in experiment.jobs:
+        if job.rule == KEEPS:
+            trained = sum(config["data"][split] for split in TRAINED), memory.VALID_REPLIES
+            rows, replies = trained if job.cases == "training" else (rows_of_an_evaluation(config), 1)
+            states += memory.kept_states(model, experiment.sizes, rows, replies)
     need = disk_need(config, facts, model.lora, experiment.jobs, answered(experiment), place.at_once, states)
     found.add("disk", checks.check_disk, need, results, facts.cache or model_record(config["model"]), machine)
     found.add("token", checks.check_token, config["model"], facts)
@@ -65,7 +68,7 @@ def find_devices(found: Findings, experiment: Experiment, machine: Machine) -> N
     found.add("GPUs", gpu_line, config, machine)
     sizes, free = experiment.sizes, experiment.explores_freely
     needs = {
-        kind.condition: memory.of_training(model, kind, sizes, free, machine, kept_rows(config, kind))
+        kind.condition: memory.of_training(model, kind, sizes, free, machine, kept_rows(config, kind.condition))
         for kind in experiment.kinds
     }
     if needs:

@@ -65,7 +65,11 @@ def jobs_of(needed: list[NeededJob]):
     from hidden_rule.planning.jobs import Job
 
     return [
-        Job(job.rule, Run(job.wildcards["condition"], int(job.wildcards.get("seed", 0))) if job.wildcards else None)
+        Job(
+            job.rule,
+            Run(of["condition"], int(of.get("seed", 0))) if "condition" in (of := job.wildcards) else None,
+            of.get("cases", ""),
+        )
         for job in needed
         if job.rule not in TARGETS
     ]

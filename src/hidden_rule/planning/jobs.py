@@ -12,10 +12,11 @@ OF_MODEL = ("inspect_model", TRAINS, KEEPS, "evaluate", "sample_start", "measure
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a rule, and the run that it is for; None: of all runs together."""
+    """A job of a rule, and the run that it is for, None: of all runs together; cases: of those of `keep_states`."""
 
     rule: str
     run: Run | None = None
+    cases: str = ""
 
     @property
     def on_gpu(self) -> bool:
@@ -36,9 +37,9 @@ def planned_jobs(config: dict) -> list[Job]:
     jobs += [Job("prepare_model"), Job("inspect_model"), Job("build_dataset")]
     jobs += [Job("build_suites")] if results.has_suites else []
     jobs += [Job("vary_training", Run(name, 0)) for name in results.varied]
+    jobs += [Job(KEEPS, cases=cases) for cases in results.states]
     jobs += [Job(TRAINS, run) for run in results.trained]
     jobs += [Job("sample_start", run) for run in results.assessed] if config["decoding"] == "free" else []
-    jobs += [Job(KEEPS)] if results.keeps_states else []
     jobs += [Job("evaluate", run) for run in results.runs if run.condition not in classifiers]
     jobs += [Job("fit_reference", run) for run in results.runs if run.condition in classifiers]
     jobs += [Job("measure_side_effects", run) for run in results.measured]

@@ -25,6 +25,7 @@ from hidden_rule.planning.workload import Kind
 LORA_BYTES = 16
 KEPT_WIDTHS, KEPT_WIDE = 8, 4  # numbers that a layer keeps of a position, in widths of the model and of its MLP
 LOGIT_BYTES = 10  # in the model's type, and in float32 twice
+VALID_REPLIES = 4  # of a closed set there are few different ones to a prompt
 MOST_KEPT = 2**30  # bytes of states of frozen layers: kernels.frozen_layers.MOST_BYTES
 CPU_LIBRARIES = 0.7e9
 CUDA_CONTEXT = 0.6e9  # CUDA's own and its libraries', which no count of tensors holds
@@ -107,12 +108,12 @@ def of_training(
     of = kind.settings
     micro, replies = of["micro_batch_size"], max(1, kind.replies)
     reply = of["max_new_tokens"] if free and kind.replies else sizes.reply
-    own = replies if free and kind.replies else min(replies, 4)  # a closed set has few different replies to a prompt
+    own = replies if free and kind.replies else min(replies, VALID_REPLIES)
     positions = sizes.positions(micro, own, reply)
     kept = activations(model, positions, micro * own * reply, of["gradient_checkpointing"])
     if free and kind.replies:
         kept = max(kept, generation(model, of["batch_size"] * replies, sizes, reply))  # a step's, at once
-    kept += kept_states(model, sizes, kept_rows, own)
+    kept += kept_states(model, sizes, kept_rows, VALID_REPLIES)
     return _need(model, model.lora * LORA_BYTES, kept, machine)
 
 

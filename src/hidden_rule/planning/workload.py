@@ -24,6 +24,7 @@ OF_A_STEP = (  # settings that decide what a step computes
     *("pairs", "rejected", "use_vllm", "updates"),
 )
 SPLITS = ("validation", "test", "holdout")
+TRAINED = ("train", "validation")  # splits that trainings come to
 OWN_WORDS = prompt_key(None)
 
 
@@ -99,12 +100,9 @@ def prompts_of(config: dict) -> list[str]:
     return list(dict.fromkeys([OWN_WORDS, *(prompt_key(of.get("prompt")) for of in asked)]))
 
 
-def kept_rows(config: dict, kind: Kind) -> int:
-    """Rows of which a training computes once what layers below its adapter make (`kernels/frozen_layers.py`)."""
-    new_replies = config["decoding"] == "free" and kind.method in ("grpo", "rloo")
-    if not config["lora"]["last_layers"] or kind.engine != TRL or new_replies:
-        return 0
-    return kind.settings.get("train_rows", config["data"]["train"]) + config["data"]["validation"]
+def kept_rows(config: dict, condition: str) -> int:
+    """Rows whose states below its adapter's layers a training holds in memory (`kernels/frozen_layers.py`)."""
+    return sum(config["data"][name] for name in TRAINED) if results_of(config).takes_states(condition) else 0
 
 
 def training_work(config: dict, condition: str, settings: dict) -> Work:
@@ -126,7 +124,6 @@ def training_work(config: dict, condition: str, settings: dict) -> Work:
     return Work(
         kind=kind,
         steps=of["epochs"] * steps_a_pass(of, rows),
-        kept=kept_rows(config, kind),
         validated=validated,
         structured=structured,
         free=free,
@@ -181,7 +178,9 @@ def works_of(config: dict, jobs: list[Job]) -> dict[Job, Work]:
     n_suite_rows = suite_rows(config) if any(job.rule in (KEEPS, "evaluate") for job in jobs) else 0
     for job in jobs:
         if job.rule == KEEPS:
-            found[job] = Work(kept=sum(evaluated_rows(config, n_suite_rows).values()))
+            evaluated = evaluated_rows(config, n_suite_rows)
+            rows = {name: config["data"][name] for name in TRAINED} if job.cases == "training" else evaluated
+            found[job] = Work(kept=sum(rows.values()))
         if job.run is None:
             continue
         condition = job.run.condition

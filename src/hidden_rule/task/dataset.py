@@ -66,6 +66,21 @@ def read_suites(path, ruleset) -> pl.DataFrame:
     return read_table(path, suites_schema(ruleset))
 
 
+def named_frames(splits, ruleset) -> list[tuple[str, str, pl.DataFrame]]:
+    """Name in the settings, suite and applications of each split, and of each suite in the table of suites.
+
+    splits: the parquet file of each split by its name, and of all suites by `suites`.
+    """
+    frames = []
+    for name, path in splits.items():
+        if name == "suites":
+            by_suite = read_suites(path, ruleset).partition_by("suite", maintain_order=True)
+            frames += [(name, frame["suite"][0], frame) for frame in by_suite]
+        else:
+            frames.append((name, name, read_split(path, ruleset)))
+    return frames
+
+
 def draw_splits(ruleset, sizes: dict[str, int], seed: int, source="ruleset") -> dict[str, pl.DataFrame]:
     """A table for each of SPLITS with `sizes[split]` applications; `source` names the ruleset in errors.
 

@@ -15,6 +15,7 @@ class TrainingData:
     ruleset: Path
     train: Path
     validation: Path
+    states: Path | None = None  # of these splits, made for all trainings (`models/kept_states.py`)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class TrainingJob:
         made = {
             "base": BaseModel(**{**base, "manifest": Path(base["manifest"])}),
             "start_from": values["start_from"] and Path(values["start_from"]),
-            "data": TrainingData(**{name: Path(path) for name, path in values["data"].items()}),
+            "data": TrainingData(**{name: path and Path(path) for name, path in values["data"].items()}),
             "output": TrainingOutput(**{name: Path(path) for name, path in values["output"].items()}),
             "checkpoints": plan and CheckpointPlan(**{**plan, "root": Path(plan["root"])}),
             "trackers": tuple(values["trackers"]),
@@ -110,7 +111,9 @@ def job_of_rule(snakemake) -> TrainingJob:
         start_from=params.start_from and Path(params.start_from),
         lora=params.lora,
         settings=params.settings,
-        data=TrainingData(Path(inputs.ruleset), Path(inputs.train), Path(inputs.validation)),
+        data=TrainingData(
+            Path(inputs.ruleset), Path(inputs.train), Path(inputs.validation), next(map(Path, inputs.states), None)
+        ),
         output=TrainingOutput(Path(params.adapter), Path(snakemake.output.history), Path(snakemake.output.cost)),
         decoding=params.get("decoding") or "structured",
         checkpoints=checkpoints_of_rule(snakemake),

@@ -1,17 +1,23 @@
 """The shared-prefix computation behind the call that trainers make."""
 
 import functools
+import logging
 import types
 from collections.abc import Iterable, Sequence
 
 import torch
 
+from hidden_rule.core import processes
 from hidden_rule.core.laps import KEPT
-from hidden_rule.kernels.frozen_layers import keep_frozen_states
-from hidden_rule.kernels.meter import lap
+from hidden_rule.kernels import shared_prefix
+from hidden_rule.kernels.frozen_layers import keep_frozen_states, take_states
+from hidden_rule.kernels.meter import lap, meters
 from hidden_rule.kernels.shared_prefix import score_tokens, scored_states
+from hidden_rule.models.kept_states import KeptStates
 from hidden_rule.training.compat_trl import FusedCausalLMOutput
 from hidden_rule.training.start import Start
+
+log = logging.getLogger(__name__)
 
 
 def add_shared_prefix_forward(model, temperature: float = 1.0, entropy_gradient: bool = False) -> None:
@@ -51,11 +57,32 @@ def add_shared_prefix_forward(model, temperature: float = 1.0, entropy_gradient:
 def keep_known_rows(start: Start, replies: Iterable[Sequence[tuple[int, ...]]]) -> None:
     """Compute once what the layers below every trained one make of a training's rows (`kernels/frozen_layers.py`).
 
+    Where another job made it for all trainings it is taken from its file, and its share counted as this one's work.
     `replies`: to each prompt of the training split those that the training computes, as token ids; validation asks for
     the trie's branches.
     """
     validated = [(prompt, start.trie.paths) for prompt in start.validation.prompts]
     asked = [*zip(start.train.prompts, replies, strict=True), *validated]
+    rows = ([*prompt, *reply] for prompt, tails in asked for reply in tails)
+    if start.states is not None:
+        rows = list(rows)
+        fault = take_rows(start, rows)
+        if fault is None:
+            return
+        log.warning("states of frozen layers are not taken from %s: %s", start.states, fault)
     with lap(start.model, KEPT):
-        rows = ([*prompt, *reply] for prompt, tails in asked for reply in tails)
         keep_frozen_states(start.model.get_base_model(), rows)
+
+
+def take_rows(start: Start, rows: Sequence[list[int]]) -> str | None:
+    """Let a training begin with the states of its start's file; returns why it cannot, or None."""
+    if processes.share_weights():
+        return "processes share the weights"
+    model, kept = start.model.get_base_model(), KeptStates.read(start.states)
+    if fault := take_states(model, kept.n_layers, kept.tensors, rows):
+        return fault
+    share = shared_prefix.frozen_parts[shared_prefix.body(model)].share_of(rows)
+    meter, taken = meters.get(model), kept.lap_of(share, torch.get_num_threads())
+    if meter is not None and taken is not None:
+        meter.adopt(taken)
+    return None

@@ -83,7 +83,7 @@ class Spending:
         usage = replace(usage, wall_s=usage.wall_s - max(0.0, began - self.begun.at))
         everyone = processes.reduced([usage.cpu_s])[0]
         return Spent(
-            usage=self.earlier + usage,
+            usage=self.earlier + usage + self.meter.laps.elsewhere,
             laps=self.meter.laps,
             again=self.again,
             load_start=self.load_start,

@@ -1,6 +1,7 @@
 """The start of a training: model, adapter, tokens and data, the same for every method."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -44,6 +45,7 @@ class Start:
     validation: Split
     device: torch.device
     begun: Snapshot = field(default_factory=Snapshot)  # when its loading began
+    states: Path | None = None  # of its cases, made for all trainings
 
 
 def read_tokens(path, ruleset: Ruleset, tokenizer, template_kwargs: dict) -> Split:
@@ -76,4 +78,4 @@ def load_start(job: TrainingJob, device: torch.device | None = None, stock: bool
     trie = label_trie(tokenizer, ruleset.labels)
     n_reply = job.settings["max_new_tokens"] if job.decoding == "free" else max(map(len, trie.replies))
     check_context(network.config, train.prompts + validation.prompts, n_reply, Blame.ruleset(job.data.ruleset))
-    return Start(model, tokenizer, ruleset, trie, train, validation, device, begun)
+    return Start(model, tokenizer, ruleset, trie, train, validation, device, begun, job.data.states)

@@ -1,4 +1,4 @@
-"""Evaluations that begin at the first layer with an adapter answer as those that compute every layer."""
+"""What begins at the first layer with an adapter answers, and trains, as what computes every layer."""
 
 import logging
 from dataclasses import replace
@@ -12,11 +12,17 @@ from safetensors.torch import load_file, save_file
 from hidden_rule.core.errors import UserError
 from hidden_rule.core.tables import COSTS, read_table
 from hidden_rule.evaluation.evaluate import evaluate
-from hidden_rule.evaluation.jobs import EvaluationJob, EvaluationOutput, StatesJob
-from hidden_rule.evaluation.keep_states import keep_states, use_states
+from hidden_rule.evaluation.jobs import EvaluationJob, EvaluationOutput
+from hidden_rule.kernels import shared_prefix
 from hidden_rule.models.hardware import default_device
+from hidden_rule.models.kept_states import KeptStates, keep_states, use_states
 from hidden_rule.models.loading import load_policy
+from hidden_rule.models.states_job import StatesJob
+from hidden_rule.training import shared_forward
+from hidden_rule.training.grpo import train_grpo
 from hidden_rule.training.sft import train_sft
+from hidden_rule.training.spending import Spending
+from hidden_rule.training.start import load_start
 
 ASKED = {"structured": ["validation", "test"], "free": ["test"], "batch_size": 4, "max_new_tokens": 3}
 TARGETS = ["q_proj", "v_proj"]
@@ -129,3 +135,60 @@ def test_nothing_is_kept_where_all_layers_have_an_adapter(trained, tmp_path):
     job = replace(states, lora={**states.lora, "last_layers": 2}, output=tmp_path / "states.safetensors")
     keep_states(job)
     assert len(load_file(job.output)["states"]) == 0
+
+
+@pytest.fixture(scope="module")
+def training_states(tiny_jobs, trained):
+    """The states of the cases that trainings come to."""
+    _, states = trained
+    splits = {name: tiny_jobs.data / f"{name}.parquet" for name in ("train", "validation")}
+    path = tiny_jobs.folder / "training.safetensors"
+    keep_states(replace(states, splits=splits, output=path, whole=frozenset(["train"])))
+    return path
+
+
+def training_job(tiny_jobs, name: str, states=None, **changes):
+    """A training of an adapter in the last of two layers."""
+    settings = {**tiny_jobs.config[name.split("_")[0]], "epochs": 2, "batch_size": 8, "micro_batch_size": 4}
+    lora = {**tiny_jobs.config["lora"], "last_layers": 1, "target_modules": TARGETS}
+    job = tiny_jobs.make(name, settings, lora=lora, **changes)
+    return replace(job, data=replace(job.data, states=states))
+
+
+@pytest.mark.parametrize("method", ["sft", "grpo"])
+def test_trainings_that_take_states_are_the_same(tiny_jobs, training_states, monkeypatch, method):
+    train = {"sft": train_sft, "grpo": train_grpo}[method]
+    alone, taking = (
+        training_job(tiny_jobs, f"{method}_alone"),
+        training_job(tiny_jobs, f"{method}_taking", training_states),
+    )
+    train(alone)
+    monkeypatch.setattr(shared_forward, "keep_frozen_states", None)  # nothing is computed again
+    train(taking)
+    expected, found = (load_file(job.output.adapter / "adapter_model.safetensors") for job in (alone, taking))
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+    costs = [read_table(job.output.cost, COSTS).row(0, named=True) for job in (alone, taking)]
+    assert costs[1]["n_positions"] == pytest.approx(
+        costs[0]["n_positions"], rel=0.1
+    )  # what was taken counts; two rows are tried
+    assert costs[1]["n_steps"] == costs[0]["n_steps"]
+
+
+def test_what_was_taken_counts_once_in_a_resumed_training(tiny_jobs, training_states):
+    start = load_start(training_job(tiny_jobs, "sft_resumed", training_states))
+    base, lap = start.model.get_base_model(), KeptStates.read(training_states).lap
+    rows = [[*prompt, *reply] for prompt in start.train.prompts for reply in start.trie.replies]
+    rows += [[*prompt, *path] for prompt in start.validation.prompts for path in start.trie.paths]
+    kept = []
+    for _ in range(2):  # each process of a training takes them, and then restores what the last one kept
+        spending = Spending(start)
+        assert shared_forward.take_rows(start, rows) is None
+        if kept:
+            spending.restore(kept[-1])
+        kept.append(spending.progress())
+        shared_prefix.frozen_parts.pop(shared_prefix.body(base)).remove()
+    assert kept[1]["counts"] == kept[0]["counts"] and kept[0]["counts"]["positions"] > lap.units
+    assert spending.spent().laps.laps == [replace(lap, elsewhere=True)]  # all rows are used
+    own_s = kept[1]["usage"]["wall_s"]
+    assert own_s + lap.seconds < spending.spent().usage.wall_s < own_s + lap.seconds + 5
