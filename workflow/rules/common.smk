@@ -33,6 +33,11 @@ def threads_with_model(wildcards):
     return shared_threads(workflow, "gpu", most=MOST_THREADS)
 
 
+def threads_of_states(wildcards):
+    """All threads for the training cases: nothing else that loads the model has anything to do meanwhile."""
+    return MOST_THREADS if wildcards.cases == "training" else threads_with_model(wildcards)
+
+
 def small(mem_mb, runtime=10):
     """The resources of a job without a model; memory in MB, time in minutes."""
     return {"mem_mb": mem_mb, "runtime": runtime}

@@ -143,6 +143,17 @@ def examples_of(wildcards):
     return [PATHS.split("train")] if isinstance(prompt_of(wildcards), dict) else []
 
 
+STATES_OF = {  # splits of which `keep_states` computes what layers below every adapter make
+    "training": [PATHS.split("train"), PATHS.split("validation")],
+    "evaluated": [*EVALUATED_SPLITS, *SUITES],
+}
+
+
+def first_states(wildcards):
+    """The training cases' states before the evaluated ones': all trainings wait for them, with all cores idle."""
+    return [PATHS.states("training")] if wildcards.cases == "evaluated" and "training" in EXPERIMENT.states else []
+
+
 def evaluated_states(wildcards):
     """What layers below every adapter make of the evaluated cases, for conditions that ask in the ruleset's words."""
     return [PATHS.states("evaluated")] if EXPERIMENT.keeps_states and not prompt_of(wildcards) else []

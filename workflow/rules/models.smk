@@ -82,22 +82,6 @@ rule inspect_model:
         "../scripts/inspect_model.py"
 
 
-STATES_OF = {
-    "training": [PATHS.split("train"), PATHS.split("validation")],
-    "evaluated": [*EVALUATED_SPLITS, *SUITES],
-}
-
-
-def first_states(wildcards):
-    """The training cases' states before the evaluated ones': all trainings wait for them, with all cores idle."""
-    return [PATHS.states("training")] if wildcards.cases == "evaluated" and "training" in EXPERIMENT.states else []
-
-
-def threads_of_states(wildcards):
-    """All threads for the training cases: nothing else that loads the model has anything to do meanwhile."""
-    return MOST_THREADS if wildcards.cases == "training" else threads_with_model(wildcards)
-
-
 rule keep_states:
     input:
         model=MANIFEST,

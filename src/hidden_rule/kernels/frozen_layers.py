@@ -136,7 +136,8 @@ class FrozenLayers:
 
     def share_of(self, rows: Sequence[list[int]]) -> float:
         """Of the known tokens, each of a prefix tree once, the share in rows that are known."""
-        used = torch.cat([self.place(row)[: len(row)] for row in rows]).unique()
+        places = [(self.place(row), len(row)) for row in rows]
+        used = torch.cat([place[:length] for place, length in places if place is not None]).unique()
         return len(used) / len(torch.cat(self.places).unique())
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
@@ -63,15 +63,17 @@ def keep_known_rows(start: Start, replies: Iterable[Sequence[tuple[int, ...]]]) 
     """
     validated = [(prompt, start.trie.paths) for prompt in start.validation.prompts]
     asked = [*zip(start.train.prompts, replies, strict=True), *validated]
-    rows = ([*prompt, *reply] for prompt, tails in asked for reply in tails)
+
+    def rows() -> Iterator[list[int]]:  # which are not made where nothing is frozen
+        return ([*prompt, *reply] for prompt, tails in asked for reply in tails)
+
     if start.states is not None:
-        rows = list(rows)
-        fault = take_rows(start, rows)
+        fault = take_rows(start, list(rows()))
         if fault is None:
             return
         log.warning("states of frozen layers are not taken from %s: %s", start.states, fault)
     with lap(start.model, KEPT):
-        keep_frozen_states(start.model.get_base_model(), rows)
+        keep_frozen_states(start.model.get_base_model(), rows())
 
 
 def take_rows(start: Start, rows: Sequence[list[int]]) -> str | None:

@@ -74,21 +74,24 @@ def figure_of(results: Results, name: str) -> Figure | None:
     heading, notes = (title.text, title.subtitle) if title is not alt.Undefined else (name, [])
     if notes is alt.Undefined or not notes:  # of `nothing_to_show`
         return None
-    wide = fitted(results, name, results.config["charts"]["width"], ROOM)
+    wide = fitted(results, name, results.config["charts"]["width"], ROOM, first=picture_of(name, chart))
     narrow = fitted(results, name, PHONE, PHONE_ROOM, most=NARROW)
     return Figure(name, heading, list(notes), alternative(results, name), wide, narrow)
 
 
-def fitted(results: Results, name: str, width: int, room: int, most: int | None = None) -> Picture:
+def fitted(
+    results: Results, name: str, width: int, room: int, most: int | None = None, first: Picture | None = None
+) -> Picture:
     """A chart with plots of `width` px, or of up to `most` where the whole is then much narrower than `room`.
 
-    The whole grows with the width of a plot, as many times as fast as there are plots beside each other.
+    The whole grows with the width of a plot, as many times as fast as there are plots beside each other. `first`: that
+    with plots of `width`, if it is drawn already.
     """
 
     def with_plots(width: int) -> Picture:
         return picture_of(name, page_chart(sized(results, width), name))
 
-    first = with_plots(width)
+    first = first or with_plots(width)
     if name in SQUARE or first.width >= FILLED * room:
         return first
     wider = min(most or room, width + room - first.width)
