@@ -285,6 +285,7 @@ def table(results: dict) -> str:
             both(name, "peak_bytes", lambda x: f"{x / 1e9:.2f}"),
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    later = ""
     if "experiment" in results:
         walls = [run["wall_s"] / 60 for run in results["experiment"]]
         outside = statistics.median(run["share_outside_steps"] for run in results["experiment"])
@@ -293,6 +294,8 @@ def table(results: dict) -> str:
             f"| the whole default experiment | min | {spread(walls, '{:.1f}'.format)} | | | | | {max(peaks):.2f} |"
         )
         lines.append(f"| of it, outside training and evaluation | % | {100 * outside:.0f} | | | | | |")
+        at = {run["git"]["commit"][:12] for run in results["experiment"] if "git" in run}
+        later = f" The whole experiment: two jobs at a time, at commit `{', '.join(sorted(at))}`." if at else ""
     settings, hardware = results["settings"], results["hardware"]
     gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"])
     n_trl = {name: results["items"][name]["trl"][0]["n_prompts"] for name in results["items"]}
@@ -304,7 +307,7 @@ def table(results: dict) -> str:
         f"{gpus or hardware['cpu']}, {settings['threads']} threads, {results['peak']['dtype']}, measured peak of a "
         f"matrix product {peak / 1e12:.2f} TFLOP/s; {versions}; {results['date'][:10]}. "
         f"Prompts measured on TRL's side, times scaled: {subset or 'none'}. Both sides use the untrained model with "
-        "LoRA adapters, which generates up to the token limit.",
+        f"LoRA adapters, which generates up to the token limit.{later}",
     ]
     if "profile" in results:
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in results["profile"].items())
@@ -329,6 +332,11 @@ def run_all(options) -> dict:
 
     from hidden_rule.experiment.config import load_config
 
+    if not options.items:  # whole runs alone, for results that are there
+        results = json.loads(options.output.read_text(encoding="utf-8"))
+        side, git = "keep" if options.keep else "ours", measure.circumstances()["git"]
+        results["experiment"] = [child("experiment", side) | {"git": git} for _ in range(options.experiment)]
+        return results
     config = load_config(["config.yaml", *options.configfile])
     keys = ("repeats", "threads", "trl_attention", "peer_rows", "evaluation_rows", "peer_evaluation_rows", "updates")
     results = measure.circumstances()
@@ -359,7 +367,7 @@ def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "results/published/bench.json")
     parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="where the data is kept")
-    parser.add_argument("--items", nargs="+", choices=list(ITEMS), default=list(ITEMS))
+    parser.add_argument("--items", nargs="*", choices=list(ITEMS), default=list(ITEMS), help="none: see --experiment")
     parser.add_argument("--repeats", type=int, default=5, help="turns a side")
     parser.add_argument("--updates", type=int, default=0, help="measured updates a process; 0: as UPDATES has it")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -371,7 +379,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--configfile", action="append", default=[], help="overlay of config.yaml")
     parser.add_argument("--quick", action="store_true", help="one turn of the smallest measurements: a test")
     parser.add_argument("--profile", action="store_true", help="add the breakdown of an SFT step")
-    parser.add_argument("--experiment", type=int, nargs="?", const=1, default=0, help="whole runs to time")
+    of_runs = "whole runs to time; without items they replace those of --output"
+    parser.add_argument("--experiment", type=int, nargs="?", const=1, default=0, help=of_runs)
     parser.add_argument("--keep", action="store_true", help="results/laptop becomes the last whole run's")
     parser.add_argument("--one", nargs=2, metavar=("ITEM", "SIDE"), help="one measurement, JSON on the last line")
     options = parser.parse_args(arguments)

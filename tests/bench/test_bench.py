@@ -90,6 +90,7 @@ def test_the_table_of_planted_results():
                 "wall_s": 600.0,
                 "share_outside_steps": 0.08,
                 "jobs": [{"peak_bytes": 2.5e9}, {"peak_bytes": 1e9}],
+                "git": {"commit": 40 * "e"},  # measured later than the rest
             }
         ],
         "profile": {"matrix products": 0.75, "rest": 0.25},
@@ -107,7 +108,7 @@ def test_the_table_of_planted_results():
     ]
     text = bench.table(results)
     assert "| 10.0 (10.0–10.0) | | | | | 2.50 |" in text
-    assert "matrix products 75%" in text and "2030-01-02" in text
+    assert "matrix products 75%" in text and "2030-01-02" in text and "at commit `eeeeeeeeeeee`" in text
 
 
 def test_figures_have_three_digits_and_no_exponent():

@@ -54,6 +54,17 @@ def test_profiles_rerun_for_the_same_reasons():
     assert len(triggers) == 3 and all(triggers[0] == other for other in triggers)
 
 
+@pytest.mark.parametrize(("gpus", "jobs"), [(0, 2), (1, 1), (3, 3)])
+def test_make_results_runs_a_job_for_each_gpu_or_two_on_a_cpu(tmp_path, gpus, jobs):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f'#!/bin/sh\ni=0; while [ $i -lt {gpus} ]; do echo "GPU $i"; i=$((i+1)); done\n', encoding="utf-8")
+    tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = ["make", "--dry-run", "results"]
+    said = subprocess.run(words, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    assert said.rstrip().endswith(f"snakemake --cores all --resources gpu={jobs}")
+
+
 # Snakemake shows a job's resources where a rule has no words of its own
 PLAIN = """
 include: "../Snakefile"

@@ -10,9 +10,11 @@ from hidden_rule.statistics.training_costs import idle_or_wall
 
 SUMS = ("seconds", "wall_s", "cpu_s", "gpu_s", "n_steps", "n_tokens_trained", "n_tokens_generated", "flops")
 ESTIMATED = (
-    "On an idle machine: what a new run takes, an estimate from the median optimizer step and the median batch of "
-    "evaluations; wall time is what this run took. CPU time: user and system, of all its threads. Operations: an "
-    "estimate from the positions computed. Busy: runs in which other work slowed the machine down."
+    "On an idle machine: what a new run takes with as many CPU threads as each job had (CPU time by wall time), an "
+    "estimate from the median rates of optimizer steps and of evaluated batches; wall time is what this run took. CPU "
+    "time: user and system, of all its threads. All three hold a training's share of what was computed once for all "
+    "trainings. Operations: an estimate from the positions computed. Busy: runs in which other work slowed the machine "
+    "down."
 )
 MEASURED = "Wall time of each process, model loading included."
 

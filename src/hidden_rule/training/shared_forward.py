@@ -85,6 +85,6 @@ def take_rows(start: Start, rows: Sequence[list[int]]) -> str | None:
         return fault
     share = shared_prefix.frozen_parts[shared_prefix.body(model)].share_of(rows)
     meter, taken = meters.get(model), kept.lap_of(share, torch.get_num_threads())
-    if meter is not None and taken is not None:
+    if meter is not None and taken is not None and processes.rank() == 0:  # once, of all processes together
         meter.adopt(taken)
     return None
