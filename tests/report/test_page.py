@@ -176,7 +176,7 @@ def test_the_footnote_names_the_intervals_of_this_run(tmp_path, seeds, words, ot
     results = write_results(tmp_path, RULESET, {"sft": WORLD["sft"], "grpo": WORLD["grpo"]}, seeds, config=CONFIG)
     page = " ".join(render_report(build_report(results), TEMPLATE).split())
     assert words in page and others not in page
-    assert "On an idle machine: what a new run takes, an estimate" in page  # a wall time is no pure cost
+    assert "On an idle machine: what a new run takes with as many CPU threads" in page  # a wall time is no pure cost
 
 
 def test_a_missing_value_is_an_error():
