@@ -77,7 +77,8 @@ class KeptStates:
         if self.lap is None:
             return None
         longer = self.threads / threads if default_device().type == "cpu" else 1.0
-        return replace(self.lap.part(share), seconds=share * longer * self.lap.seconds)
+        part = self.lap.part(share)
+        return replace(part, seconds=longer * part.seconds)
 
 
 NO_STATES = KeptStates(0, {"states": torch.empty(0, 1)}, None)
