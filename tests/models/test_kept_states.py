@@ -178,7 +178,7 @@ def test_trainings_that_take_states_are_the_same(tiny_jobs, training_states, mon
 def test_what_was_taken_counts_once_in_a_resumed_training(tiny_jobs, training_states):
     start = load_start(training_job(tiny_jobs, "sft_resumed", training_states))
     base, lap = start.model.get_base_model(), KeptStates.read(training_states).lap
-    rows = [[*prompt, *reply] for prompt in start.train.prompts for reply in start.trie.replies]
+    rows = [[*prompt, *reply] for prompt in start.train.prompts for reply in start.trie.stems]
     rows += [[*prompt, *path] for prompt in start.validation.prompts for path in start.trie.paths]
     kept = []
     for _ in range(2):  # each process of a training takes them, and then restores what the last one kept

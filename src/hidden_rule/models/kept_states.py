@@ -93,7 +93,7 @@ def keep_states(job: StatesJob) -> None:
     trie, prompts, rows = label_trie(tokenizer, ruleset.labels), [], []
     for name, _, cases in named_frames(job.splits, ruleset):
         asked = encode_prompts(tokenizer, render_prompts(ruleset, cases), job.base.chat_template_kwargs)
-        tails = trie.replies if name in job.whole else trie.paths
+        tails = trie.stems if name in job.whole else trie.paths
         rows += [[*prompt, *tail] for prompt in asked for tail in tails]
         prompts += asked
     base = load_model(job.base.manifest, job.base.dtype, default_device())

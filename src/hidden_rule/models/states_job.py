@@ -15,4 +15,4 @@ class StatesJob:
     ruleset: Path
     splits: dict[str, Path]  # the file of each split by its name, and that of all suites by `suites`
     output: Path
-    whole: frozenset[str] = frozenset()  # splits of which every token of a reply is computed, not its choices alone
+    whole: frozenset[str] = frozenset()  # splits whose replies are scored token by token, not by their choices

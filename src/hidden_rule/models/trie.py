@@ -39,6 +39,7 @@ class LabelTrie:
         paths = [branch.path for branch in self.branches]
         longer = [any(other != path and other[: len(path)] == path for other in paths) for path in paths]
         self.paths = [path for path, inside in zip(paths, longer, strict=True) if not inside]
+        self.stems = [reply[:-1] for reply in self.replies]  # what is computed to score every token of a reply
 
     def choices(self, reply: tuple[int, ...]) -> list[tuple[int, int]]:
         """The choices on a reply's path: (index of the branch, index of the token taken there)."""

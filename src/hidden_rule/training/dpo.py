@@ -100,7 +100,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Pr
     network = start.model.get_base_model()
     make_neutral(network)
     add_shared_prefix_forward(network)
-    keep_known_rows(start, repeat(start.trie.replies, len(start.train.prompts)))
+    keep_known_rows(start, repeat(start.trie.stems, len(start.train.prompts)))
     pairs, n_tokens = preference_pairs(job, start)
     trainer = PreferenceTrainer(job, start, watcher, folder, pairs)
     trainer.n_tokens_generated = n_tokens

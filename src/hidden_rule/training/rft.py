@@ -137,7 +137,7 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Re
     network = start.model.get_base_model()
     make_neutral(network)
     add_shared_prefix_forward(network)
-    keep_known_rows(start, repeat(start.trie.replies, len(start.train.prompts)))
+    keep_known_rows(start, repeat(start.trie.stems, len(start.train.prompts)))
     return RejectionTrainer(job, start, watcher, folder, rewards_of(job, start))
 
 

@@ -59,8 +59,8 @@ def make_trainer(job: TrainingJob, start: Start, watcher: Watcher, folder) -> Cl
         callbacks=[watcher],
     )
     add_shared_prefix_forward(trainer.model.get_base_model())
-    reply_of = dict(zip(start.ruleset.labels, start.trie.replies, strict=True))
-    keep_known_rows(start, ([reply_of[label]] for label in start.train.labels))
+    stem_of = dict(zip(start.ruleset.labels, start.trie.stems, strict=True))
+    keep_known_rows(start, ([stem_of[label]] for label in start.train.labels))
     trainer.remove_callback(PrinterCallback)
     limit_time(trainer, job.settings["max_minutes"], watcher)
     return trainer

@@ -58,8 +58,8 @@ def keep_known_rows(start: Start, replies: Iterable[Sequence[tuple[int, ...]]]) 
     """Compute once what the layers below every trained one make of a training's rows (`kernels/frozen_layers.py`).
 
     Where another job made it for all trainings it is taken from its file, and its share counted as this one's work.
-    `replies`: to each prompt of the training split those that the training computes, as token ids; validation asks for
-    the trie's branches.
+    `replies`: to each prompt of the training split what the training computes of replies, as token ids, which is not
+    their last tokens; validation asks for the trie's branches.
     """
     validated = [(prompt, start.trie.paths) for prompt in start.validation.prompts]
     asked = [*zip(start.train.prompts, replies, strict=True), *validated]
