@@ -155,6 +155,12 @@ def test_how_a_headline_tells_of_several_references_of_one_and_of_the_most_frequ
         "The accuracy of next is no evidence of learning.",
     ]
     assert said(set()) == []
+    mixed = [pair("b", "best", 0.05, **SURELY), pair("a", "best", 0.01)]
+    found = references.matching_references(["a", "b"], "best", accuracies, mixed)
+    assert references.match_sentences(found, "best", kinds, accuracies, set())[0] == (
+        "b (boosted trees on the features, no language model) is significantly more accurate than best: 95.0% (95% CI "
+        "95.0–95.0), against 90.0% (95% CI 88.0–92.0); a is statistically tied with best."
+    )
 
 
 def test_references_alone(tmp_path):

@@ -99,6 +99,15 @@ def matching_references(classifiers, best: str, accuracies: dict, pairs: list[di
     return sorted(matches, key=lambda match: -accuracies[match.reference].value)
 
 
+def related(relation: str, peer: str) -> str:
+    """What the relation of a `Match` says of its reference."""
+    return {
+        "better": f"is significantly more accurate than {peer}",
+        "tied": f"is statistically tied with {peer}",
+        "higher": f"has at least the accuracy of {peer} (no planned comparison)",
+    }[relation]
+
+
 def match_sentences(matches: list[Match], best: str, kinds: dict[str, str], accuracies: dict, fields) -> list[str]:
     """That a classifier does as well as the best condition, and what a language model would be needed for instead.
 
@@ -111,13 +120,11 @@ def match_sentences(matches: list[Match], best: str, kinds: dict[str, str], accu
     what = f"{first.reference} ({CLASSIFIERS[kinds[first.reference]]})"
     ours, theirs = with_interval(accuracies[first.reference]), with_interval(accuracies[first.peer])
     peer = first.peer if first.peer == best else f"{first.peer}, which is statistically tied with {best}"
-    relation = {
-        "better": f"is significantly more accurate than {peer}",
-        "tied": f"is statistically tied with {peer}",
-        "higher": f"has at least the accuracy of {peer} (no planned comparison)",
-    }[first.relation]
-    likewise = f"; likewise {listing(of.reference for of in others)}" if others else ""
-    sentence = f"{what} {relation}: {ours}, against {theirs}{likewise}."
+    alike = [of.reference for of in others if (of.relation, of.peer) == (first.relation, first.peer)]
+    clauses = [f"{what} {related(first.relation, peer)}: {ours}, against {theirs}"]
+    clauses += [f"likewise {listing(alike)}"] if alike else []
+    clauses += [f"{of.reference} {related(of.relation, of.peer)}" for of in others if of.reference not in alike]
+    sentence = f"{'; '.join(clauses)}."
     if all(kinds[of.reference] == "constant" for of in matches):
         return [sentence, f"The accuracy of {first.peer} is no evidence of learning."]
     needed = [*([] if "text" in fields else ["free-text fields"]), "facts in prose"]
