@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define BLOCK 8192 /* elements that a thread takes at a time */
-#define WIDE 32 /* elements whose sums stay in registers */
 
 static inline float widen(uint16_t low)
 {

@@ -137,23 +137,17 @@ void NAME(move_rows)(const T *x, int64_t from, T *out, int64_t to, const int64_t
             } else if (last == first + 1) {
                 memcpy(target, x + NAME(place)(sources[first], h, from, heads, width), width * sizeof(T));
             } else {
-                int64_t block = 0;
-                for (; block + WIDE <= width; block += WIDE) { /* of a length that compilers know */
-                    float sum[WIDE] = {0};
-                    for (int64_t s = first; s < last; s++) {
-                        const T *source = x + NAME(place)(sources[s], h, from, heads, width) + block;
-                        for (int64_t j = 0; j < WIDE; j++)
-                            sum[j] += LOAD(source[j]);
-                    }
-                    for (int64_t j = 0; j < WIDE; j++)
-                        target[block + j] = STORE(sum[j]);
+                float sum[width]; /* not of one block after another: compilers make slow code of that */
+                memset(sum, 0, sizeof(sum));
+                for (int64_t s = first; s < last; s++) {
+                    const T *source = x + NAME(place)(sources[s], h, from, heads, width);
+#pragma omp simd
+                    for (int64_t j = 0; j < width; j++)
+                        sum[j] += LOAD(source[j]);
                 }
-                for (; block < width; block++) {
-                    float sum = 0;
-                    for (int64_t s = first; s < last; s++)
-                        sum += LOAD(x[NAME(place)(sources[s], h, from, heads, width) + block]);
-                    target[block] = STORE(sum);
-                }
+#pragma omp simd
+                for (int64_t j = 0; j < width; j++)
+                    target[j] = STORE(sum[j]);
             }
         }
     }
