@@ -4,8 +4,9 @@ Both sides have the same model, adapter, data, batch, dtype and optimizer, and t
 TRL, ours, TRL …), each measurement in a process of its own. Ours is the pipeline's own script. TRL's side is its
 trainer as it comes, with the model as transformers and PEFT make it; it is given the same tokenized rows and the same
 loss on the reply alone. Its GRPO generates freely; a step of it takes fewer prompts than ours, and times are a prompt.
-The first update of every process warms up and is not counted; of the next `UPDATES` each one is. What ours computes
-once for all training rows, before the first step, is part of a step's time: its rows' share, by the number of passes.
+The first updates of every process warm up and are not counted: one of GRPO, four of SFT, until the heap has grown to
+what a step needs. Of the next ones each is (`UPDATES`). What ours computes once for all training rows, before the first
+step, is part of a step's time: its rows' share, by the number of passes.
 The FLOP formula stands in src/hidden_rule/core/flops.py.
 """
 
@@ -35,7 +36,12 @@ ITEMS = {  # name: (what, unit)
     "evaluate": ("evaluation against `generate`, at most {max_new_tokens} new tokens", "s per 1,000"),
     "evaluate_short": ("evaluation against `generate`, at most as many new tokens as the longest reply", "s per 1,000"),
 }
-UPDATES = {("sft", "ours"): 3, ("sft", "trl"): 2, ("grpo", "ours"): 3, ("grpo", "trl"): 1}  # measured in a process
+UPDATES = {  # of a process: those that warm up, and those that are measured
+    ("sft", "ours"): (4, 6),
+    ("sft", "trl"): (4, 2),
+    ("grpo", "ours"): (1, 3),
+    ("grpo", "trl"): (1, 1),
+}
 KINDS = (  # of torch's operators, by name, for the breakdown; the first that fits
     ("attention", ("bmm", "softmax", "attention", "sdpa")),
     ("matrix products", ("aten::mm", "addmm", "linear", "matmul")),
@@ -96,7 +102,8 @@ def measure_training(name: str, arm: str, options) -> dict:
         settings["group_size"] = int(name.removeprefix("grpo"))
         prompts = GRPO_PROMPTS if arm == "ours" else max(1, options.peer_rows // settings["group_size"])
     settings |= {"batch_size": prompts, "micro_batch_size": prompts}
-    updates = 1 + (options.updates or UPDATES[method, arm])
+    n_warm, n_measured = (1, options.updates) if options.updates else UPDATES[method, arm]
+    updates = n_warm + n_measured
     if arm == "trl" or options.short:
         setup = setup.shortened(prompts * updates)
     n_kept = len(setup.start.train.prompts)
@@ -105,7 +112,7 @@ def measure_training(name: str, arm: str, options) -> dict:
     else:
         setup.start.model.get_base_model().set_attn_implementation(options.trl_attention)
         gauge = measure.train_trl(setup, method, settings, updates)
-    steps = gauge.steps(settings["gradient_checkpointing"])
+    steps = {name: values[-n_measured:] for name, values in gauge.steps(settings["gradient_checkpointing"]).items()}
     units = 1 if method == "sft" else prompts
     once_s = gauge.kept_s * (prompts / n_kept) / config[method]["epochs"]  # a step's part of what is computed once
     return {
@@ -369,7 +376,9 @@ def main(arguments=None) -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "results/bench", help="where the data is kept")
     parser.add_argument("--items", nargs="*", choices=list(ITEMS), default=list(ITEMS), help="none: see --experiment")
     parser.add_argument("--repeats", type=int, default=5, help="turns a side")
-    parser.add_argument("--updates", type=int, default=0, help="measured updates a process; 0: as UPDATES has it")
+    parser.add_argument(
+        "--updates", type=int, default=0, help="measured updates a process, after one; 0: as UPDATES has it"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--trl-attention", default="sdpa", help="of TRL's side; sdpa is transformers' default")
     parser.add_argument("--peer-rows", type=int, default=16, help="completions a GRPO step of TRL's, at least a group")

@@ -22,7 +22,7 @@ from hidden_rule.kernels.shared_prefix import body, follow, pack, run_packed, sh
 
 log = logging.getLogger(__name__)
 
-BATCH = 64  # rows that are computed at a time
+BATCH = 128  # rows that are computed at a time
 MOST_BYTES = 2**30  # of states that are kept
 ROUNDING = 0.02  # of the norm of states, by which bfloat16 moves them where rows are computed beside others
 

@@ -86,7 +86,7 @@ def fused_forward(self, hidden_states, position_embeddings=None, attention_mask=
 
     if tree is None or drops or past_key_values is not None or not native.takes(hidden_states, *position_embeddings):
         return own()
-    rows = hidden_states[0]
+    rows = hidden_states.squeeze(0)  # not [0], whose gradient would be copied into zeros
     is_last = self.layer_idx == self.config.num_hidden_layers - 1
     read = tree.read if is_last else None  # the tokens whose queries are needed; None: all
     projected = products(rows, [self.q_proj, self.k_proj, self.v_proj]) if read is None else None

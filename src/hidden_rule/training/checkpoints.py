@@ -25,6 +25,7 @@ from hidden_rule.core.errors import UserError
 from hidden_rule.core.files import file_entry, file_sha256, write_text
 from hidden_rule.models.finite import NotFiniteError, dtype_of, weights_are_finite
 from hidden_rule.training.job import CheckpointPlan
+from hidden_rule.training.remembered import remembered_parts
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Checkpoints(TrainerCallback):
             log.warning("resuming from %s", newest)
         trainer.add_callback(self)
         try:
-            trainer.train(resume_from_checkpoint=newest and str(newest))
+            with remembered_parts(trainer.model):
+                trainer.train(resume_from_checkpoint=newest and str(newest))
         except NotFiniteError as error:
             raise error.at(trainer.state.global_step) from None
         if self.stopped:

@@ -26,11 +26,10 @@ static inline uint16_t narrow(float value)
 }
 
 /* e to the x within two units in the last place (Cephes' polynomial, S. Moshier), written so that compilers vectorize
-   it; from -87 down e to the -87, which is 1e-38. Not a number stays none. */
+   it; x is at most 88, and from -87 down it is e to the -87, 1e-38. Not a number stays none. */
 static inline float exponential(float x)
 {
     x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
     float n = rintf(x * 1.44269504f);
     float r = x - n * 0.693359375f + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;

@@ -50,7 +50,7 @@ void NAME(gate_forward)(const T *gate, const T *up, T *out, int64_t size)
 #pragma omp simd
         for (int64_t i = block; i < end; i++) {
             float g = LOAD(gate[i]);
-            out[i] = STORE(ROUND(g / (1.0f + exponential(-g))) * LOAD(up[i]));
+            out[i] = STORE(ROUND(g / (1.0f + exponential(g < -88.0f ? 88.0f : -g))) * LOAD(up[i]));
         }
     }
 }
@@ -64,7 +64,7 @@ void NAME(gate_backward)(const T *gate, const T *up, T *grad, T *grad_up, int64_
 #pragma omp simd
         for (int64_t i = block; i < end; i++) {
             float g = LOAD(gate[i]), inner = LOAD(grad[i]);
-            float sigmoid = 1.0f / (1.0f + exponential(-g));
+            float sigmoid = 1.0f / (1.0f + exponential(g < -88.0f ? 88.0f : -g));
             grad_up[i] = STORE(ROUND(g * sigmoid) * inner);
             grad[i] = STORE(ROUND(inner * LOAD(up[i])) * sigmoid * (1.0f + g * (1.0f - sigmoid)));
         }
@@ -171,17 +171,26 @@ void NAME(softmax)(T *scores, const int64_t *first, const int64_t *last, int64_t
         int32_t low = first[query], high = last[query], end = NAME(whole_vectors)(high, keys);
         T *row = scores + i * keys;
         float most = -INFINITY, sum = 0, part[keys];
+#pragma omp simd
+        for (int32_t j = 0; j < end; j++)
+            part[j] = LOAD(row[j]);
+        for (int32_t j = 0; j < low; j++)
+            part[j] = -INFINITY;
+        for (int32_t j = high; j < end; j++)
+            part[j] = -INFINITY;
 #pragma omp simd reduction(max : most)
-        for (int32_t j = 0; j < end; j++) {
-            part[j] = j >= low && j < high ? LOAD(row[j]) : -INFINITY;
+        for (int32_t j = 0; j < end; j++)
             most = part[j] > most ? part[j] : most;
-        }
+#pragma omp simd
+        for (int32_t j = 0; j < end; j++)
+            part[j] = exponential(part[j] - most);
+        for (int32_t j = 0; j < low; j++)
+            part[j] = 0;
+        for (int32_t j = high; j < end; j++)
+            part[j] = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int32_t j = 0; j < end; j++) {
-            float power = exponential(part[j] - most);
-            part[j] = j >= low && j < high ? power : 0;
+        for (int32_t j = 0; j < end; j++)
             sum += part[j];
-        }
         float scale = 1.0f / sum;
 #pragma omp simd
         for (int32_t j = 0; j < end; j++)
