@@ -12,8 +12,15 @@ from hidden_rule.kernels import native
 from hidden_rule.kernels.install import install_kernels
 from hidden_rule.kernels.mlp import gate_gradients, gate_product
 from hidden_rule.kernels.norm import RMSNormFunction
-from hidden_rule.kernels.shared_prefix import run_packed
-from hidden_rule.kernels.tree_attention import ATTENTIONS, fuse_attentions
+from hidden_rule.kernels.shared_prefix import pack, run_packed
+from hidden_rule.kernels.tree_attention import (
+    ATTENTIONS,
+    MOST_KEYS,
+    FusedAttentionFunction,
+    TreeAttentionFunction,
+    function_for,
+    fuse_attentions,
+)
 
 DTYPES = [torch.float32, torch.bfloat16]
 SIZES = {
@@ -109,6 +116,86 @@ def test_attention_over_a_tree(plain, name, dtype):
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * scale)
 
 
+FUSED = pytest.mark.skipif(not native.has("attend", torch.bfloat16), reason="a processor without bfloat16 products")
+
+
+def drawn_attention(rows, heads: int, groups: int, width: int, only_read: bool):
+    """Queries, keys and values in bfloat16, angles, the plan of a tree, a gradient, and how many queries are real."""
+    ids, tree, paths = pack(rows, "cpu")
+    if only_read:
+        tree.read = torch.tensor(sorted({place for path in paths for place in path[-2:]}))
+    plan = tree.plan_of_read if only_read else tree.plan
+    real, n = int(plan.counts.sum()), len(tree.read) if only_read else len(ids)
+    shapes = [(n, heads, width), (len(ids), groups, width), (len(ids) + 1, groups, width)]
+    query, key, value = (drawn(*shape, dtype=torch.bfloat16, scale=1.0) for shape in shapes)
+    angles = [drawn(rows, width, dtype=torch.bfloat16, scale=1.0) for rows in (n, n, len(ids), len(ids))]
+    grad = drawn(n, heads, width, dtype=torch.bfloat16, scale=1.0)
+    grad[real:] = 0
+    return (query, key, value[1:].contiguous()), angles, plan, grad, real
+
+
+@FUSED
+@pytest.mark.parametrize(
+    ("rows", "heads", "groups", "width", "window", "only_read"),
+    [
+        (ROWS, 6, 2, 32, None, False),
+        (ROWS, 4, 4, 96, 6, False),  # a window; three registers a row
+        (ROWS, 9, 3, 64, None, True),  # of a last layer
+        ([[5]], 2, 1, 32, None, False),  # one token
+        ([[*range(40)], [*range(30), 7]], 2, 2, 128, None, False),  # an odd number of queries, more than one tile
+        ([[1, *range(300)], [1, *range(2, 9)]], 2, 1, 32, None, False),  # keys beyond one row of tiles
+    ],
+)
+def test_compiled_attention_is_nearer_to_the_truth_than_bfloat16_products(
+    rows, heads, groups, width, window, only_read
+):
+    """Outputs and gradients beside float32's: with scores and weights rounded by each operator they err more."""
+    states, angles, plan, grad, real = drawn_attention(rows, heads, groups, width, only_read)
+
+    def compute(function, dtype):
+        given = [state.to(dtype).requires_grad_() for state in states]
+        output = function.apply(*given, tuple(part.to(dtype) for part in angles), plan, width**-0.5, window)
+        return output[:real].detach().float(), *torch.autograd.grad(output, given, grad.to(dtype))
+
+    truth = compute(TreeAttentionFunction, torch.float32)
+    products = compute(TreeAttentionFunction, torch.bfloat16)
+    for found, plain_found, expected in zip(
+        compute(FusedAttentionFunction, torch.bfloat16), products, truth, strict=True
+    ):
+        error, plain_error = ((part.float() - expected).norm() for part in (found, plain_found))
+        assert error <= 1.05 * plain_error + 1e-3 * expected.norm() + 1e-4  # one token alone: the gradient is zero
+
+
+@FUSED
+def test_compiled_attention_has_the_same_bits_for_any_number_of_threads():
+    states, angles, plan, grad, _ = drawn_attention(ROWS, 6, 2, 32, False)
+
+    def compute():
+        given = [state.clone().requires_grad_() for state in states]
+        output = FusedAttentionFunction.apply(*given, tuple(angles), plan, 0.2, None)
+        return output.detach(), *torch.autograd.grad(output, given, grad)
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = compute()
+        torch.set_num_threads(3)
+        assert all(torch.equal(found, expected) for found, expected in zip(compute(), one, strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@FUSED
+def test_compiled_attention_computes_what_it_was_made_for():
+    """Not other types, not heads whose pairs fill no register, not paths whose keys fill no cache."""
+    plan = pack([[1, 2]], "cpu")[1].plan
+    long = pack([[*range(MOST_KEYS + 8)]], "cpu")[1].plan
+    states = {width: [torch.zeros(8, 2, width, dtype=torch.bfloat16)] for width in (32, 48)}
+    assert function_for(states[32], plan) is FusedAttentionFunction
+    assert function_for(states[48], plan) is function_for(states[32], long) is TreeAttentionFunction
+    assert function_for([states[32][0].float()], plan) is TreeAttentionFunction
+
+
 def test_a_class_of_the_same_name_from_elsewhere_keeps_its_own_attention():
     class LlamaAttention(torch.nn.Module):
         pass
@@ -137,4 +224,4 @@ def test_other_types_and_devices_are_left_to_pytorch():
 
 def test_an_edit_of_the_compiled_code_reruns_what_uses_it():
     files = [path.name for path in sources._compiled("hidden_rule.kernels.native")]
-    assert files == ["layers.c", "layers.h"]
+    assert files == ["attention.h", "layers.c", "layers.h"]

@@ -95,6 +95,7 @@ class TreePlan:
     slots: Moves
     slots_back: Moves
     positions: torch.Tensor  # (R, W) of the queries
+    counts: torch.Tensor  # (R,) queries of each stretch, without those that fill it up
 
     @classmethod
     def of(cls, tree: PrefixTree, n_keys: int) -> "TreePlan":
@@ -106,7 +107,13 @@ class TreePlan:
             *moves_of(keys.flatten(), n_keys),
             *moves_of(tree.slots, tree.queries.numel()),
             tree.positions[tree.queries],
+            torch.bincount(tree.slots.unique() // tree.queries.size(1), minlength=len(tree.queries)),
         )
+
+    @property
+    def starts(self) -> torch.Tensor:
+        """The first token (R,) of each stretch, whose tokens follow one another."""
+        return self.counts.cumsum(0) - self.counts
 
     def seen(self, window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Of each query (R, W) the first key that it sees, and the one after the last."""

@@ -2,8 +2,9 @@
 
 PyTorch makes a pass over memory for each operator, and its bfloat16 ones use half of a register of AVX-512: on a CPU
 norms, gates, rotations and softmax take as long as a third of the matrix products. `native_code/layers.c` makes one
-pass. It is compiled once a machine, at first use, by the C compiler that $CC names or `cc`, into the user's cache
-folder. Where that fails PyTorch computes the same, and the log says so.
+pass; for processors that multiply bfloat16 numbers `native_code/attention.h` makes none for attention's scores. It is
+compiled once a machine, at first use, by the C compiler that $CC names or `cc`, into the user's cache folder. Where
+that fails PyTorch computes the same, and the log says so.
 """
 
 import ctypes
@@ -72,6 +73,12 @@ def takes(*tensors: torch.Tensor) -> bool:
     """Whether the compiled functions take these tensors: on a CPU, all of one type that they know."""
     kinds = {(tensor.device.type, tensor.dtype) for tensor in tensors}
     return len(kinds) == 1 and kinds < {("cpu", dtype) for dtype in SUFFIXES} and library() is not None
+
+
+@functools.cache
+def has(name: str, dtype: torch.dtype) -> bool:
+    """Whether this machine's compiler made a function of this name for tensors of a type."""
+    return dtype in SUFFIXES and library() is not None and hasattr(library(), f"{name}_{SUFFIXES[dtype]}")
 
 
 @functools.cache

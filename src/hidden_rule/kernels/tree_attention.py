@@ -3,6 +3,9 @@
 `attention.py` says what a prefix tree is. There PyTorch rotates queries and keys, copies those of each stretch, adds a
 mask and takes softmax, an operator at a time. Here the matrix products stay PyTorch's, and what stands between them are
 `native.py`'s functions, which leave out what is masked. The arithmetic is the same.
+
+Where a processor multiplies bfloat16 numbers, one function computes all of it and writes no scores to memory
+(`FusedAttentionFunction`): products of 50 queries with 130 keys are too small for PyTorch's.
 """
 
 import types
@@ -15,6 +18,8 @@ from hidden_rule.kernels.compat_transformers import class_of
 from hidden_rule.kernels.lora import products
 
 ATTENTIONS = frozenset({"LlamaAttention", "MistralAttention", "Qwen2Attention"})
+PAIRS = 32  # the compiled attention's heads have a multiple of so many numbers
+MOST_KEYS = 1024  # of a path, for the compiled attention: a stretch's keys and values stay in a core's cache
 
 
 def move(states: torch.Tensor, shape: tuple, moves: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -75,6 +80,41 @@ class TreeAttentionFunction(torch.autograd.Function):
         return grad_query, grad_key, move(grad_values, part, plan.keys_back), None, None, None, None
 
 
+class FusedAttentionFunction(torch.autograd.Function):
+    """The same as `TreeAttentionFunction`, of bfloat16 states, with sums in float32 up to the end."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, angles, plan, scale, window):
+        query, key = rotate("rotate", query, *angles[:2], scale), rotate("rotate", key, *angles[2:], 1.0)
+        (heads, width), groups, shape = query.shape[1:], key.size(1), plan.shape
+        places = (plan.starts, plan.counts, plan.keys[1], *plan.seen(window))
+        output, log_sums = torch.empty_like(query), query.new_empty((shape[0], heads, shape[1]), dtype=torch.float32)
+        sizes = (len(query), *shape, heads, groups, width)
+        native.call("attend", query, key, value, *places, output, log_sums, *sizes)
+        ctx.save_for_backward(query, key, value, log_sums, *places, *angles)
+        ctx.plan, ctx.scale, ctx.sizes = plan, scale, sizes
+        return output
+
+    @staticmethod
+    def backward(ctx, grad):
+        query, key, value, log_sums, *rest = ctx.saved_tensors
+        places, angles = rest[:5], rest[5:]
+        grad_query = torch.empty_like(query)
+        grad_keys, grad_values = query.new_empty((2, ctx.plan.shape[0], key.size(1), ctx.plan.shape[2], key.size(2)))
+        states, grads = (query, key, value, grad.contiguous()), (grad_query, grad_keys, grad_values)
+        native.call("attend_backward", *states, *places, log_sums, *grads, *ctx.sizes)
+        grad_query = rotate("rotate_backward", grad_query, *angles[:2], ctx.scale)
+        grad_key = rotate("rotate_backward", move(grad_keys, key.shape, ctx.plan.keys_back), *angles[2:], 1.0)
+        return grad_query, grad_key, move(grad_values, value.shape, ctx.plan.keys_back), None, None, None, None
+
+
+def function_for(states: list[torch.Tensor], plan) -> type[torch.autograd.Function]:
+    """The function that computes attention of these queries, keys and values fastest."""
+    fits = states[0].size(2) % PAIRS == 0 and plan.shape[2] <= MOST_KEYS
+    fused = fits and native.has("attend", states[0].dtype)
+    return FusedAttentionFunction if fused else TreeAttentionFunction
+
+
 def fused_forward(self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, **kwargs):
     """An attention layer's forward: by `TreeAttentionFunction` where a tree is followed, else its own."""
     tree: PrefixTree | None = kwargs.get("prefix_tree")
@@ -100,7 +140,8 @@ def fused_forward(self, hidden_states, position_embeddings=None, attention_mask=
         return own()
     tree.n_calls += 1
     plan = tree.plan if read is None else tree.plan_of_read
-    output = self.o_proj(TreeAttentionFunction.apply(*states, angles, plan, self.scaling, window_of(self)).flatten(1))
+    attended = function_for(states, plan).apply(*states, angles, plan, self.scaling, window_of(self))
+    output = self.o_proj(attended.flatten(1))
     return (output if read is None else spread(output, read, len(rows))).unsqueeze(0), None
 
 

@@ -60,3 +60,11 @@ static inline float exponential(float x)
 #define LOAD(x) widen(x)
 #define STORE(x) narrow(x)
 #include "layers.h"
+#undef T
+#undef NAME
+#undef LOAD
+#undef STORE
+
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__) /* matrix units were not measured beside it */
+#include "attention.h"
+#endif
