@@ -167,6 +167,17 @@ def test_compiled_attention_is_nearer_to_the_truth_than_bfloat16_products(
 
 
 @FUSED
+@pytest.mark.parametrize("dtype", DTYPES)  # float32: PyTorch's products
+def test_tokens_that_fill_a_tree_up_repeat_the_last_one(dtype):
+    """What is kept of a tree is compared as a whole with what the model makes of it (`frozen_layers.py`)."""
+    states, angles, plan, _, real = drawn_attention([[1, 2, 3], [1, 4]], 2, 1, 32, False)
+    given, angles = ([part.to(dtype) for part in parts] for parts in (states, angles))
+    output = function_for(given, plan).apply(*given, tuple(angles), plan, 0.2, None)
+    assert real == 4 and len(output) == 8
+    assert all(torch.equal(row, output[real - 1]) for row in output[real:])
+
+
+@FUSED
 def test_compiled_attention_has_the_same_bits_for_any_number_of_threads():
     states, angles, plan, grad, _ = drawn_attention(ROWS, 6, 2, 32, False)
 

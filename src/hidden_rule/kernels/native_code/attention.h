@@ -130,13 +130,13 @@ static void pack_rows(const uint16_t *x, int64_t step, const int64_t *index, int
         pack_pair(x + index[j] * step, j + 1 < n ? x + index[j + 1] * step : NULL, width, out + j / 2 * width);
 }
 
-/* Zero the rows of tokens that no stretch has. */
-static void clear_others(uint16_t *x, const int64_t *counts, int64_t stretches, int64_t tokens, int64_t width)
+/* Tokens of stretches; those after them repeat the last one, and are given what it is given, or zeros. */
+static int64_t real_tokens(const int64_t *counts, int64_t stretches)
 {
     int64_t n = 0;
     for (int64_t s = 0; s < stretches; s++)
         n += counts[s];
-    memset(x + n * width, 0, (tokens - n) * width * sizeof(uint16_t));
+    return n;
 }
 
 /* out (tokens, heads, width) = softmax(query keyᵀ) value; `log_sums` (stretches, heads, n_query) are those of the powers
@@ -147,7 +147,6 @@ void attend_bfloat16(const uint16_t *query, const uint16_t *key, const uint16_t 
                      int64_t heads, int64_t groups, int64_t width)
 {
     int64_t columns = up_to(n_key, LANES), share = heads / groups, token = heads * width;
-    clear_others(out, counts, stretches, tokens, token);
 #pragma omp parallel
     {
         uint32_t *key_columns = malloc(width / 2 * columns * sizeof(uint32_t));
@@ -191,6 +190,8 @@ void attend_bfloat16(const uint16_t *query, const uint16_t *key, const uint16_t 
         }
         free(key_columns), free(value_rows), free(scores), free(sums), free(weights);
     }
+    for (int64_t i = real_tokens(counts, stretches); i < tokens; i++)
+        memcpy(out + i * token, out + (i - 1) * token, token * sizeof(uint16_t));
 }
 
 /* The gradients: of queries, and of each stretch's keys and values (stretches, groups, n_key, width). */
@@ -201,7 +202,8 @@ void attend_backward_bfloat16(const uint16_t *query, const uint16_t *key, const 
                               int64_t heads, int64_t groups, int64_t width)
 {
     int64_t columns = up_to(n_key, LANES), share = heads / groups, token = heads * width, most = up_to(n_query, 2);
-    clear_others(grad_query, counts, stretches, tokens, token);
+    int64_t real = real_tokens(counts, stretches);
+    memset(grad_query + real * token, 0, (tokens - real) * token * sizeof(uint16_t));
 #pragma omp parallel
     {
         uint32_t *key_columns = malloc(width / 2 * columns * sizeof(uint32_t));
