@@ -110,7 +110,7 @@ class TreePlan:
             torch.bincount(tree.slots.unique() // tree.queries.size(1), minlength=len(tree.queries)),
         )
 
-    @property
+    @functools.cached_property
     def starts(self) -> torch.Tensor:
         """The first token (R,) of each stretch, whose tokens follow one another."""
         return self.counts.cumsum(0) - self.counts
